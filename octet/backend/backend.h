@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "octet/tensor/qtensor.h"
+#include "octet/tensor/tensor.h"
+
+namespace octet {
+
+/// Memory of a backend: an address that only that backend may follow, and a size in bytes. Owns nothing.
+class DeviceSpan {
+ public:
+  DeviceSpan() = default;
+  DeviceSpan(std::byte* address, int64_t bytes) noexcept : address_(address), bytes_(bytes) {}
+
+  int64_t bytes() const noexcept { return bytes_; }
+  bool empty() const noexcept { return bytes_ == 0; }
+  /// For backends only.
+  std::byte* address() const noexcept { return address_; }
+  DeviceSpan slice(int64_t offset, int64_t bytes) const noexcept { return {address_ + offset, bytes}; }
+
+ private:
+  std::byte* address_ = nullptr;
+  int64_t bytes_ = 0;
+};
+
+/// What flows between operations: a matrix [rows, cols] of fp32 in a backend's memory, its rows `stride` elements apart.
+/// Owns nothing; a slice of columns is another Activation on the same memory.
+struct Activation {
+  DeviceSpan memory;
+  int64_t rows = 0, cols = 0, stride = 0;
+
+  Activation columns(int64_t first, int64_t count) const noexcept {
+    return {memory.slice(first * 4, memory.bytes() - first * 4), rows, count, stride};
+  }
+};
+
+/// A weight in the layout that one backend's products read. It holds the codes and scales (or fp32 values) and nothing
+/// else of that size; made by Backend::pack, understood by the same backend alone.
+class PackedWeight {
+ public:
+  virtual ~PackedWeight() = default;
+  virtual int64_t rows() const noexcept = 0;   ///< outputs
+  virtual int64_t cols() const noexcept = 0;   ///< inputs
+  virtual int64_t bytes() const noexcept = 0;  ///< memory it takes
+};
+
+/// A table of rows to look up, [rows, cols], in its stored float dtype. On the CPU it reads the tensor where it lies.
+struct DeviceTable {
+  DeviceSpan memory;
+  DType dtype = DType::kF32;
+  int64_t rows = 0, cols = 0;
+};
+
+/// What an epilogue applies to a product. GELU is x/2 · (1 + erf(x/√2)); kGeluTanh its tanh approximation
+/// (Hendrycks and Gimpel, 2016).
+enum class Nonlinearity : uint8_t { kNone, kGelu, kGeluTanh, kRelu, kTanh };
+
+/// y = nonlinearity(x · Wᵀ + bias) + residual.        x [M, K], W [N, K], bias [N], residual and y [M, N]
+struct LinearOp {
+  Activation x;
+  const PackedWeight* weight = nullptr;
+  DeviceSpan bias;                      ///< fp32; empty: none
+  Nonlinearity nonlinearity = Nonlinearity::kNone;
+  std::optional<Activation> residual;   ///< may be y itself
+  Activation y;
+  int site = 0;                         ///< whom to name if x holds NaN or infinity while it is quantized
+};
+
+/// y[t] = Σ over lookups of table[index[t]], summed in their order.       indices int32 [rows]; y [rows, cols]
+struct EmbedOp {
+  struct Lookup {
+    DeviceTable table;
+    DeviceSpan indices;  ///< inside the table: callers check
+  };
+  std::span<const Lookup> lookups;
+  Activation y;
+};
+
+/// Layer normalization (Ba, Kiros and Hinton, 2016), row by row: y = (x - mean) / sqrt(variance + eps) · gamma + beta.
+/// y may be x.
+struct LayerNormOp {
+  Activation x;
+  DeviceSpan gamma, beta;  ///< fp32 [cols]
+  float eps = 0;
+  Activation y;
+};
+
+/// Softmax attention within each sequence of a ragged batch (Vaswani et al., 2017): rows [offsets[b], offsets[b+1]) of
+/// q, k, v and y belong to sequence b, and every one of its rows sees all of them. Head h is columns
+/// [h · head_width, (h+1) · head_width).
+struct AttentionOp {
+  Activation q, k, v, y;
+  int64_t heads = 0, head_width = 0;
+  float scale = 0;         ///< on q·k
+  DeviceSpan offsets;      ///< int32 [sequences + 1], ascending, from 0 to rows
+  int64_t sequences = 0;
+  int64_t longest = 0;     ///< rows of the longest sequence
+};
+
+/// How the rows of a sequence become one vector, as sentence-transformers defines them.
+enum class Pooling : uint8_t { kMean, kMax, kFirst, kMeanSqrtLength };
+
+/// y[b] = pooled rows [offsets[b], offsets[b+1]) of x; a sequence of no rows gives zeros. Sums run over ascending rows.
+struct PoolOp {
+  Activation x;
+  DeviceSpan offsets;  ///< int32 [sequences + 1]
+  Pooling pooling = Pooling::kMean;
+  Activation y;        ///< [sequences, cols]
+};
+
+/// A non-finite value met while quantizing: which site, and which row of its input.
+struct NumericFault {
+  int site;
+  int64_t row;
+};
+
+/// The operations of transformers on one kind of device; the only code that touches data. Each follows the numerics
+/// contract (docs/NUMERICS.md): its results do not depend on threads, instruction set or the other rows of a batch.
+/// Operations run in the order of their calls; download waits for them. One thread at a time may use a backend.
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  virtual std::string describe() const = 0;  ///< "cpu avx2, 2 threads"
+
+  virtual DeviceSpan allocate(int64_t bytes) = 0;  ///< aligned to 64 bytes; throws Error where memory does not suffice
+  virtual void free(DeviceSpan memory) noexcept = 0;
+  virtual void upload(std::span<const std::byte> source, DeviceSpan target) = 0;
+  virtual void download(DeviceSpan source, std::span<std::byte> target) = 0;
+  /// The rows of x, without the gaps that its stride leaves, as [rows, cols] fp32.
+  virtual void download(const Activation& x, std::span<float> target) = 0;
+
+  /// A float tensor [rows, cols] as a table; `tensor` must outlive it.
+  virtual DeviceTable table(const Tensor& tensor) = 0;
+
+  /// Weights [outᵢ, K] stacked along their outputs into one product. Float parts may have any float dtype.
+  virtual std::unique_ptr<PackedWeight> pack(std::span<const ConstTensorView> parts) = 0;
+  virtual std::unique_ptr<PackedWeight> pack(std::span<const QTensor* const> parts, ActivationMode activations) = 0;
+  /// The inverse of the packing of quantized weights: all parts as one [out, K], bit for bit what was packed.
+  virtual QTensor unpack(const PackedWeight& packed) const = 0;
+
+  virtual void embed(const EmbedOp& op) = 0;
+  virtual void linear(const LinearOp& op) = 0;
+  virtual void layer_norm(const LayerNormOp& op) = 0;
+  virtual void attention(const AttentionOp& op) = 0;
+  virtual void pool(const PoolOp& op) = 0;
+  /// Rows of x scaled to unit Euclidean length, in place; a row shorter than 1e-12 is divided by 1e-12.
+  virtual void l2_normalize(const Activation& x) = 0;
+
+  /// The first fault since the last call, if any; forgets it.
+  virtual std::optional<NumericFault> take_fault() = 0;
+};
+
+}  // namespace octet

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <string_view>
+
+namespace octet {
+
+/// JSON that comes from outside. Throws FormatError, naming `source`, where the text is not JSON or nests more than
+/// `deepest` levels (what walks or copies such a tree recurses).
+nlohmann::json parse_json(std::string_view text, const std::string& source, int deepest = 32);
+
+/// The text of a value from outside for a message: never throws for bad UTF-8, and is cut to a line.
+std::string quote_json(const nlohmann::json& value);
+
+}  // namespace octet

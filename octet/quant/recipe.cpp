@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "octet/quant/recipe.h"
+
+#include <algorithm>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "octet/base/error.h"
+#include "octet/base/json.h"
+#include "octet/base/mapped_file.h"
+#include "octet/base/suggest.h"
+
+namespace octet {
+namespace {
+
+using nlohmann::json;
+
+constexpr int64_t kLargestRecipe = 1 << 20;
+constexpr int kDeepestRecipe = 16;
+
+const std::map<std::string, std::string>& built_in() {
+  static const std::map<std::string, std::string> recipes = {
+      {"w8a16", R"({"name": "w8a16", "weights": {"bits": 8, "granularity": "per_channel", "symmetric": true}})"},
+      {"w8a8_dynamic", R"({"name": "w8a8_dynamic",
+                           "weights": {"bits": 8, "granularity": "per_channel", "symmetric": true},
+                           "activations": {"bits": 8, "granularity": "per_token", "mode": "dynamic"}})"},
+  };
+  return recipes;
+}
+
+// One JSON object of a recipe, read key by key: what is asked for is checked, what was never asked for is unknown.
+class Reader {
+ public:
+  Reader(const json& object, std::string where) : object_(object), where_(std::move(where)) {
+    if (!object.is_object()) fail<FormatError>("{}: an object {{…}} is needed, not {}", where_, object.type_name());
+  }
+
+  const std::string& where() const { return where_; }
+
+  /// The value of `key`, or null where it is missing.
+  const json* find(const std::string& key) {
+    known_.push_back(key);
+    const auto value = object_.find(key);
+    return value == object_.end() ? nullptr : &*value;
+  }
+
+  std::string text(const std::string& key, const std::string& fallback) {
+    const json* value = find(key);
+    if (value == nullptr) return fallback;
+    if (!value->is_string()) fail<FormatError>("{}: '{}' must be text, not {}", where_, key, value->type_name());
+    return value->get<std::string>();
+  }
+
+  std::vector<std::string> texts(const std::string& key, std::vector<std::string> fallback) {
+    const json* value = find(key);
+    if (value == nullptr) return fallback;
+    const bool good = value->is_array() && std::all_of(value->begin(), value->end(), [](const json& item) { return item.is_string(); });
+    if (!good) fail<FormatError>("{}: '{}' must be a list of layer patterns, such as [\"*.query\"]", where_, key);
+    return value->get<std::vector<std::string>>();
+  }
+
+  /// Throws unless `key` is missing or equal to the one value offered.
+  void require(const std::string& key, const json& offered) {
+    const json* value = find(key);
+    if (value != nullptr && *value != offered) {
+      fail<FormatError>("{}: '{}' is {}; {} is what can be had here", where_, key, quote_json(*value), offered.dump());
+    }
+  }
+
+  void refuse_unknown_keys() const {
+    for (const auto& item : object_.items()) {
+      if (std::find(known_.begin(), known_.end(), item.key()) == known_.end()) {
+        fail<FormatError>("{}: unknown key '{}'.{}", where_, item.key(), did_you_mean(item.key(), known_));
+      }
+    }
+  }
+
+ private:
+  const json& object_;
+  std::string where_;
+  std::vector<std::string> known_;
+};
+
+std::optional<WeightScheme> read_weights(const json& value, const std::string& where) {
+  if (value.is_null()) return std::nullopt;
+  Reader reader(value, where);
+  reader.require("bits", 8);
+  reader.require("granularity", "per_channel");
+  reader.require("symmetric", true);
+  reader.refuse_unknown_keys();
+  return WeightScheme{};
+}
+
+ActivationMode read_activations(const json& value, const std::string& where) {
+  if (value.is_null()) return ActivationMode::kFloat;
+  Reader reader(value, where);
+  reader.require("bits", 8);
+  reader.require("granularity", "per_token");
+  reader.require("mode", "dynamic");
+  reader.require("symmetric", true);
+  reader.refuse_unknown_keys();
+  return ActivationMode::kDynamicPerToken;
+}
+
+// "weights.bits=8" into the JSON; objects on the way are made.
+void apply_setting(json& recipe, const std::string& setting) {
+  const size_t equals = setting.find('=');
+  if (equals == std::string::npos || equals == 0) fail<UsageError>("--set '{}': write key=value, for example --set weights.bits=8", setting);
+  json* place = &recipe;
+  std::string_view key = std::string_view(setting).substr(0, equals);
+  for (size_t dot = key.find('.'); dot != std::string_view::npos; dot = key.find('.')) {
+    if (!place->is_object()) break;
+    place = &(*place)[std::string(key.substr(0, dot))];
+    if (place->is_null()) *place = json::object();
+    key.remove_prefix(dot + 1);
+  }
+  if (!place->is_object()) fail<UsageError>("--set '{}': the part before '{}' is not an object", setting, key);
+  const std::string text = setting.substr(equals + 1);
+  // Short enough to need no bound on its depth: a command line's argument nests at most as deep as it is long.
+  json value = text.size() < 4096 ? json::parse(text, nullptr, /*allow_exceptions=*/false) : json(json::value_t::discarded);
+  (*place)[std::string(key)] = value.is_discarded() ? json(text) : std::move(value);
+}
+
+}  // namespace
+
+Recipe Recipe::load(const std::string& name_or_file, std::span<const std::string> settings) {
+  if (const auto found = built_in().find(name_or_file); found != built_in().end()) {
+    return parse(found->second, name_or_file, settings);
+  }
+  if (!std::filesystem::exists(name_or_file)) {
+    fail<UsageError>("recipe '{}': neither a built-in recipe nor a file.{}", name_or_file,
+                     did_you_mean(name_or_file, built_in_names()));
+  }
+  return parse(read_text_file(name_or_file, kLargestRecipe), name_or_file, settings);
+}
+
+Recipe Recipe::parse(std::string_view text, const std::string& source, std::span<const std::string> settings) {
+  json recipe = parse_json(text, fmt::format("recipe '{}'", source), kDeepestRecipe);
+  for (const std::string& setting : settings) apply_setting(recipe, setting);
+  return from_json(recipe, source);
+}
+
+std::vector<std::string> Recipe::built_in_names() {
+  std::vector<std::string> names;
+  for (const auto& [name, text] : built_in()) names.push_back(name);
+  return names;
+}
+
+Recipe Recipe::from_json(const json& recipe, const std::string& source) {
+  Reader reader(recipe, fmt::format("recipe '{}'", source));
+  Recipe out;
+  out.name_ = reader.text("name", std::filesystem::path(source).stem().string());
+  if (const json* weights = reader.find("weights")) out.weights_ = read_weights(*weights, reader.where() + ", weights");
+  if (const json* activations = reader.find("activations")) {
+    out.activations_ = read_activations(*activations, reader.where() + ", activations");
+  }
+  out.include_ = reader.texts("include", {"*"});
+  out.exclude_ = reader.texts("exclude", {});
+  if (const json* overrides = reader.find("overrides")) {
+    if (!overrides->is_array()) fail<FormatError>("{}: 'overrides' must be a list", reader.where());
+    for (const json& item : *overrides) {
+      Reader rule(item, fmt::format("{}, override {}", reader.where(), out.overrides_.size() + 1));
+      Override parsed{.match = rule.text("match", ""), .weights = {}, .activations = {}};
+      if (parsed.match.empty()) fail<FormatError>("{}: says no 'match': which layers is it for?", rule.where());
+      if (const json* weights = rule.find("weights")) parsed.weights = read_weights(*weights, rule.where() + ", weights");
+      if (const json* activations = rule.find("activations")) {
+        parsed.activations = read_activations(*activations, rule.where() + ", activations");
+      }
+      rule.refuse_unknown_keys();
+      out.overrides_.push_back(std::move(parsed));
+    }
+  }
+  reader.refuse_unknown_keys();
+  if (!out.weights_ && out.activations_ != ActivationMode::kFloat) {
+    fail<FormatError>("{}: quantizes activations but not weights; an integer product needs both. Add \"weights\": {{\"bits\": 8}}.",
+                     reader.where());
+  }
+  const bool any = out.weights_ || std::any_of(out.overrides_.begin(), out.overrides_.end(), [](const Override& rule) {
+                     return rule.weights && *rule.weights;
+                   });
+  if (!any) fail<FormatError>("{}: quantizes nothing. Add \"weights\": {{\"bits\": 8}}.", reader.where());
+  return out;
+}
+
+std::optional<Scheme> Recipe::scheme_for(std::string_view layer) const {
+  const auto matches = [layer](const std::string& pattern) { return glob_match(pattern, layer); };
+  if (std::none_of(include_.begin(), include_.end(), matches)) return std::nullopt;
+  if (std::any_of(exclude_.begin(), exclude_.end(), matches)) return std::nullopt;
+  std::optional<WeightScheme> weights = weights_;
+  ActivationMode activations = activations_;
+  for (const Override& rule : overrides_) {
+    if (!matches(rule.match)) continue;
+    if (rule.weights) weights = *rule.weights;
+    if (rule.activations) activations = *rule.activations;
+  }
+  if (!weights) return std::nullopt;
+  return Scheme{*weights, activations};
+}
+
+std::vector<std::string> Recipe::unmatched_patterns(std::span<const std::string> layers) const {
+  std::vector<std::string> patterns = include_;
+  patterns.insert(patterns.end(), exclude_.begin(), exclude_.end());
+  for (const Override& rule : overrides_) patterns.push_back(rule.match);
+  std::erase_if(patterns, [layers](const std::string& pattern) {
+    return std::any_of(layers.begin(), layers.end(), [&](const std::string& layer) { return glob_match(pattern, layer); });
+  });
+  return patterns;
+}
+
+bool glob_match(std::string_view pattern, std::string_view text) noexcept {
+  // On a mismatch the latest star takes one character more: linear space, at worst |pattern| · |text| steps.
+  size_t p = 0, t = 0, star = std::string_view::npos, taken = 0;
+  while (t < text.size()) {
+    if (p < pattern.size() && pattern[p] == '*') {
+      star = p++;
+      taken = t;
+    } else if (p < pattern.size() && (pattern[p] == '?' || pattern[p] == text[t])) {
+      ++p, ++t;
+    } else if (star != std::string_view::npos) {
+      p = star + 1;
+      t = ++taken;
+    } else {
+      return false;
+    }
+  }
+  while (p < pattern.size() && pattern[p] == '*') ++p;
+  return p == pattern.size();
+}
+
+}  // namespace octet

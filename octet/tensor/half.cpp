@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "octet/tensor/half.h"
+
+#include <bit>
+#include <cmath>
+
+namespace octet {
+
+float to_float(Half value) noexcept {
+  const uint32_t sign = static_cast<uint32_t>(value.bits & 0x8000u) << 16;
+  const uint32_t exponent = (value.bits >> 10) & 31u, fraction = value.bits & 1023u;
+  uint32_t magnitude = 0;
+  if (exponent == 31) {
+    magnitude = 0x7f800000u | (fraction << 13);
+  } else if (exponent == 0) {
+    magnitude = std::bit_cast<uint32_t>(static_cast<float>(fraction) * 0x1p-24f);  // subnormal: fraction · 2^-24
+  } else {
+    magnitude = ((exponent + 127 - 15) << 23) | (fraction << 13);
+  }
+  return std::bit_cast<float>(sign | magnitude);
+}
+
+float to_float(BFloat16 value) noexcept { return std::bit_cast<float>(static_cast<uint32_t>(value.bits) << 16); }
+
+Half to_half(float value) noexcept {
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  const auto sign = static_cast<uint16_t>((bits >> 16) & 0x8000u);
+  const uint32_t magnitude = bits & 0x7fffffffu;
+  const auto signed_half = [sign](uint32_t half) { return Half{static_cast<uint16_t>(sign | half)}; };
+  if (magnitude > 0x7f800000u) return signed_half(0x7e00u);
+  // 65,520 is halfway between the largest half, 65,504, and 2^16: from there on everything rounds to infinity.
+  if (magnitude >= 0x477ff000u) return signed_half(0x7c00u);
+  if (magnitude < 0x38800000u) {
+    // Below 2^-14 halves are multiples of 2^-24, which are the multiples of ulp(0.5): adding 0.5 rounds to them.
+    const float rounded = std::bit_cast<float>(magnitude) + 0.5f;
+    return signed_half(std::bit_cast<uint32_t>(rounded) - 0x3f000000u);
+  }
+  const uint32_t odd = (magnitude >> 13) & 1u;
+  return signed_half((magnitude - ((127u - 15u) << 23) + 0xfffu + odd) >> 13);
+}
+
+BFloat16 to_bfloat16(float value) noexcept {
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  if (std::isnan(value)) return {static_cast<uint16_t>((bits >> 16) | 0x40u)};
+  return {static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16)};
+}
+
+}  // namespace octet
