@@ -3,6 +3,7 @@
 # Declares the module octet/NAME as the static library octet_NAME, alias Octet::NAME. Octet's modules are ordered from
 # low to high below, and a module that links one at or above its own place stops the configuration: the layers of
 # ARCHITECTURE.md are enforced here. LINKS takes module names and outside targets (fmt::fmt).
+include(GNUInstallDirs)  # CMAKE_INSTALL_INCLUDEDIR, below
 set(OCTET_LAYERS base tensor quant io text backend nn models generate data eval optim dist ptq train integer report)
 
 # Every warning we know to be worth an error; presets turn warnings into errors (CMAKE_COMPILE_WARNING_AS_ERROR).

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "octet/backend/nonlinearity.h"
 #include "octet/tensor/qtensor.h"
 #include "octet/tensor/tensor.h"
 
@@ -58,17 +59,13 @@ struct DeviceTable {
   int64_t rows = 0, cols = 0;
 };
 
-/// What an epilogue applies to a product. GELU is x/2 · (1 + erf(x/√2)); kGeluTanh its tanh approximation
-/// (Hendrycks and Gimpel, 2016).
-enum class Nonlinearity : uint8_t { kNone, kGelu, kGeluTanh, kRelu, kTanh };
-
 /// y = nonlinearity(x · Wᵀ + bias) + residual.        x [M, K], W [N, K], bias [N], residual and y [M, N]
 struct LinearOp {
   Activation x;
   const PackedWeight* weight = nullptr;
-  DeviceSpan bias;                      ///< fp32; empty: none
+  DeviceSpan bias = {};                 ///< fp32; empty: none
   Nonlinearity nonlinearity = Nonlinearity::kNone;
-  std::optional<Activation> residual;   ///< may be y itself
+  std::optional<Activation> residual = {};  ///< may be y itself
   Activation y;
   int site = 0;                         ///< whom to name if x holds NaN or infinity while it is quantized
 };

@@ -108,6 +108,7 @@ void apply_setting(json& recipe, const std::string& setting) {
   if (equals == std::string::npos || equals == 0) fail<UsageError>("--set '{}': write key=value, for example --set weights.bits=8", setting);
   json* place = &recipe;
   std::string_view key = std::string_view(setting).substr(0, equals);
+  if (std::count(key.begin(), key.end(), '.') > kDeepestRecipe) fail<UsageError>("--set '{:.80}…': no recipe nests so deeply", setting);
   for (size_t dot = key.find('.'); dot != std::string_view::npos; dot = key.find('.')) {
     if (!place->is_object()) break;
     place = &(*place)[std::string(key.substr(0, dot))];

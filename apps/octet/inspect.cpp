@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
+#include <map>
+
+#include "apps/octet/commands.h"
+#include "apps/octet/options.h"
+#include "octet/report/format.h"
+#include "octet/report/table.h"
+
+namespace octet::cli {
+namespace {
+
+struct InspectOptions : ModelOptions {
+  bool tensors = false;
+};
+
+void print_as_json(const Checkpoint& checkpoint, const Model& model) {
+  nlohmann::ordered_json tensors = nlohmann::ordered_json::array(), layers = nlohmann::ordered_json::array();
+  for (const std::string& name : checkpoint.names()) {
+    const Tensor tensor = checkpoint.tensor(name);
+    tensors.push_back({{"name", name}, {"dtype", octet::name(tensor.dtype())}, {"shape", tensor.shape().extents()}, {"bytes", tensor.bytes()}});
+  }
+  for (const Linear* linear : model.linears()) {
+    for (const Linear::Part& part : linear->parts()) {
+      layers.push_back({{"name", part.weight.layer},
+                        {"shape", part.weight.shape.extents()},
+                        {"scheme", part.weight.scheme ? nlohmann::ordered_json(to_string(*part.weight.scheme)) : nlohmann::ordered_json()}});
+    }
+  }
+  const ModelInfo& info = model.info();
+  print_json({{"architecture", info.architecture},
+              {"blocks", info.blocks},
+              {"width", info.width},
+              {"vocabulary", info.vocabulary},
+              {"max_positions", info.max_positions},
+              {"bytes", stored_bytes(checkpoint, model)},
+              {"layers", layers},
+              {"tensors", tensors}});
+}
+
+void print_for_people(const Checkpoint& checkpoint, const Model& model, bool all_tensors) {
+  const ModelInfo& info = model.info();
+  int64_t parameters = 0;
+  std::map<std::string, std::pair<int64_t, int64_t>> by_dtype;  // tensors, bytes
+  for (const std::string& name : checkpoint.names()) {
+    const Tensor tensor = checkpoint.tensor(name);
+    auto& [count, bytes] = by_dtype[std::string(octet::name(tensor.dtype()))];
+    ++count;
+    bytes += tensor.bytes();
+    parameters += tensor.shape().elements();
+  }
+  fmt::print("{}: {} blocks of width {}, vocabulary {}, at most {} tokens\n", info.architecture, info.blocks, info.width,
+             format_count(info.vocabulary), format_count(info.max_positions));
+  fmt::print("{} numbers in {} tensors", format_count(parameters), checkpoint.names().size());
+  for (const auto& [dtype, sizes] : by_dtype) fmt::print(", {} {} ({})", sizes.first, dtype, format_bytes(sizes.second));
+  fmt::print("\n\n");
+
+  Table layers({{"layer", Table::Align::kLeft, ""}, {"outputs", Table::Align::kDecimal, ""}, {"inputs", Table::Align::kDecimal, ""}, {"scheme", Table::Align::kLeft, ""}});
+  for (const Linear* linear : model.linears()) {
+    for (const Linear::Part& part : linear->parts()) {
+      layers.add_row({part.weight.layer, std::to_string(part.weight.shape[0]), std::to_string(part.weight.shape[1]),
+                      part.weight.scheme ? to_string(*part.weight.scheme) : "float"});
+    }
+  }
+  const Table::Ink ink = colours() ? Table::Ink::kTerminal : Table::Ink::kPlain;
+  fmt::print("{}", layers.to_string(ink));
+  if (all_tensors) {
+    Table tensors({{"tensor", Table::Align::kLeft, ""}, {"dtype", Table::Align::kLeft, ""}, {"shape", Table::Align::kLeft, ""}, {"size", Table::Align::kDecimal, ""}});
+    for (const std::string& name : checkpoint.names()) {
+      const Tensor tensor = checkpoint.tensor(name);
+      tensors.add_row({name, std::string(octet::name(tensor.dtype())), to_string(tensor.shape()), format_bytes(tensor.bytes())});
+    }
+    fmt::print("\n{}", tensors.to_string(ink));
+  }
+  fmt::print("\n{}\n", format_bytes(stored_bytes(checkpoint, model)));
+}
+
+void run(const InspectOptions& options) {
+  const std::optional<Recipe> recipe = recipe_of(options.recipe, options.settings);
+  const Checkpoint checkpoint = Checkpoint::open(options.model);
+  const std::unique_ptr<Model> model = load_model(checkpoint, recipe ? &*recipe : nullptr);
+  if (options.json) {
+    print_as_json(checkpoint, *model);
+  } else {
+    print_for_people(checkpoint, *model, options.tensors);
+  }
+}
+
+}  // namespace
+
+void add_inspect(CLI::App& app) {
+  auto options = std::make_shared<InspectOptions>();
+  CLI::App* command = app.add_subcommand("inspect", "Show a model's architecture, layers, schemes and bytes");
+  options->add_to(*command);
+  command->add_flag("--tensors", options->tensors, "List every tensor of the checkpoint too");
+  command->footer("Examples:\n  octet inspect minilm\n  octet inspect minilm --recipe w8a16 --json     what the recipe would do");
+  command->callback([options] { run(*options); });
+}
+
+}  // namespace octet::cli

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "apps/octet/options.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+
+#include "octet/base/error.h"
+
+namespace octet::cli {
+
+void CommonOptions::add_to(CLI::App& command) {
+  command.add_option("--threads", threads, "Threads to run on (default: all processors this process may use)")
+      ->check(CLI::Range(1, 1024))
+      ->type_name("N");
+  command.add_flag("--json", json, "Print results as JSON");
+}
+
+void ModelOptions::add_to(CLI::App& command) {
+  command.add_option("MODEL", model, "A Hugging Face model directory")->required();
+  command.add_option("--recipe", recipe, "Quantize while loading: a built-in recipe or a JSON file")->type_name("NAME|FILE");
+  command.add_option("--set", settings, "Change a value of the recipe: weights.bits=8")->type_name("KEY=VALUE")->allow_extra_args(false);
+  CommonOptions::add_to(command);
+}
+
+std::optional<Recipe> recipe_of(const std::optional<std::string>& recipe, const std::vector<std::string>& settings) {
+  if (recipe) return Recipe::load(*recipe, settings);
+  if (!settings.empty()) fail<UsageError>("--set changes a recipe: add --recipe NAME");
+  return std::nullopt;
+}
+
+Session open_session(const ModelOptions& options) {
+  return open_session(options.model, recipe_of(options.recipe, options.settings), options.threads);
+}
+
+Session open_session(const std::string& model, const std::optional<Recipe>& recipe, int threads) {
+  Session session(model, {.recipe = recipe, .cpu = {.threads = threads}});
+  if (recipe) {
+    std::vector<std::string> layers;
+    for (const Linear* linear : session.model().linears()) {
+      for (const Linear::Part& part : linear->parts()) layers.push_back(part.weight.layer);
+    }
+    warn_of_unmatched(recipe->name(), recipe->unmatched_patterns(layers));
+  }
+  return session;
+}
+
+void warn(const std::string& message) { fmt::print(stderr, "warning: {}\n", message); }
+
+void warn_of_unmatched(const std::string& recipe, const std::vector<std::string>& patterns) {
+  for (const std::string& pattern : patterns) warn(fmt::format("recipe '{}': the pattern '{}' matches no layer of this model", recipe, pattern));
+}
+
+void print_json(const nlohmann::ordered_json& json) {
+  fmt::print("{}\n", json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+}
+
+bool colours() { return ::isatty(STDOUT_FILENO) != 0 && std::getenv("NO_COLOR") == nullptr; }
+
+}  // namespace octet::cli

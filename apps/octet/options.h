@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "octet/models/session.h"
+
+namespace octet::cli {
+
+/// What every command takes.
+struct CommonOptions {
+  int threads = 0;
+  bool json = false;
+
+  void add_to(CLI::App& command);
+};
+
+/// What every command that runs a model takes.
+struct ModelOptions : CommonOptions {
+  std::string model;
+  std::optional<std::string> recipe;
+  std::vector<std::string> settings;
+
+  void add_to(CLI::App& command);
+};
+
+/// --recipe and --set as a Recipe; none without --recipe. Throws UsageError for --set alone.
+std::optional<Recipe> recipe_of(const std::optional<std::string>& recipe, const std::vector<std::string>& settings);
+
+/// The session that the options ask for, `model` in place of theirs where it is given. A recipe's patterns that match
+/// no layer are told on stderr.
+Session open_session(const ModelOptions& options);
+Session open_session(const std::string& model, const std::optional<Recipe>& recipe, int threads);
+
+/// "warning: …" on stderr.
+void warn(const std::string& message);
+void warn_of_unmatched(const std::string& recipe, const std::vector<std::string>& patterns);
+
+/// To stdout, indented, on lines of its own.
+void print_json(const nlohmann::ordered_json& json);
+
+/// Whether stdout is a terminal that takes colours.
+bool colours();
+
+}  // namespace octet::cli

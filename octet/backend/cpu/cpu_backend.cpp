@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "octet/backend/cpu/cpu_backend.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+
+#include "octet/backend/cpu/isa.h"
+#include "octet/backend/cpu/operations.h"
+#include "octet/backend/cpu/packed_weight.h"
+#include "octet/base/checked.h"
+#include "octet/base/error.h"
+#include "octet/base/parallel.h"
+
+namespace octet {
+namespace cpu {
+
+void check_shape(const Activation& x, int64_t rows, int64_t cols, const char* operand) {
+  if (x.rows != rows || x.cols != cols || x.rows < 0 || x.stride < x.cols) {
+    fail<ShapeError>("{} is [{}, {}] with {} from row to row; [{}, {}] is needed", operand, x.rows, x.cols, x.stride,
+                     rows, cols);
+  }
+  if (rows > 0 && checked_mul(checked_add(checked_mul(rows - 1, x.stride), cols), 4) > x.memory.bytes()) {
+    fail<ShapeError>("{}: [{}, {}] with {} from row to row does not fit its {} bytes", operand, rows, cols, x.stride,
+                     x.memory.bytes());
+  }
+}
+
+void check_vector(DeviceSpan memory, int64_t count, const char* operand) {
+  if (memory.bytes() < checked_mul(count, 4)) {
+    fail<ShapeError>("{} has {} bytes; {} elements of four bytes are needed", operand, memory.bytes(), count);
+  }
+}
+
+int64_t check_offsets(DeviceSpan memory, int64_t sequences, int64_t rows) {
+  if (sequences < 0) fail<ShapeError>("{} sequences", sequences);
+  check_vector(memory, checked_add(sequences, 1), "offsets");
+  const int32_t* offsets = int32s(memory);
+  int64_t longest = 0;
+  bool ascending = true;
+  for (int64_t b = 0; b < sequences; ++b) {
+    longest = std::max<int64_t>(longest, int64_t{offsets[b + 1]} - offsets[b]);
+    ascending = ascending && offsets[b + 1] >= offsets[b];
+  }
+  if (!ascending || offsets[0] != 0 || offsets[sequences] != rows) {
+    fail<ShapeError>("offsets of {} sequences do not ascend from 0 to the {} rows", sequences, rows);
+  }
+  return longest;
+}
+
+int threads_for(int64_t work, int threads) {
+  return static_cast<int>(std::clamp<int64_t>(work >> 17, 1, threads));
+}
+
+namespace {
+
+// Rows that a task of a row operation takes: about 16,384 elements, some microseconds.
+int64_t rows_per_task(int64_t cols) { return std::max<int64_t>(1, 16'384 / std::max<int64_t>(1, cols)); }
+
+TableElement element_of(DType dtype) {
+  switch (dtype) {
+    case DType::kF64: return TableElement::kF64;
+    case DType::kF32: return TableElement::kF32;
+    case DType::kF16: return TableElement::kF16;
+    case DType::kBF16: return TableElement::kBF16;
+    default: fail("embed: a table of {}; floating point is needed", name(dtype));
+  }
+}
+
+class CpuBackend final : public Backend {
+ public:
+  CpuBackend(const KernelTable& table, int threads) : table_(table), workspace_(threads) {}
+
+  std::string describe() const override {
+    const int threads = workspace_.threads();
+    return fmt::format("cpu {}, {} thread{}", table_.name, threads, threads == 1 ? "" : "s");
+  }
+
+  DeviceSpan allocate(int64_t bytes) override {
+    if (bytes < 0) fail("{} bytes of memory were asked for", bytes);
+    const int64_t rounded = round_up(checked_add(bytes, kCacheLine), kCacheLine);  // never zero
+    auto* address = static_cast<std::byte*>(std::aligned_alloc(kCacheLine, static_cast<size_t>(rounded)));
+    if (address == nullptr) fail("not enough memory for {} bytes", bytes);
+    return {address, bytes};
+  }
+
+  void free(DeviceSpan memory) noexcept override { std::free(memory.address()); }
+
+  void upload(std::span<const std::byte> source, DeviceSpan target) override {
+    if (std::cmp_greater(source.size(), target.bytes())) {
+      fail<ShapeError>("upload: {} bytes into {}", source.size(), target.bytes());
+    }
+    std::copy(source.begin(), source.end(), target.address());
+  }
+
+  void download(DeviceSpan source, std::span<std::byte> target) override {
+    if (std::cmp_greater(target.size(), source.bytes())) {
+      fail<ShapeError>("download: {} bytes of {}", target.size(), source.bytes());
+    }
+    std::copy_n(source.address(), target.size(), target.begin());
+  }
+
+  void download(const Activation& x, std::span<float> target) override {
+    check_shape(x, x.rows, x.cols, "download: x");
+    if (std::cmp_not_equal(target.size(), x.rows * x.cols)) {
+      fail<ShapeError>("download: [{}, {}] into {} floats", x.rows, x.cols, target.size());
+    }
+    for (int64_t r = 0; r < x.rows; ++r) std::copy_n(data(x) + r * x.stride, x.cols, target.begin() + r * x.cols);
+  }
+
+  DeviceTable table(const Tensor& tensor) override {
+    const Shape& shape = tensor.shape();
+    if (shape.rank() != 2) fail<ShapeError>("a table of shape {}; two dimensions are needed", to_string(shape));
+    element_of(tensor.dtype());
+    // Nothing writes through a table.
+    auto* address = const_cast<std::byte*>(tensor.view().data);
+    return {{address, tensor.bytes()}, tensor.dtype(), shape[0], shape[1]};
+  }
+
+  std::unique_ptr<PackedWeight> pack(std::span<const ConstTensorView> parts) override {
+    return std::make_unique<CpuWeight>(table_, workspace_.threads(), parts);
+  }
+  std::unique_ptr<PackedWeight> pack(std::span<const QTensor* const> parts, ActivationMode activations) override {
+    return std::make_unique<CpuWeight>(table_, workspace_.threads(), parts, activations);
+  }
+  QTensor unpack(const PackedWeight& packed) const override {
+    const auto* weight = dynamic_cast<const CpuWeight*>(&packed);
+    if (weight == nullptr) fail("unpack: the weight was not packed by this backend");
+    return weight->unpack();
+  }
+
+  void embed(const EmbedOp& op) override {
+    const int64_t rows = op.y.rows, cols = op.y.cols;
+    check_shape(op.y, rows, cols, "embed: y");
+    if (op.lookups.empty()) fail<ShapeError>("embed: no table to look up in");
+    for (const EmbedOp::Lookup& lookup : op.lookups) {
+      check_vector(lookup.indices, rows, "embed: indices");
+      if (lookup.table.cols != cols) fail<ShapeError>("embed: a table of {} columns for {}", lookup.table.cols, cols);
+    }
+    for_rows(rows, cols, [&](int64_t row) {
+      Start start = Start::kFromZero;
+      for (const EmbedOp::Lookup& lookup : op.lookups) {
+        const int64_t index = int32s(lookup.indices)[row];
+        const std::byte* entry = lookup.table.memory.address() + index * cols * byte_size(lookup.table.dtype);
+        table_.embed(entry, element_of(lookup.table.dtype), cols, start, data(op.y) + row * op.y.stride);
+        start = Start::kFromTile;
+      }
+    });
+  }
+
+  void linear(const LinearOp& op) override {
+    const std::optional<int64_t> row = cpu::linear(table_, workspace_, op);
+    if (row && !fault_) fault_ = NumericFault{op.site, *row};
+  }
+
+  void layer_norm(const LayerNormOp& op) override {
+    check_shape(op.x, op.x.rows, op.x.cols, "layer_norm: x");
+    check_shape(op.y, op.x.rows, op.x.cols, "layer_norm: y");
+    check_vector(op.gamma, op.x.cols, "layer_norm: gamma");
+    check_vector(op.beta, op.x.cols, "layer_norm: beta");
+    for_row_blocks(op.x.rows, op.x.cols, [&](int64_t first, int64_t count) {
+      table_.layer_norm({data(op.x) + first * op.x.stride, op.x.stride, count, op.x.cols, floats(op.gamma),
+                         floats(op.beta), op.eps, data(op.y) + first * op.y.stride, op.y.stride});
+    });
+  }
+
+  void attention(const AttentionOp& op) override { cpu::attention(table_, workspace_, op); }
+
+  void pool(const PoolOp& op) override {
+    check_shape(op.x, op.x.rows, op.x.cols, "pool: x");
+    check_shape(op.y, op.y.rows, op.x.cols, "pool: y");
+    check_offsets(op.offsets, op.y.rows, op.x.rows);
+    const int32_t* offsets = int32s(op.offsets);
+    const int64_t cols = op.x.cols;
+    parallel_for(threads_for(op.x.rows * cols, workspace_.threads()), op.y.rows, [&](int64_t sequence, int) {
+      const int64_t first = offsets[sequence], length = offsets[sequence + 1] - first;
+      float* y = data(op.y) + sequence * op.y.stride;
+      if (length == 0) {
+        std::fill_n(y, cols, 0.0f);
+        return;
+      }
+      PoolColumns columns{data(op.x) + first * op.x.stride, op.x.stride, length, cols, PoolColumns::Kind::kSum, 1, y};
+      switch (op.pooling) {
+        case Pooling::kMean: columns.divisor = static_cast<float>(length); break;
+        case Pooling::kMax: columns.kind = PoolColumns::Kind::kMax; break;
+        case Pooling::kFirst: columns.rows = 1; break;
+        case Pooling::kMeanSqrtLength: columns.divisor = std::sqrt(static_cast<float>(length)); break;
+      }
+      table_.pool(columns);
+    });
+  }
+
+  void l2_normalize(const Activation& x) override {
+    check_shape(x, x.rows, x.cols, "l2_normalize: x");
+    for_rows(x.rows, x.cols, [&](int64_t row) { table_.l2_normalize(data(x) + row * x.stride, x.cols); });
+  }
+
+  std::optional<NumericFault> take_fault() override { return std::exchange(fault_, std::nullopt); }
+
+ private:
+  static constexpr int64_t kCacheLine = 64;
+
+  template <class Body>
+  void for_row_blocks(int64_t rows, int64_t cols, Body body) {
+    const int64_t block = rows_per_task(cols), blocks = (rows + block - 1) / block;
+    parallel_for(static_cast<int>(std::min<int64_t>(blocks, workspace_.threads())), blocks, [&](int64_t index, int) {
+      body(index * block, std::min(block, rows - index * block));
+    });
+  }
+  template <class Body>
+  void for_rows(int64_t rows, int64_t cols, Body body) {
+    for_row_blocks(rows, cols, [&](int64_t first, int64_t count) {
+      for (int64_t row = first; row < first + count; ++row) body(row);
+    });
+  }
+
+  const KernelTable& table_;
+  Workspace workspace_;
+  std::optional<NumericFault> fault_;
+};
+
+}  // namespace
+}  // namespace cpu
+
+std::unique_ptr<Backend> make_cpu_backend(const CpuBackendOptions& options) {
+  const int threads = options.threads > 0 ? options.threads : available_threads();
+  return std::make_unique<cpu::CpuBackend>(cpu::kernels(options.isa), threads);
+}
+
+}  // namespace octet

@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <atomic>
+#include <bit>
+#include <cmath>
+#include <limits>
+
+#include "octet/backend/cpu/operations.h"
+#include "octet/backend/cpu/packed_weight.h"
+#include "octet/base/error.h"
+#include "octet/base/parallel.h"
+#include "octet/quant/quantize.h"
+
+// y = nonlinearity(x · Wᵀ + bias) + residual in tiles: a task takes a block of rows and a block of panels; within it each
+// group of panels meets all the rows while it is in the L1 cache, and the finished tile goes out to y.
+namespace octet::cpu {
+namespace {
+
+// Panels of a task: half of a 2 MB L2 cache, the rest is for x and y.
+constexpr int64_t kPanelBytes = int64_t{1} << 20;
+// |Σ code · code| ≤ 127² K fits int32 up to here: 16,129 · 133,144 = 2,147,479,576 < 2^31.
+constexpr int64_t kLongestExact = 133'144;
+constexpr int64_t kChunk = 65'536;
+// From here on it pays to widen a panel of codes once instead of in each tile.
+constexpr int64_t kRowsToWiden = 16;
+
+struct Grid {
+  int64_t row_block, row_blocks;      // rows of a task, and how many such blocks
+  int64_t panel_block, panel_blocks;  // panels of a task
+  int64_t group;                      // panels that a product takes at once
+  int threads;
+
+  Grid(const KernelTable& table, const CpuWeight& weight, int64_t rows, int available) {
+    threads = threads_for(rows * weight.rows() * weight.cols(), available);
+    row_block = std::min<int64_t>(rows, table.row_block);
+    row_blocks = (rows + row_block - 1) / row_block;
+    const int64_t panels = weight.panel_count();
+    group = std::min<int64_t>(panels, rows <= 3 ? table.wide_panels : table.tile_panels);
+    const int64_t bytes = weight.panel_stride() * (weight.kind() == CpuWeight::Kind::kFloat ? 4 : 1);
+    const int64_t groups = (panels + group - 1) / group;
+    // Blocks as large as the cache allows, but at least four tasks a thread, so that the last to finish is not late.
+    const int64_t wanted = threads == 1 ? 1 : (4 * threads + row_blocks - 1) / row_blocks;
+    const int64_t by_cache = (panels * bytes + kPanelBytes - 1) / kPanelBytes;
+    const int64_t blocks = std::clamp<int64_t>(std::max(wanted, by_cache), 1, groups);
+    panel_block = (groups + blocks - 1) / blocks * group;
+    panel_blocks = (panels + panel_block - 1) / panel_block;
+  }
+
+  int64_t tasks() const { return row_blocks * panel_blocks; }
+};
+
+// A block of rows and a block of panels of the product. Blocks of panels are the outer loop: tasks that follow each other
+// share panels.
+struct Task {
+  int64_t first_row, rows, first_panel, last_panel;
+
+  Task(const Grid& grid, const LinearOp& op, int64_t index)
+      : first_row(index % grid.row_blocks * grid.row_block),
+        rows(std::min(grid.row_block, op.x.rows - first_row)),
+        first_panel(index / grid.row_blocks * grid.panel_block),
+        last_panel(first_panel + grid.panel_block) {}
+};
+
+Finish finish_of(const LinearOp& op, const CpuWeight& weight, const Task& task, int64_t panel, int64_t panels) {
+  const int64_t width = weight.table().panel_width, first = panel * width;
+  Finish f;
+  f.tile_stride = panels * width;
+  f.rows = task.rows;
+  f.cols = std::min(panels * width, weight.rows() - first);
+  if (weight.kind() != CpuWeight::Kind::kFloat) f.weight_scales = weight.scales() + first;
+  if (!op.bias.empty()) f.bias = floats(op.bias) + first;
+  f.nonlinearity = op.nonlinearity;
+  if (op.residual) {
+    f.residual = data(*op.residual) + task.first_row * op.residual->stride + first;
+    f.residual_stride = op.residual->stride;
+  }
+  f.y = data(op.y) + task.first_row * op.y.stride + first;
+  f.y_stride = op.y.stride;
+  return f;
+}
+
+// fp32 activations, by fp32 weights or by codes that are widened.
+void float_linear(const KernelTable& table, Workspace& workspace, const LinearOp& op, const CpuWeight& weight) {
+  const Grid grid(table, weight, op.x.rows, workspace.threads());
+  const bool is_float = weight.kind() == CpuWeight::Kind::kFloat;
+  const int64_t width = table.panel_width, depth = weight.cols();
+  const int64_t k_block = std::min<int64_t>(depth, table.k_block);
+
+  Layout layout;
+  const auto tile = layout.add<float>(grid.row_block * grid.group * width);
+  const auto widened = layout.add<float>(is_float ? 0 : grid.group * width * k_block);
+  workspace.reserve({}, layout);
+
+  parallel_for(grid.threads, grid.tasks(), [&](int64_t index, int worker) {
+    std::byte* memory = workspace.worker(worker);
+    const Task task(grid, op, index);
+    const int64_t last = std::min(task.last_panel, weight.panel_count());
+    const bool widen = !is_float && task.rows >= kRowsToWiden;
+    // A panel that meets few rows passes once whatever its length.
+    const int64_t step = widen || task.rows > 3 ? k_block : depth;
+    for (int64_t panel = task.first_panel; panel < last; panel += grid.group) {
+      const int64_t panels = std::min(grid.group, last - panel);
+      FloatProduct product;
+      product.x_stride = op.x.stride;
+      product.rows = task.rows;
+      product.panel_count = panels;
+      product.tile = tile.in(memory);
+      product.tile_stride = panels * width;
+      for (int64_t k = 0; k < depth; k += step) {
+        product.x = data(op.x) + task.first_row * op.x.stride + k;
+        product.depth = std::min(step, depth - k);
+        product.start = k == 0 ? Start::kFromZero : Start::kFromTile;
+        product.panel_stride = weight.panel_stride();
+        const int64_t at = panel * weight.panel_stride() + k * width;
+        if (is_float) {
+          product.panels = weight.float_panels() + at;
+          table.product_f32(product);
+        } else if (widen) {
+          const int64_t count = product.depth * width;
+          for (int64_t i = 0; i < panels; ++i) {
+            table.widen(weight.code_panels() + at + i * weight.panel_stride(), count, widened.in(memory) + i * count);
+          }
+          product.panels = widened.in(memory);
+          product.panel_stride = count;
+          table.product_f32(product);
+        } else {
+          product.panels = weight.code_panels() + at;
+          table.product_w8(product);
+        }
+      }
+      Finish finish = finish_of(op, weight, task, panel, panels);
+      finish.tile = product.tile;
+      finish.rescale = is_float ? Rescale::kNone : Rescale::kWeight;
+      table.finish(finish);
+    }
+  });
+}
+
+// Rows of x as codes, with what the product and the epilogue need to know of them.
+struct QuantizedRows {
+  int64_t stride;  // bytes from a row of codes to the next
+  int64_t chunks;
+  Layout::Part<std::byte> codes;
+  Layout::Part<int32_t> sums;  // [rows][chunks]
+  Layout::Part<float> scales;
+
+  static int64_t stride_of(const KernelTable& table, int64_t depth) {
+    return round_up(depth, table.interleave) * table.code_bytes;
+  }
+  QuantizedRows(const KernelTable& table, int64_t rows, int64_t depth, int64_t chunk_count, Layout& layout)
+      : stride(stride_of(table, depth)),
+        chunks(chunk_count),
+        codes(layout.add<std::byte>(rows * stride)),
+        sums(layout.add<int32_t>(rows * chunk_count)),
+        scales(layout.add<float>(rows)) {}
+};
+
+// The lowest row that holds NaN or infinity, whichever thread meets it.
+class LowestRow {
+ public:
+  void add(int64_t row) {
+    int64_t lowest = row_;
+    while (row < lowest && !row_.compare_exchange_weak(lowest, row)) {
+    }
+  }
+  std::optional<int64_t> get() const { return row_ == kNone ? std::nullopt : std::optional<int64_t>(row_); }
+
+ private:
+  static constexpr int64_t kNone = std::numeric_limits<int64_t>::max();
+  std::atomic<int64_t> row_{kNone};
+};
+
+class Int8Linear {
+ public:
+  Int8Linear(const KernelTable& table, Workspace& workspace, const LinearOp& op, const CpuWeight& weight)
+      : table_(table),
+        workspace_(workspace),
+        op_(op),
+        weight_(weight),
+        depth_(weight.cols()),
+        chunk_(depth_ <= kLongestExact ? depth_ : kChunk),
+        chunks_((depth_ + chunk_ - 1) / chunk_),
+        grid_(table, weight, op.x.rows, workspace.threads()),
+        // Where tasks share rows, each row is quantized once, before them; else by the task that multiplies it.
+        ahead_(grid_.panel_blocks > 1),
+        rows_(table, ahead_ ? op.x.rows : grid_.row_block, depth_, chunks_, ahead_ ? shared_ : worker_),
+        tile_(worker_.add<int32_t>(tile_size())),
+        sums_(worker_.add<float>(chunks_ > 1 ? tile_size() : 0)) {}
+
+  std::optional<int64_t> run() {
+    workspace_.reserve(shared_, worker_);
+    if (ahead_) {
+      const int64_t block = std::clamp<int64_t>(kQuantizeBlock / depth_, 1, op_.x.rows);
+      const int64_t blocks = (op_.x.rows + block - 1) / block;
+      parallel_for(grid_.threads, blocks, [&](int64_t index, int) {
+        const int64_t first = index * block;
+        quantize(first, std::min(block, op_.x.rows - first), workspace_.shared(), first);
+      });
+    }
+    parallel_for(grid_.threads, grid_.tasks(), [&](int64_t index, int worker) { multiply(index, worker); });
+    return lowest_.get();
+  }
+
+ private:
+  // Elements that a task quantizes ahead of the products: 64 KB of x.
+  static constexpr int64_t kQuantizeBlock = 16'384;
+
+  int64_t tile_size() const { return grid_.row_block * grid_.group * table_.panel_width; }
+
+  // Rows [first, first + count) of x into places [place, place + count) of the codes at `memory`.
+  void quantize(int64_t first, int64_t count, std::byte* memory, int64_t place) {
+    for (int64_t i = 0; i < count; ++i) {
+      const float* x = data(op_.x) + (first + i) * op_.x.stride;
+      std::byte* codes = rows_.codes.in(memory) + (place + i) * rows_.stride;
+      int32_t* sums = rows_.sums.in(memory) + (place + i) * chunks_;
+      float& scale = rows_.scales.in(memory)[place + i];
+      const float absmax = std::bit_cast<float>(table_.absmax_bits(x, depth_));
+      if (!std::isfinite(absmax)) {
+        // Zero codes under a NaN scale: the row's outputs are NaN, and say what happened if nobody asks for the fault.
+        lowest_.add(first + i);
+        std::fill_n(codes, rows_.stride, std::byte{0});
+        std::fill_n(sums, chunks_, 0);
+        scale = std::numeric_limits<float>::quiet_NaN();
+        continue;
+      }
+      scale = int8_scale(absmax);
+      const float inverse = 1.0f / scale;
+      for (int64_t c = 0, k = 0; c < chunks_; ++c, k += chunk_) {
+        sums[c] = table_.quantize(x + k, std::min(chunk_, depth_ - k), inverse, codes + k * table_.code_bytes);
+      }
+    }
+  }
+
+  void multiply(int64_t index, int worker) {
+    std::byte* const memory = workspace_.worker(worker);
+    const Task task(grid_, op_, index);
+    const int64_t last = std::min(task.last_panel, weight_.panel_count()), width = table_.panel_width;
+    if (!ahead_) quantize(task.first_row, task.rows, memory, 0);
+    std::byte* const quantized = ahead_ ? workspace_.shared() : memory;
+    const int64_t place = ahead_ ? task.first_row : 0;
+    const float* activation_scales = rows_.scales.in(quantized) + place;
+
+    for (int64_t panel = task.first_panel; panel < last; panel += grid_.group) {
+      const int64_t panels = std::min(grid_.group, last - panel);
+      Finish finish = finish_of(op_, weight_, task, panel, panels);
+      finish.activation_scales = activation_scales;
+      Int8Product product;
+      product.codes_stride = rows_.stride;
+      product.code_sums_stride = chunks_;
+      product.rows = task.rows;
+      product.panel_stride = weight_.panel_stride();
+      product.panel_count = panels;
+      product.tile = tile_.in(memory);
+      product.tile_stride = finish.tile_stride;
+      if (chunks_ > 1) std::fill_n(sums_.in(memory), task.rows * finish.tile_stride, 0.0f);
+      for (int64_t c = 0, k = 0; c < chunks_; ++c, k += chunk_) {
+        product.codes = rows_.codes.in(quantized) + place * rows_.stride + k * table_.code_bytes;
+        product.code_sums = rows_.sums.in(quantized) + place * chunks_ + c;
+        product.depth = std::min(chunk_, depth_ - k);
+        product.panels = weight_.code_panels() + panel * weight_.panel_stride() + k * width;
+        table_.product_int8(product);
+        if (chunks_ > 1) {
+          table_.add_chunk({product.tile, sums_.in(memory), product.tile_stride, task.rows, finish.cols,
+                            finish.weight_scales});
+        }
+      }
+      finish.tile = chunks_ > 1 ? static_cast<const void*>(sums_.in(memory)) : product.tile;
+      finish.rescale = chunks_ > 1 ? Rescale::kActivation : Rescale::kBoth;
+      table_.finish(finish);
+    }
+  }
+
+  const KernelTable& table_;
+  Workspace& workspace_;
+  const LinearOp& op_;
+  const CpuWeight& weight_;
+  int64_t depth_, chunk_, chunks_;
+  Grid grid_;
+  bool ahead_;
+  Layout shared_, worker_;
+  QuantizedRows rows_;
+  Layout::Part<int32_t> tile_;
+  Layout::Part<float> sums_;
+  LowestRow lowest_;
+};
+
+}  // namespace
+
+std::optional<int64_t> linear(const KernelTable& table, Workspace& workspace, const LinearOp& op) {
+  const auto* weight = dynamic_cast<const CpuWeight*>(op.weight);
+  if (weight == nullptr || &weight->table() != &table) fail("linear: the weight was not packed by this backend");
+  check_shape(op.x, op.x.rows, weight->cols(), "linear: x");
+  check_shape(op.y, op.x.rows, weight->rows(), "linear: y");
+  if (!op.bias.empty()) check_vector(op.bias, weight->rows(), "linear: bias");
+  if (op.residual) check_shape(*op.residual, op.x.rows, weight->rows(), "linear: residual");
+  if (op.x.rows == 0) return std::nullopt;
+  if (weight->kind() == CpuWeight::Kind::kInt8) return Int8Linear(table, workspace, op, *weight).run();
+  float_linear(table, workspace, op, *weight);
+  return std::nullopt;
+}
+
+}  // namespace octet::cpu

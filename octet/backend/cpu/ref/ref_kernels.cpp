@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "octet/backend/cpu/kernels.h"
+#include "octet/backend/cpu/ref/reference.h"
+#include "octet/backend/cpu/vector_math.h"
+#include "octet/quant/quantize.h"
+#include "octet/tensor/half.h"
+
+// Panels are one output wide, so that a panel is a row of W; codes are plain int8.
+namespace octet::cpu {
+namespace {
+
+struct OneLane {
+  float v;
+
+  static OneLane all(float x) { return {x}; }
+  friend OneLane operator+(OneLane a, OneLane b) { return {a.v + b.v}; }
+  friend OneLane operator-(OneLane a, OneLane b) { return {a.v - b.v}; }
+  friend OneLane operator*(OneLane a, OneLane b) { return {a.v * b.v}; }
+  friend OneLane operator/(OneLane a, OneLane b) { return {a.v / b.v}; }
+};
+
+OneLane fma(OneLane a, OneLane b, OneLane c) { return {std::fma(a.v, b.v, c.v)}; }
+OneLane fms(OneLane a, OneLane b, OneLane c) { return {std::fma(a.v, b.v, -c.v)}; }
+OneLane min(OneLane a, OneLane b) { return a.v < b.v ? a : b; }
+OneLane max(OneLane a, OneLane b) { return a.v > b.v ? a : b; }
+OneLane abs(OneLane a) { return {std::fabs(a.v)}; }
+OneLane copy_sign(OneLane magnitude, OneLane sign) { return {std::copysign(magnitude.v, sign.v)}; }
+OneLane if_less(OneLane a, OneLane b, OneLane yes, OneLane no) { return a.v < b.v ? yes : no; }
+
+// 2^n for t = 1.5 · 2^23 + n, n ≤ 127; 0 for n < -126.
+OneLane power_of_two(OneLane t) {
+  const int32_t n = std::bit_cast<int32_t>(t.v) - std::bit_cast<int32_t>(0x1.8p23f);
+  return {std::bit_cast<float>(static_cast<uint32_t>(std::max(n + 127, 0)) << 23)};
+}
+
+template <class W>
+void product(const FloatProduct& p) {
+  const W* panels = static_cast<const W*>(p.panels);
+  for (int64_t r = 0; r < p.rows; ++r) {
+    for (int64_t c = 0; c < p.panel_count; ++c) {
+      float& out = p.tile[r * p.tile_stride + c];
+      const float start = p.start == Start::kFromTile ? out : 0.0f;
+      out = reference::dot(p.x + r * p.x_stride, 1, panels + c * p.panel_stride, 1, p.depth, start);
+    }
+  }
+}
+
+void product_int8(const Int8Product& p) {
+  const int8_t* codes = static_cast<const int8_t*>(p.codes);
+  for (int64_t r = 0; r < p.rows; ++r) {
+    for (int64_t c = 0; c < p.panel_count; ++c) {
+      int32_t sum = 0;
+      for (int64_t k = 0; k < p.depth; ++k) sum += codes[r * p.codes_stride + k] * p.panels[c * p.panel_stride + k];
+      p.tile[r * p.tile_stride + c] = sum;
+    }
+  }
+}
+
+void widen(const int8_t* codes, int64_t count, float* out) { std::copy_n(codes, count, out); }
+
+float apply_to(float x, Nonlinearity kind) {
+  switch (kind) {
+    case Nonlinearity::kNone: return x;
+    case Nonlinearity::kGelu: return apply<Nonlinearity::kGelu>(OneLane{x}).v;
+    case Nonlinearity::kGeluTanh: return apply<Nonlinearity::kGeluTanh>(OneLane{x}).v;
+    case Nonlinearity::kRelu: return apply<Nonlinearity::kRelu>(OneLane{x}).v;
+    case Nonlinearity::kTanh: return apply<Nonlinearity::kTanh>(OneLane{x}).v;
+  }
+  return x;
+}
+
+float rescaled(const Finish& f, int64_t r, int64_t c) {
+  const int64_t at = r * f.tile_stride + c;
+  const float bias = f.bias != nullptr ? f.bias[c] : 0.0f;
+  switch (f.rescale) {
+    case Rescale::kNone: {
+      const float t = static_cast<const float*>(f.tile)[at];
+      return f.bias != nullptr ? t + bias : t;
+    }
+    case Rescale::kWeight: return std::fma(static_cast<const float*>(f.tile)[at], f.weight_scales[c], bias);
+    case Rescale::kActivation: return std::fma(static_cast<const float*>(f.tile)[at], f.activation_scales[r], bias);
+    case Rescale::kBoth:
+      return std::fma(static_cast<float>(static_cast<const int32_t*>(f.tile)[at]),
+                      f.activation_scales[r] * f.weight_scales[c], bias);
+  }
+  return 0.0f;
+}
+
+void finish(const Finish& f) {
+  for (int64_t r = 0; r < f.rows; ++r) {
+    for (int64_t c = 0; c < f.cols; ++c) {
+      float y = apply_to(rescaled(f, r, c), f.nonlinearity);
+      if (f.residual != nullptr) y += f.residual[r * f.residual_stride + c];
+      f.y[r * f.y_stride + c] = y;
+    }
+  }
+}
+
+void add_chunk(const AddChunk& a) {
+  for (int64_t r = 0; r < a.rows; ++r) {
+    for (int64_t c = 0; c < a.cols; ++c) {
+      float& t = a.t[r * a.stride + c];
+      t = std::fma(static_cast<float>(a.tile[r * a.stride + c]), a.scales[c], t);
+    }
+  }
+}
+
+uint32_t absmax_bits(const float* x, int64_t count) {
+  uint32_t largest = 0;
+  for (int64_t i = 0; i < count; ++i) largest = std::max(largest, std::bit_cast<uint32_t>(x[i]) & 0x7fffffffu);
+  return largest;
+}
+
+int32_t quantize(const float* x, int64_t count, float inverse, void* codes) {
+  int8_t* out = static_cast<int8_t*>(codes);
+  int32_t sum = 0;
+  for (int64_t i = 0; i < count; ++i) sum += out[i] = int8_code(x[i], inverse);
+  return sum;
+}
+
+void pack_columns(const PackPanels& p) {
+  for (int64_t c = 0; c < p.cols; ++c) {
+    for (int64_t r = 0; r < p.rows; ++r) p.panels[c * p.rows + r] = p.source[r * p.stride + c];
+  }
+}
+
+void pack_rows(const PackPanels& p) {
+  for (int64_t r = 0; r < p.rows; ++r) std::copy_n(p.source + r * p.stride, p.cols, p.panels + r * p.cols);
+}
+
+void softmax(const Softmax& s) {
+  const auto exponential = [](float x) { return exp_of_negative(OneLane{x}).v; };
+  for (int64_t r = 0; r < s.rows; ++r) {
+    s.inverse_sums[r] = reference::softmax_row(s.scores + r * s.stride, s.cols, s.scale, exponential);
+  }
+}
+
+void scale(const float* x, int64_t count, float factor, float* y) {
+  for (int64_t i = 0; i < count; ++i) y[i] = x[i] * factor;
+}
+
+void layer_norm(const LayerNorm& l) {
+  for (int64_t r = 0; r < l.rows; ++r) {
+    reference::layer_norm_row(l.x + r * l.x_stride, l.cols, l.gamma, l.beta, l.eps, l.y + r * l.y_stride);
+  }
+}
+
+void pool(const PoolColumns& p) {
+  for (int64_t c = 0; c < p.cols; ++c) {
+    float y = p.x[c];
+    for (int64_t r = 1; r < p.rows; ++r) {
+      const float x = p.x[r * p.x_stride + c];
+      if (p.kind == PoolColumns::Kind::kSum) {
+        y += x;
+      } else if (!(y >= x) && !std::isnan(y)) {
+        y = x;  // the larger; NaN, once met, stays
+      }
+    }
+    p.y[c] = p.kind == PoolColumns::Kind::kSum ? y / p.divisor : y;
+  }
+}
+
+float widened(const void* row, TableElement element, int64_t i) {
+  switch (element) {
+    case TableElement::kF64: return static_cast<float>(static_cast<const double*>(row)[i]);
+    case TableElement::kF32: return static_cast<const float*>(row)[i];
+    case TableElement::kF16: return to_float(static_cast<const Half*>(row)[i]);
+    case TableElement::kBF16: return to_float(static_cast<const BFloat16*>(row)[i]);
+  }
+  return 0.0f;
+}
+
+void embed(const void* row, TableElement element, int64_t count, Start start, float* y) {
+  for (int64_t i = 0; i < count; ++i) {
+    const float x = widened(row, element, i);
+    y[i] = start == Start::kFromTile ? y[i] + x : x;
+  }
+}
+
+constexpr KernelTable kTable = {
+    .name = "ref",
+    .panel_width = 1,
+    .interleave = 1,
+    .code_bytes = 1,
+    .code_flip = 0,
+    .tile_panels = 16,
+    .wide_panels = 16,
+    .row_block = 16,
+    .k_block = 384,
+    .product_f32 = product<float>,
+    .product_w8 = product<int8_t>,
+    .product_int8 = product_int8,
+    .widen = widen,
+    .finish = finish,
+    .add_chunk = add_chunk,
+    .absmax_bits = absmax_bits,
+    .quantize = quantize,
+    .pack_columns = pack_columns,
+    .pack_rows = pack_rows,
+    .softmax = softmax,
+    .scale = scale,
+    .layer_norm = layer_norm,
+    .l2_normalize = reference::l2_normalize_row<float>,
+    .pool = pool,
+    .embed = embed,
+};
+
+}  // namespace
+
+const KernelTable* ref_kernels() { return &kTable; }
+
+}  // namespace octet::cpu

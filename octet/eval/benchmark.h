@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "octet/models/session.h"
+
+namespace octet {
+
+/// Times of repeated runs, in milliseconds. On a noisy machine the minimum says what the work costs, the median what
+/// to expect.
+struct Timing {
+  double min_ms = 0, median_ms = 0;
+  int64_t repetitions = 0;
+};
+
+/// Throws Error for no times.
+Timing summarize(std::vector<double> milliseconds);
+
+/// `batch` sequences of `seq` tokens each, all kept, drawn uniformly from the vocabulary with a fixed seed. Throws
+/// Error where the model does not take such a batch.
+TokenBatch random_batch(const ModelInfo& info, int64_t batch, int64_t seq);
+
+/// Forward passes of `batch`, head included, after `warm_up` untimed ones; the output stays with the backend.
+Timing time_forward(Session& session, const TokenBatch& batch, int64_t warm_up, int64_t repetitions);
+
+/// Resident memory of this process that is backed by no file, in bytes; 0 where the system does not say.
+int64_t anonymous_bytes();
+
+}  // namespace octet

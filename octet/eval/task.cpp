@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "octet/eval/task.h"
+
+#include <algorithm>
+#include <array>
+
+#include "octet/base/error.h"
+#include "octet/base/suggest.h"
+
+namespace octet {
+
+std::span<const Task> tasks() {
+  static const std::array<Task, 1> table = {{
+      {"similarity", "cosine of sentence vectors on pairs of sentences, graded (STS-B's tsv) or labelled (MRPC's tsv)",
+       run_similarity},
+  }};
+  return table;
+}
+
+const Task& find_task(const std::string& name) {
+  const std::span<const Task> all = tasks();
+  const auto found = std::find_if(all.begin(), all.end(), [&](const Task& task) { return task.name == name; });
+  if (found != all.end()) return *found;
+  std::vector<std::string> names;
+  for (const Task& task : all) names.push_back(task.name);
+  fail<UsageError>("unknown task '{}'.{}", name, did_you_mean(name, names));
+}
+
+}  // namespace octet

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "octet/models/session.h"
+
+namespace octet {
+
+/// What a task measured: metrics by their names in snake case, in the order to show them, and how much was measured.
+struct TaskResult {
+  std::vector<std::pair<std::string, double>> metrics;
+  int64_t examples = 0;
+  std::vector<std::string> notes;  ///< what a reader must know: truncated inputs, a pooling that was assumed
+};
+
+struct TaskInput {
+  std::filesystem::path model, data;
+  std::optional<int64_t> limit;                          ///< use the first examples only
+  std::function<void(int64_t done, int64_t total)> advance = [](int64_t, int64_t) {};
+};
+
+/// An evaluation that `octet eval --task NAME` offers.
+struct Task {
+  std::string name;
+  std::string description;  ///< one line, for --help: what is measured on which files
+  TaskResult (*run)(Session& session, const TaskInput& input);
+};
+
+/// All of them. A new task is a function and a line in task.cpp.
+std::span<const Task> tasks();
+
+/// Throws UsageError, with the nearest name, for one that is not there.
+const Task& find_task(const std::string& name);
+
+/// Cosine of sentence vectors. Graded pairs: pearson, spearman; labelled pairs: accuracy and f1, each at its best
+/// threshold, and auc. Files as read_sentence_pairs takes them.
+TaskResult run_similarity(Session& session, const TaskInput& input);
+
+}  // namespace octet

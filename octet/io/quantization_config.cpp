@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "octet/io/quantization_config.h"
+
+#include <algorithm>
+#include <map>
+
+#include <nlohmann/json.hpp>
+
+#include "octet/base/error.h"
+#include "octet/base/json.h"
+#include "octet/io/quote_name.h"
+
+namespace octet {
+namespace {
+
+using nlohmann::json;
+
+constexpr std::string_view kPatternPrefix = "re:";
+constexpr const char* kLinear = "Linear";
+
+const char* text_of(WeightFormat format) {
+  return format == WeightFormat::kIntQuantized ? "int-quantized" : "pack-quantized";
+}
+
+// None where the format is to be found from the scheme.
+std::optional<WeightFormat> read_format(const Config& config) {
+  const std::string format = config.text("format", "");
+  if (format.empty() || format == "mixed-precision") return std::nullopt;
+  // The two are stored alike.
+  if (format == "int-quantized" || format == "naive-quantized") return WeightFormat::kIntQuantized;
+  if (format == "pack-quantized") return WeightFormat::kPackQuantized;
+  fail<FormatError>("{}: the quantization format is {}; int-quantized and pack-quantized can be read", config.source(),
+                    quote_name(format));
+}
+
+[[noreturn]] void refuse(const Config& config, const std::string& key, const json& value, const std::string& what) {
+  fail<FormatError>("{}: '{}' is {}: {}", config.source(), key, quote_json(value), what);
+}
+
+// Throws unless every key of `config` is missing, null, empty, or among `known`.
+void refuse_other_keys(const Config& config, const std::string& where, std::initializer_list<std::string_view> known) {
+  for (const auto& item : config.json().items()) {
+    if (item.value().is_null() || std::find(known.begin(), known.end(), item.key()) != known.end()) continue;
+    if (item.value().is_structured() && item.value().empty()) continue;
+    fail<FormatError>("{}: {} holds {}, which is not supported", config.source(), where, quote_name(item.key()));
+  }
+}
+
+// What weights and activations have in common: signed 8-bit integers around zero.
+void check_int8(const Config& args, const std::string& where) {
+  const auto require = [&](std::string_view key, const json& offered, const json& fallback, const char* what) {
+    const json value = args.has(key) ? args.json().at(key) : fallback;
+    if (value != offered) refuse(args, fmt::format("{}.{}", where, key), value, what);
+  };
+  require("num_bits", 8, 8, "8 bits are supported");
+  require("type", "int", "int", "integers are supported");
+  require("symmetric", true, true, "codes around zero are supported, a zero point is not");
+  require("block_structure", nullptr, nullptr, "blocks are not supported");
+  // These steer how scales were found, not what they mean.
+  refuse_other_keys(args, where,
+                    {"num_bits", "type", "symmetric", "strategy", "dynamic", "group_size", "actorder",
+                     "block_structure", "observer", "observer_kwargs", "scale_dtype", "zp_dtype"});
+}
+
+WeightScheme read_weights(const Config& weights, const std::string& where) {
+  check_int8(weights, where);
+  const int64_t group_size = weights.integer("group_size", -1);
+  // compressed-tensors' own defaults: one scale in all, or, with group_size -1, one an output channel.
+  const char* fallback = !weights.has("group_size") ? "tensor" : group_size == -1 ? "channel" : "group";
+  const std::string strategy = weights.text("strategy", fallback);
+  if (strategy != "channel") {
+    refuse(weights, where + ".strategy", strategy, "one scale an output channel (\"channel\") is supported");
+  }
+  if (weights.has("group_size") && group_size != -1) {
+    refuse(weights, where + ".group_size", group_size, "groups are not supported");
+  }
+  if (weights.flag("dynamic", false)) refuse(weights, where + ".dynamic", true, "weights have stored scales");
+  if (weights.has("actorder")) {
+    // "weight" and "static" are the order in which columns were quantized, not one in which they are stored.
+    const json& order = weights.json().at("actorder");
+    if (order != false && order != "weight" && order != "static") {
+      refuse(weights, where + ".actorder", order, "reordered columns are not supported");
+    }
+  }
+  return WeightScheme{.bits = 8};
+}
+
+ActivationMode read_activations(const Config& activations, const std::string& where) {
+  check_int8(activations, where);
+  // A text, "local", stands for another method.
+  const json dynamic = activations.has("dynamic") ? activations.json().at("dynamic") : json(false);
+  if (dynamic != true) {
+    refuse(activations, where + ".dynamic", dynamic, "only scales found while running (true) are supported");
+  }
+  const std::string strategy = activations.text("strategy", "tensor");
+  if (strategy != "token") refuse(activations, where + ".strategy", strategy, "one scale a \"token\" is supported");
+  return ActivationMode::kDynamicPerToken;
+}
+
+StoredScheme read_group(const Config& group, const std::string& where, std::optional<WeightFormat> common) {
+  refuse_other_keys(group, where, {"targets", "weights", "input_activations", "format"});
+  if (!group.has("weights")) fail<FormatError>("{}: {} has no 'weights'", group.source(), where);
+  Scheme scheme{.weight = read_weights(group.object("weights"), where + ".weights")};
+  if (group.has("input_activations")) {
+    scheme.activations = read_activations(group.object("input_activations"), where + ".input_activations");
+  }
+  const std::optional<WeightFormat> own = read_format(group);
+  return {scheme, own ? *own : common ? *common : format_for(scheme)};
+}
+
+// What a text of "targets" or "ignore" counts as, the first counting most.
+enum class Rank { kName, kPattern, kEveryLinear };
+
+Rank rank_of(std::string_view target) {
+  if (target == kLinear) return Rank::kEveryLinear;
+  return target.starts_with(kPatternPrefix) ? Rank::kPattern : Rank::kName;
+}
+
+json to_json(const Scheme& scheme, const json& targets) {
+  json group = {{"targets", targets},
+                {"format", text_of(format_for(scheme))},
+                {"weights",
+                 {{"num_bits", scheme.weight.bits},
+                  {"type", "int"},
+                  {"symmetric", true},
+                  {"strategy", "channel"},
+                  {"dynamic", false}}},
+                {"input_activations", nullptr},
+                {"output_activations", nullptr}};
+  if (scheme.activations == ActivationMode::kDynamicPerToken) {
+    group["input_activations"] = {
+        {"num_bits", 8}, {"type", "int"}, {"symmetric", true}, {"strategy", "token"}, {"dynamic", true}};
+  }
+  return group;
+}
+
+}  // namespace
+
+WeightFormat format_for(const Scheme& scheme) noexcept {
+  return scheme.activations == ActivationMode::kFloat ? WeightFormat::kPackQuantized : WeightFormat::kIntQuantized;
+}
+
+StoredQuantization::Matcher::Matcher(const std::string& text, const std::string& source) : target(text) {
+  if (rank_of(target) == Rank::kPattern) pattern.emplace(target.substr(kPatternPrefix.size()), source);
+}
+
+bool StoredQuantization::Matcher::matches(std::string_view layer) const {
+  return target == kLinear || (pattern ? pattern->matches(layer) : target == layer);
+}
+
+StoredQuantization StoredQuantization::parse(const Config& config) {
+  const std::string& source = config.source();
+  const std::string method = config.text("quant_method", "compressed-tensors");
+  if (method != "compressed-tensors") {
+    fail<FormatError>("{}: quantized by the method {}; compressed-tensors can be read. Start from the float model.",
+                      source, quote_name(method));
+  }
+  refuse_other_keys(config, "quantization_config",
+                    {"quant_method", "format", "config_groups", "ignore", "quantization_status", "sparsity_config",
+                     "global_compression_ratio", "version", "run_compressed", "dequantize"});
+  if (config.has("sparsity_config") && config.object("sparsity_config").text("format", "dense") != "dense") {
+    fail<FormatError>("{}: sparse weights (sparsity_config) are not supported", source);
+  }
+  // Before that state weights are stored in float.
+  const std::string status = config.text("quantization_status", "initialized");
+  if (status != "compressed") {
+    fail<FormatError>("{}: quantization_status is {}; only \"compressed\" weights can be read", source,
+                      quote_name(status));
+  }
+  const std::optional<WeightFormat> common = read_format(config);
+
+  StoredQuantization out;
+  const Config groups = config.object("config_groups");
+  // A target named in two groups belongs to the later one, as in a Python dictionary.
+  std::map<std::string, StoredScheme> schemes;
+  for (const auto& item : groups.json().items()) {
+    if (!item.value().is_object()) {
+      fail<FormatError>("{}: the group {} is a preset; write its scheme out", source, quote_name(item.key()));
+    }
+    const Config group = groups.object(item.key());
+    const StoredScheme scheme = read_group(group, quote_name(item.key()), common);
+    for (const std::string& target : group.texts("targets")) {
+      if (target == "Embedding") fail<FormatError>("{}: quantized embeddings are not supported", source);
+      schemes.insert_or_assign(target, scheme);
+    }
+  }
+  for (const auto& [target, scheme] : schemes) out.targets_.emplace_back(Matcher(target, source), scheme);
+  std::stable_sort(out.targets_.begin(), out.targets_.end(),
+                   [](const auto& a, const auto& b) { return rank_of(a.first.target) < rank_of(b.first.target); });
+  for (const std::string& layer : config.texts("ignore")) out.ignored_.emplace_back(layer, source);
+  return out;
+}
+
+std::optional<StoredScheme> StoredQuantization::scheme_for(std::string_view layer) const {
+  const auto matches = [layer](const Matcher& matcher) { return matcher.matches(layer); };
+  if (std::any_of(ignored_.begin(), ignored_.end(), matches)) return std::nullopt;
+  for (const auto& [matcher, scheme] : targets_) {
+    if (matches(matcher)) return scheme;
+  }
+  return std::nullopt;
+}
+
+json quantization_config(const std::map<std::string, Scheme>& schemes, std::span<const std::string> float_layers) {
+  std::vector<std::pair<Scheme, json>> groups;  // scheme, targets
+  for (const auto& named : schemes) {
+    const auto same = [&](const auto& group) { return group.first == named.second; };
+    auto group = std::find_if(groups.begin(), groups.end(), same);
+    if (group == groups.end()) group = groups.insert(groups.end(), {named.second, json::array()});
+    group->second.push_back(named.first);
+  }
+  if (groups.size() == 1) groups.front().second = json::array({kLinear});
+
+  json out = {{"quant_method", "compressed-tensors"},
+              {"quantization_status", "compressed"},
+              {"config_groups", json::object()},
+              {"ignore", json(std::vector<std::string>(float_layers.begin(), float_layers.end()))},
+              {"kv_cache_scheme", nullptr}};
+  std::vector<WeightFormat> formats;
+  for (const auto& [scheme, targets] : groups) {
+    out["config_groups"][fmt::format("group_{}", formats.size())] = to_json(scheme, targets);
+    formats.push_back(format_for(scheme));
+  }
+  const bool uniform = std::equal(formats.begin() + (formats.empty() ? 0 : 1), formats.end(), formats.begin());
+  if (!formats.empty()) out["format"] = uniform ? text_of(formats.front()) : "mixed-precision";
+  return out;
+}
+
+json quantized_model_config(const Config& config, const std::map<std::string, Scheme>& schemes,
+                            std::span<const std::string> float_layers) {
+  json out = config.json();
+  out["quantization_config"] = quantization_config(schemes, float_layers);
+  out.erase("torch_dtype");  // its name before transformers 5
+  out["dtype"] = "float32";
+  return out;
+}
+
+}  // namespace octet

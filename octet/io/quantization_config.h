@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <nlohmann/json_fwd.hpp>
+
+#include "octet/io/config.h"
+#include "octet/io/name_pattern.h"
+#include "octet/tensor/scheme.h"
+
+namespace octet {
+
+/// How compressed-tensors lays a quantized weight X out in a file (compressed_tensors.h has the tensors).
+enum class WeightFormat : uint8_t {
+  kIntQuantized,   ///< "int-quantized": the codes as they are
+  kPackQuantized,  ///< "pack-quantized": codes packed into int32
+};
+
+/// The format in which transformers and vLLM look for a layer of this scheme: packed where activations are float.
+WeightFormat format_for(const Scheme& scheme) noexcept;
+
+/// What config.json says of a layer's weight.
+struct StoredScheme {
+  Scheme scheme;
+  WeightFormat format;
+
+  friend bool operator==(const StoredScheme&, const StoredScheme&) = default;
+};
+
+/// The "quantization_config" of a config.json in the compressed-tensors layout (vllm-project/compressed-tensors 0.20):
+/// groups of layers, each with a scheme, and layers that no group touches.
+class StoredQuantization {
+ public:
+  /// Throws FormatError, naming file and feature, for everything Octet does not run: other methods (gptq, awq, …),
+  /// other widths, zero points, groups, static activations, quantized KV caches, sparsity, transforms.
+  static StoredQuantization parse(const Config& quantization_config);
+
+  /// The scheme of a linear layer; none where it is kept in float. An exact name counts before a pattern, patterns
+  /// count in alphabetical order, and "Linear", every linear layer, counts last; what is ignored is float whatever
+  /// names it.
+  std::optional<StoredScheme> scheme_for(std::string_view layer) const;
+
+ private:
+  struct Matcher {
+    explicit Matcher(const std::string& target, const std::string& source);
+    bool matches(std::string_view layer) const;
+
+    std::string target;
+    std::optional<NamePattern> pattern;
+  };
+
+  std::vector<std::pair<Matcher, StoredScheme>> targets_;  ///< in the order in which they count
+  std::vector<Matcher> ignored_;
+};
+
+/// The "quantization_config" for layers quantized by `schemes` (name → scheme), other linear layers of the model being
+/// `float_layers`. Layers of one scheme are targeted as "Linear", which vLLM likes best; of several, by name.
+nlohmann::json quantization_config(const std::map<std::string, Scheme>& schemes,
+                                   std::span<const std::string> float_layers);
+
+/// `config` with that quantization_config, and dtype float32: a loader casts scales to the dtype it finds, so with
+/// float16 ours would lose 13 bits.
+nlohmann::json quantized_model_config(const Config& config, const std::map<std::string, Scheme>& schemes,
+                                      std::span<const std::string> float_layers);
+
+}  // namespace octet

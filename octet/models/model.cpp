@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "octet/models/model.h"
+
+#include <algorithm>
+#include <map>
+
+#include "octet/base/error.h"
+#include "octet/base/suggest.h"
+#include "octet/models/bert.h"
+
+namespace octet {
+namespace {
+
+using Loader = std::unique_ptr<Model> (*)(const std::string& architecture, const WeightSource& source);
+
+// Every architecture that Octet has; a new one adds its file and its names here.
+const std::map<std::string, Loader>& loaders() {
+  static const std::map<std::string, Loader> table = {
+      {"BertModel", load_bert},
+      {"BertForSequenceClassification", load_bert},
+      {"BertForQuestionAnswering", load_bert},
+      {"BertForMaskedLM", load_bert},
+  };
+  return table;
+}
+
+void check_range(std::span<const int32_t> values, int64_t end, const char* what, std::span<const int32_t> offsets) {
+  const auto bad = std::find_if(values.begin(), values.end(), [end](int32_t value) { return value < 0 || value >= end; });
+  if (bad == values.end()) return;
+  const int64_t row = bad - values.begin();
+  const int64_t sequence = std::upper_bound(offsets.begin(), offsets.end(), row) - offsets.begin() - 1;
+  fail("sequence {}: its {} {} is outside the model's range, 0 to {}", sequence, what, *bad, end - 1);
+}
+
+}  // namespace
+
+std::unique_ptr<Model> load_model(const Checkpoint& checkpoint, const Recipe* recipe) {
+  const std::vector<std::string> architectures = checkpoint.config().texts("architectures");
+  if (architectures.size() != 1) {
+    fail<FormatError>("{}: 'architectures' must name one architecture, such as [\"BertModel\"]; it names {}",
+                      checkpoint.config().source(), architectures.size());
+  }
+  const auto loader = loaders().find(architectures.front());
+  if (loader == loaders().end()) {
+    std::vector<std::string> names;
+    for (const auto& [name, load] : loaders()) names.push_back(name);
+    fail<FormatError>("{}: the architecture '{}' is not supported.{}", checkpoint.config().source(), architectures.front(),
+                      did_you_mean(architectures.front(), names));
+  }
+  return loader->second(loader->first, WeightSource(checkpoint, recipe));
+}
+
+int64_t stored_bytes(const Checkpoint& checkpoint, const Model& model) {
+  int64_t bytes = checkpoint.bytes();
+  if (checkpoint.quantization()) return bytes;
+  for (const Linear* linear : model.linears()) {
+    for (const Linear::Part& part : linear->parts()) {
+      if (!part.weight.scheme) continue;
+      const int64_t codes = part.weight.shape.elements(), scales = part.weight.shape[0] * byte_size(DType::kF32);
+      bytes += codes + scales - checkpoint.tensor(part.weight.layer + ".weight").bytes();
+    }
+  }
+  return bytes;
+}
+
+Activation Model::hidden_states(Context& context, const DeviceBatch& batch) const {
+  const TokenBatch& host = batch.host;
+  // Position first: that a sequence is too long says more than which of its tokens is.
+  if (const int64_t longest = host.longest(); longest > info_.max_positions) {
+    fail("a sequence has {} tokens; this model's longest is {}. Truncate it.", longest, info_.max_positions);
+  }
+  check_range(host.positions, info_.max_positions, "position", host.offsets);
+  check_range(host.ids, info_.vocabulary, "token id", host.offsets);
+  check_range(host.type_ids, info_.token_types, "type id", host.offsets);
+  const Activation x = embed(context, batch);
+  for (int64_t i = 0; i < info_.blocks; ++i) {
+    run_block(context, i, batch, x);
+    check_numerics(context, sites_, host.offsets);
+  }
+  return x;
+}
+
+Activation Model::forward(Context& context, const DeviceBatch& batch) const {
+  const Activation output = head(context, batch, hidden_states(context, batch));
+  check_numerics(context, sites_, batch.host.offsets);
+  return output;
+}
+
+}  // namespace octet

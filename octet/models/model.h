@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "octet/io/checkpoint.h"
+#include "octet/models/token_batch.h"
+#include "octet/nn/linear.h"
+#include "octet/quant/recipe.h"
+
+namespace octet {
+
+/// What a model's last step gives.
+enum class OutputKind : uint8_t {
+  kHiddenStates,    ///< no head: the last hidden state, a row a token
+  kTokenLogits,     ///< a row a token: over the vocabulary, or start and end of an answer
+  kSequenceLogits,  ///< a row a sequence
+};
+
+/// What a model is, as far as those who call it care.
+struct ModelInfo {
+  std::string architecture;  ///< as in config.json: "BertModel"
+  int64_t vocabulary = 0;    ///< ids lie in [0, vocabulary)
+  int64_t token_types = 0;   ///< type ids lie in [0, token_types)
+  int64_t max_positions = 0; ///< positions lie in [0, max_positions)
+  int64_t width = 0;         ///< of hidden states
+  int64_t blocks = 0;
+  OutputKind output = OutputKind::kHiddenStates;
+};
+
+/// A transformer: embed, blocks callable one by one, head. Weights are views of the mapped checkpoint until prepare
+/// lays them out for a backend. Activations live in the workspace scope that the caller has open.
+class Model {
+ public:
+  virtual ~Model() = default;
+
+  const ModelInfo& info() const noexcept { return info_; }
+  const QuantSites& sites() const noexcept { return sites_; }
+  /// Every linear layer in the order of the forward pass, those that run as one product in one Linear.
+  virtual std::vector<const Linear*> linears() const = 0;
+
+  virtual void prepare(Backend& backend) = 0;
+  virtual int64_t packed_bytes() const = 0;  ///< of what prepare laid out; mapped tables not counted
+
+  virtual Activation embed(Context& context, const DeviceBatch& batch) const = 0;
+  /// Block `index` on the hidden states x [tokens, width], in place.
+  virtual void run_block(Context& context, int64_t index, const DeviceBatch& batch, const Activation& x) const = 0;
+  virtual Activation head(Context& context, const DeviceBatch& batch, const Activation& x) const = 0;
+
+  /// The last hidden state [tokens, width]. Throws Error for ids, types or positions outside the model's ranges, and
+  /// NumericError where NaN or infinity meets a quantizer (checked after every block).
+  Activation hidden_states(Context& context, const DeviceBatch& batch) const;
+  /// Embed, blocks, head: [tokens, …] or [sequences, …] as info().output says.
+  Activation forward(Context& context, const DeviceBatch& batch) const;
+
+ protected:
+  ModelInfo info_;
+  QuantSites sites_;
+};
+
+/// The model in a checkpoint, by the architecture that its config.json names. With a recipe its layers are quantized on
+/// the way; a checkpoint that is quantized already brings its schemes and takes no recipe. Throws FormatError for an
+/// architecture that Octet does not have, and for missing or misshapen tensors.
+std::unique_ptr<Model> load_model(const Checkpoint& checkpoint, const Recipe* recipe);
+
+/// Bytes of the checkpoint's tensors with the model's schemes applied: what a written checkpoint of it holds.
+int64_t stored_bytes(const Checkpoint& checkpoint, const Model& model);
+
+}  // namespace octet

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "octet/nn/linear.h"
+
+#include <algorithm>
+
+#include "octet/base/error.h"
+
+namespace octet {
+namespace {
+
+std::vector<std::string> layer_names(const std::vector<Linear::Part>& parts) {
+  std::vector<std::string> names;
+  for (const Linear::Part& part : parts) names.push_back(part.weight.layer);
+  return names;
+}
+
+// The widest thing that is done to the input: a site that one part quantizes is a quantizing site.
+ActivationMode site_mode(const std::vector<Linear::Part>& parts) {
+  const bool dynamic = std::any_of(parts.begin(), parts.end(), [](const Linear::Part& part) {
+    return part.weight.scheme && part.weight.scheme->activations == ActivationMode::kDynamicPerToken;
+  });
+  return dynamic ? ActivationMode::kDynamicPerToken : ActivationMode::kFloat;
+}
+
+}  // namespace
+
+Linear::Linear(std::vector<Part> parts, QuantSites& sites) : parts_(std::move(parts)) {
+  if (parts_.empty()) fail<ShapeError>("a linear layer without weights");
+  for (const Part& part : parts_) {
+    const Shape shape = part.weight.shape;
+    if (shape.rank() != 2 || (inputs_ != 0 && shape[1] != inputs_)) {
+      fail<ShapeError>("layer '{}': a weight of shape {} cannot join a group that reads {} inputs", part.weight.layer,
+                       to_string(shape), inputs_);
+    }
+    inputs_ = shape[1];
+    outputs_ += shape[0];
+    if (part.bias && part.bias->shape() != Shape{shape[0]}) {
+      fail<ShapeError>("layer '{}': a bias of shape {} for {} outputs", part.weight.layer, to_string(part.bias->shape()), shape[0]);
+    }
+  }
+  site_ = sites.add(site_name(layer_names(parts_)), site_mode(parts_));
+}
+
+void Linear::prepare(Backend& backend) {
+  if (!products_.empty()) return;
+  std::vector<float> bias(static_cast<size_t>(outputs_), 0.0f);
+  int64_t column = 0;
+  for (const Part& part : parts_) {
+    const int64_t outputs = part.weight.shape[0];
+    if (part.bias) read_f32(part.bias->view(), 0, std::span(bias).subspan(static_cast<size_t>(column), static_cast<size_t>(outputs)));
+    column += outputs;
+  }
+  bias_ = DeviceMemory(backend, outputs_ * int64_t{sizeof(float)});
+  backend.upload(std::as_bytes(std::span(bias)), bias_.span());
+
+  column = 0;
+  for (auto first = parts_.begin(); first != parts_.end();) {
+    const auto last = std::find_if(first, parts_.end(), [&](const Part& part) { return part.weight.scheme != first->weight.scheme; });
+    products_.push_back(pack(backend, {first, last}, column));
+    column += products_.back().columns;
+    first = last;
+  }
+}
+
+Linear::Product Linear::pack(Backend& backend, std::span<Part> parts, int64_t first_column) {
+  Product product{.first_column = first_column, .columns = 0, .weight = nullptr};
+  for (const Part& part : parts) product.columns += part.weight.shape[0];
+  if (const std::optional<Scheme> scheme = parts.front().weight.scheme) {
+    std::vector<QTensor> made;  // of float values, and gone at the end of this block
+    made.reserve(parts.size());
+    std::vector<const QTensor*> quantized;
+    for (const Part& part : parts) {
+      if (const Tensor* values = std::get_if<Tensor>(&part.weight.value)) {
+        quantized.push_back(&made.emplace_back(quantize_weight(values->view(), scheme->weight, part.weight.layer)));
+      } else {
+        quantized.push_back(&std::get<QTensor>(part.weight.value));
+      }
+    }
+    product.weight = backend.pack(quantized, scheme->activations);
+  } else {
+    std::vector<ConstTensorView> values;
+    for (const Part& part : parts) values.push_back(std::get<Tensor>(part.weight.value).view());
+    product.weight = backend.pack(values);
+  }
+  // The packed form is now the only one in memory: codes can be had back from it, pages from the file.
+  for (Part& part : parts) {
+    if (const Tensor* values = std::get_if<Tensor>(&part.weight.value)) values->release_pages();
+    if (const QTensor* codes = std::get_if<QTensor>(&part.weight.value)) codes->codes.release_pages();
+    part.weight.value = std::monostate();
+  }
+  return product;
+}
+
+int64_t Linear::packed_bytes() const noexcept {
+  int64_t bytes = bias_.span().bytes();
+  for (const Product& product : products_) bytes += product.weight->bytes();
+  return bytes;
+}
+
+void Linear::forward(Context& context, const Activation& x, const Activation& y, Nonlinearity nonlinearity,
+                     std::optional<Activation> residual) const {
+  if (products_.empty()) fail("layer '{}' ran before it was prepared", site_.name);
+  for (const Product& product : products_) {
+    LinearOp op{.x = x,
+                .weight = product.weight.get(),
+                .bias = bias_.span().slice(product.first_column * 4, product.columns * 4),
+                .nonlinearity = nonlinearity,
+                .residual = std::nullopt,
+                .y = y.columns(product.first_column, product.columns),
+                .site = site_.id};
+    if (residual) op.residual = residual->columns(product.first_column, product.columns);
+    context.backend.linear(op);
+  }
+}
+
+}  // namespace octet

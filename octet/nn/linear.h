@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "octet/nn/context.h"
+#include "octet/nn/parameter.h"
+
+namespace octet {
+
+/// One or several linear layers that read the same input, their outputs side by side (a fusible group: query, key and
+/// value). Parts of one scheme that are neighbours run as one product.
+///
+///   y = nonlinearity(x · Wᵀ + bias) + residual          x [T, in], y [T, Σ outᵢ], fp32
+class Linear {
+ public:
+  struct Part {
+    Parameter weight;             ///< [outᵢ, in]
+    std::optional<Tensor> bias;   ///< [outᵢ], any float dtype
+  };
+
+  /// All parts must have the same `in`; throws ShapeError otherwise. Adds its site to `sites`.
+  Linear(std::vector<Part> parts, QuantSites& sites);
+
+  int64_t inputs() const noexcept { return inputs_; }
+  int64_t outputs() const noexcept { return outputs_; }
+  const QuantSite& site() const noexcept { return site_; }
+  /// Names, schemes and, until prepare, values.
+  const std::vector<Part>& parts() const noexcept { return parts_; }
+
+  /// Lays the weights out for `backend`, once, and lets go of their sources: codes are dropped (packing is
+  /// invertible), mapped pages released. Nothing but the packed form stays in memory.
+  void prepare(Backend& backend);
+  /// Bytes of the packed weights and biases; 0 before prepare.
+  int64_t packed_bytes() const noexcept;
+
+  void forward(Context& context, const Activation& x, const Activation& y, Nonlinearity nonlinearity = Nonlinearity::kNone,
+               std::optional<Activation> residual = std::nullopt) const;
+
+ private:
+  /// Neighbouring parts of one scheme.
+  struct Product {
+    int64_t first_column, columns;
+    std::unique_ptr<PackedWeight> weight;
+  };
+
+  Product pack(Backend& backend, std::span<Part> parts, int64_t first_column);
+
+  std::vector<Part> parts_;
+  int64_t inputs_ = 0, outputs_ = 0;
+  QuantSite site_;
+  std::vector<Product> products_;
+  DeviceMemory bias_;  ///< [Σ outᵢ] fp32, zeros where a part has none
+};
+
+}  // namespace octet

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <optional>
+#include <string>
+#include <variant>
+
+#include "octet/quant/quantize.h"
+#include "octet/tensor/qtensor.h"
+
+namespace octet {
+
+/// A weight [out, in] of a product under its layer's name: float values, or codes. Float values with a scheme are
+/// quantized on their way into products (a recipe applied while loading; later, every step of quantization-aware
+/// training); codes come with the scheme that made them.
+struct Parameter {
+  std::string layer;
+  Shape shape;
+  std::variant<std::monostate, Tensor, QTensor> value;  ///< nothing once a packed form has taken its place
+  std::optional<Scheme> scheme;                         ///< none: products in fp32
+};
+
+}  // namespace octet

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "octet/ptq/quantize_model.h"
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "octet/base/atomic_output.h"
+#include "octet/base/error.h"
+#include "octet/io/compressed_tensors.h"
+#include "octet/io/safetensors.h"
+#include "octet/models/model.h"
+#include "octet/quant/quantize.h"
+
+namespace octet {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Weights in any form: they are written anew, or are copies that would contradict what is written.
+bool holds_weights(const fs::path& file) {
+  static const std::array<std::string_view, 9> kEndings = {".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".gguf", ".ot"};
+  return std::find(kEndings.begin(), kEndings.end(), file.extension().string()) != kEndings.end() ||
+         file.filename().string().ends_with(".index.json");
+}
+
+// Tokenizer, pooling and other small files of the model; links are followed, as caches of downloads are made of them.
+void copy_other_files(const fs::path& from, const fs::path& to) {
+  for (const fs::directory_entry& entry : fs::directory_iterator(from)) {
+    const fs::path target = to / entry.path().filename();
+    if (entry.path().filename().string().starts_with(".")) continue;
+    if (entry.is_directory()) {
+      fs::create_directory(target);
+      copy_other_files(entry.path(), target);
+    } else if (entry.is_regular_file() && !holds_weights(entry.path()) && !fs::exists(target)) {
+      fs::copy_file(entry.path(), target);
+      fs::permissions(target, fs::perms::owner_write, fs::perm_options::add);
+    }
+  }
+}
+
+}  // namespace
+
+QuantizeReport quantize_model(const Checkpoint& checkpoint, const Recipe& recipe, const fs::path& out,
+                              const std::function<void(int64_t, int64_t)>& advance) {
+  OutputDirectory directory(out);
+  const std::unique_ptr<Model> model = load_model(checkpoint, &recipe);
+
+  std::vector<const Linear::Part*> parts;
+  for (const Linear* linear : model->linears()) {
+    for (const Linear::Part& part : linear->parts()) parts.push_back(&part);
+  }
+  QuantizeReport report;
+  std::vector<std::string> names;
+  for (const Linear::Part* part : parts) names.push_back(part->weight.layer);
+  report.unmatched_patterns = recipe.unmatched_patterns(names);
+
+  std::map<std::string, QTensor> quantized;  // outlives the writer's sources
+  std::map<std::string, Scheme> schemes;
+  std::vector<std::string> float_layers;
+  std::set<std::string> replaced;
+  SafetensorsWriter writer;
+  for (const Linear::Part* part : parts) {
+    const Parameter& weight = part->weight;
+    const Tensor& values = std::get<Tensor>(weight.value);
+    LayerReport layer{.name = weight.layer, .scheme = weight.scheme, .bytes_before = values.bytes(), .bytes_after = values.bytes()};
+    if (weight.scheme) {
+      const QTensor& codes = quantized.emplace(weight.layer, quantize_weight(values.view(), weight.scheme->weight, weight.layer)).first->second;
+      layer.relative_error = relative_error(values.view(), codes);
+      layer.bytes_after = codes.bytes();
+      values.release_pages();
+      schemes.emplace(weight.layer, *weight.scheme);
+      replaced.insert(weight.layer + ".weight");
+      for (TensorSource& source : encode_weight(weight.layer, codes, format_for(*weight.scheme))) writer.add(std::move(source));
+    } else {
+      float_layers.push_back(weight.layer);
+    }
+    report.layers.push_back(std::move(layer));
+    if (advance) advance(static_cast<int64_t>(report.layers.size()), static_cast<int64_t>(parts.size()));
+  }
+  if (schemes.empty()) {
+    fail("recipe '{}' quantizes none of this model's {} linear layers; its patterns match others. Names look like '{}'.",
+         recipe.name(), parts.size(), names.empty() ? std::string() : names.front());
+  }
+  for (const std::string& name : checkpoint.names()) {
+    if (replaced.contains(name)) continue;
+    writer.add(name, checkpoint.tensor(name));
+  }
+  report.bytes_before = checkpoint.bytes();
+  report.bytes_after = checkpoint.bytes();
+  for (const LayerReport& layer : report.layers) report.bytes_after += layer.bytes_after - layer.bytes_before;
+
+  writer.write(directory.path() / "model.safetensors");
+  OutputFile config(directory.path() / "config.json");
+  config.write(quantized_model_config(checkpoint.config(), schemes, float_layers).dump(2) + "\n");
+  config.commit();
+  copy_other_files(checkpoint.folder(), directory.path());
+  directory.commit();
+  return report;
+}
+
+}  // namespace octet

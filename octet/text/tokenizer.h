@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "octet/text/added_tokens.h"
+#include "octet/text/decoder.h"
+#include "octet/text/normalizer.h"
+#include "octet/text/post_processor.h"
+#include "octet/text/pre_tokenizer.h"
+#include "octet/text/token_model.h"
+#include "octet/text/truncation.h"
+
+namespace octet {
+
+/// What encode() makes of a text or a pair. All vectors have one entry a token.
+struct Encoding {
+  std::vector<int32_t> ids;
+  std::vector<int32_t> type_ids;
+  std::vector<uint8_t> special_tokens_mask;  ///< 1: a token that the template added
+  /// The bytes [begin, end) of the original text (of a pair: of the one the token is from); [0, 0) for added special
+  /// tokens.
+  std::vector<std::pair<int64_t, int64_t>> offsets;
+  std::vector<int32_t> word_ids;  ///< which word of its text a token belongs to; -1 for added special tokens
+  int64_t dropped = 0;            ///< tokens of the texts that truncation cut off
+};
+
+enum class SpecialTokens { kWith, kWithout };
+
+struct EncodeOptions {
+  /// Whether the template's special tokens ([CLS], [SEP]) are added. Those that stand in the text are always found.
+  SpecialTokens special_tokens = SpecialTokens::kWith;
+  /// None: the whole text, whatever the model's files say (see Tokenizer::truncation).
+  std::optional<Truncation> truncation;
+};
+
+/// The padding that a `tokenizer.json` asks for. Octet runs ragged batches and never pads; exporters may want to know.
+struct Padding {
+  std::optional<int64_t> fixed_length;  ///< none: to the longest of the batch
+  std::optional<int64_t> multiple_of;
+  Truncation::Direction side = Truncation::Direction::kRight;
+  int32_t id = 0, type_id = 0;
+  std::string token;
+};
+
+/// What a tokenizer is made of; readers fill it.
+struct TokenizerParts {
+  std::shared_ptr<const TokenModel> model;
+  AddedTokens added_tokens;
+  Normalizer normalizer;
+  PreTokenizer pre_tokenizer;
+  PostProcessor post_processor;
+  Decoder decoder;
+  std::optional<Truncation> truncation;
+  std::optional<Padding> padding;
+  std::optional<int64_t> model_max_length;
+};
+
+/// Text to token ids and back, with the ids, offsets and type ids of the Hugging Face `tokenizers` library (0.23). A
+/// const one is safe to use from many threads. Text is UTF-8; bytes that are not count as U+FFFD.
+class Tokenizer {
+ public:
+  /// Reads the tokenizer of a Hugging Face model directory: `tokenizer.json`, or else `vocab.txt` with the settings of
+  /// `tokenizer_config.json` (BERT). Throws Error where there is neither, FormatError for a file that is damaged or
+  /// asks for something that Octet does not read.
+  static Tokenizer load(const std::filesystem::path& directory);
+  /// Reads the contents of a `tokenizer.json`; errors name `source`.
+  static Tokenizer from_json(std::string_view json, std::string_view source);
+  /// Reads the contents of a BERT `vocab.txt` (one token a line) and of a `tokenizer_config.json` (empty: all
+  /// defaults).
+  static Tokenizer from_vocab_txt(std::string_view vocabulary, std::string_view vocabulary_source,
+                                  std::string_view config_json, std::string_view config_source);
+
+  explicit Tokenizer(TokenizerParts parts) : parts_(std::move(parts)) {}
+
+  /// Throws UsageError where the truncation asked for is impossible, Error for a text of 4 GiB or more.
+  Encoding encode(std::string_view text, const EncodeOptions& options = {}) const;
+  Encoding encode_pair(std::string_view first, std::string_view second, const EncodeOptions& options = {}) const;
+
+  /// The first encoding is what encode() gives; the others go through what truncation cuts off, in windows that overlap
+  /// by truncation.stride (for question answering). Of a pair cut on both sides: every window of one with every one of
+  /// the other. `dropped` counts, in each, the tokens that are in other windows.
+  std::vector<Encoding> encode_windows(std::string_view text, const EncodeOptions& options) const;
+  std::vector<Encoding> encode_pair_windows(std::string_view first, std::string_view second,
+                                            const EncodeOptions& options) const;
+
+  /// The text of some ids. kWithout leaves special tokens out. Throws UsageError for an id that is not in the
+  /// vocabulary.
+  std::string decode(std::span<const int32_t> ids, SpecialTokens special_tokens = SpecialTokens::kWithout) const;
+
+  /// Different tokens, added ones included.
+  int64_t vocab_size() const;
+  /// The largest id: an embedding needs a row more than that.
+  int32_t max_id() const;
+  std::optional<int32_t> token_to_id(std::string_view token) const;
+  std::optional<std::string_view> id_to_token(int32_t id) const;
+  bool is_special(int32_t id) const { return parts_.added_tokens.is_special(id); }
+
+  /// The truncation of the model's `tokenizer.json`: apply it by handing it to encode().
+  const std::optional<Truncation>& truncation() const { return parts_.truncation; }
+  const std::optional<Padding>& padding() const { return parts_.padding; }
+  /// `model_max_length` of `tokenizer_config.json`; none where it is absent or a number that means "no limit".
+  std::optional<int64_t> model_max_length() const { return parts_.model_max_length; }
+
+ private:
+  struct Tokens;
+  enum class Windows { kFirst, kAll };
+
+  Tokens tokenize(std::string_view text) const;
+  std::vector<Encoding> run(std::string_view first, const std::string_view* second, const EncodeOptions& options,
+                            Windows which) const;
+
+  TokenizerParts parts_;
+};
+
+}  // namespace octet

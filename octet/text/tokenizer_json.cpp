@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: Apache-2.0
+// Reads the `tokenizer.json` of Hugging Face's `tokenizers` library, version "1.0" of the format.
+#include <algorithm>
+#include <memory>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "octet/text/json_node.h"
+#include "octet/text/tokenizer.h"
+#include "octet/text/word_piece.h"
+
+namespace octet {
+namespace {
+
+std::u32string code_points(std::string_view text) {
+  std::u32string codes;
+  for (const AlignedChar& c : align(text)) codes.push_back(c.code);
+  return codes;
+}
+
+/// The members "type" and then `key`, an array, of a Sequence; sequences in a sequence are the same as their steps.
+template <class Step, class Read>
+void read_steps(const JsonNode& node, std::string_view key, std::vector<Step>& steps, const Read& read) {
+  if (node.at("type").string() == "Sequence") {
+    for (const JsonNode& element : node.at(key).elements()) read_steps(element, key, steps, read);
+  } else {
+    // Each step is a pass over every text; real files have up to five.
+    constexpr size_t kMostSteps = 64;
+    if (steps.size() == kMostSteps)
+      node.error("is step {} of its sequence; Octet takes {}", kMostSteps + 1, kMostSteps);
+    steps.push_back(read(node));
+  }
+}
+
+NormalizerStep read_normalizer_step(const JsonNode& node) {
+  const std::string& type = node.at("type").string();
+  if (type == "BertNormalizer") {
+    BertNormalizer bert;
+    bert.clean_text = node.at("clean_text").boolean();
+    bert.handle_chinese_chars = node.at("handle_chinese_chars").boolean();
+    bert.lowercase = node.at("lowercase").boolean();
+    const auto strip_accents = node.find("strip_accents");
+    bert.strip_accents = strip_accents ? strip_accents->boolean() : bert.lowercase;
+    return bert;
+  }
+  if (type == "Lowercase") return LowercaseNormalizer{};
+  if (type == "StripAccents") return StripAccentsNormalizer{};
+  if (type == "NFC") return UnicodeNormalizer{NormalizationForm::kNfc};
+  if (type == "NFD") return UnicodeNormalizer{NormalizationForm::kNfd};
+  if (type == "NFKC") return UnicodeNormalizer{NormalizationForm::kNfkc};
+  if (type == "NFKD") return UnicodeNormalizer{NormalizationForm::kNfkd};
+  if (type == "Strip") return StripNormalizer{node.at("strip_left").boolean(), node.at("strip_right").boolean()};
+  if (type == "Replace") {
+    const JsonNode pattern = node.at("pattern");
+    if (pattern.find("Regex")) pattern.error("is a Regex, which is not supported. Octet reads String patterns.");
+    const JsonNode text = pattern.at("String");
+    if (text.string().empty()) text.error("is empty; there is nothing to replace");
+    return ReplaceNormalizer{code_points(text.string()), code_points(node.at("content").string())};
+  }
+  node.at("type").unsupported(
+      "BertNormalizer, Lowercase, StripAccents, NFC, NFD, NFKC, NFKD, Strip, Replace and Sequence");
+}
+
+PreTokenizerStep read_pre_tokenizer_step(const JsonNode& node) {
+  const std::string& type = node.at("type").string();
+  if (type == "BertPreTokenizer") return PreTokenizerStep::kBert;
+  if (type == "Whitespace") return PreTokenizerStep::kWhitespace;
+  if (type == "WhitespaceSplit") return PreTokenizerStep::kWhitespaceSplit;
+  if (type == "Punctuation") {
+    const auto behavior = node.find("behavior");
+    if (behavior && behavior->string() != "Isolated") behavior->unsupported("Isolated");
+    return PreTokenizerStep::kPunctuation;
+  }
+  node.at("type").unsupported("BertPreTokenizer, Whitespace, WhitespaceSplit, Punctuation and Sequence");
+}
+
+Vocabulary read_vocabulary(const JsonNode& node) {
+  std::vector<std::pair<std::string, int32_t>> tokens;
+  tokens.reserve(node.members().size());
+  for (const auto& [token, id] : node.members()) {
+    if (!id.is_number_integer() || id.is_number_float() ||
+        (id.is_number_unsigned() ? id.get<uint64_t>() > uint64_t{kMaxTokenId} : true)) {
+      node.error("gives '{}' the id {}; ids are integers in [0, {}]", shorten(token), shorten(id.dump()), kMaxTokenId);
+    }
+    tokens.emplace_back(token, id.get<int32_t>());
+  }
+  if (tokens.empty()) node.error("is empty");
+  Vocabulary vocabulary(std::move(tokens));
+  const auto& by_id = vocabulary.tokens();
+  const auto twin =
+      std::adjacent_find(by_id.begin(), by_id.end(), [](const auto& a, const auto& b) { return a.second == b.second; });
+  if (twin != by_id.end()) {
+    node.error("gives both '{}' and '{}' the id {}", shorten(twin->first), shorten((twin + 1)->first), twin->second);
+  }
+  return vocabulary;
+}
+
+std::shared_ptr<const TokenModel> read_model(const JsonNode& node) {
+  // The first files of the format had no type. Only WordPiece has this member.
+  const auto type = node.find("type");
+  if (type ? type->string() != "WordPiece" : !node.find("max_input_chars_per_word")) {
+    if (type) type->unsupported("WordPiece");
+    node.error("has no 'type'");
+  }
+  Vocabulary vocabulary = read_vocabulary(node.at("vocab"));
+  const JsonNode unknown_token = node.at("unk_token");
+  const auto unknown = vocabulary.token_to_id(unknown_token.string());
+  if (!unknown) unknown_token.error("is '{}', which is not in the vocabulary", shorten(unknown_token.string()));
+  const std::string& prefix = node.at("continuing_subword_prefix").string();
+  const int64_t max_chars = node.at("max_input_chars_per_word").integer(0, WordPiece::kMaxCharsLimit);
+  return std::make_shared<WordPiece>(std::move(vocabulary), *unknown, prefix, max_chars);
+}
+
+std::vector<AddedToken> read_added_tokens(const JsonNode& node, const Vocabulary& vocabulary) {
+  std::vector<AddedToken> tokens;
+  std::set<int32_t> ids;
+  std::set<std::string, std::less<>> contents;
+  for (const JsonNode& element : node.elements()) {
+    AddedToken token;
+    token.id = static_cast<int32_t>(element.at("id").integer(0, kMaxTokenId));
+    token.content = element.at("content").string();
+    token.special = element.at("special").boolean();
+    token.single_word = element.at("single_word").boolean();
+    token.lstrip = element.at("lstrip").boolean();
+    token.rstrip = element.at("rstrip").boolean();
+    token.normalized = element.at("normalized").boolean();
+    // The library drops tokens without text.
+    if (token.content.empty()) continue;
+    const auto known_id = vocabulary.token_to_id(token.content);
+    const auto known_token = vocabulary.id_to_token(token.id);
+    if (known_id && *known_id != token.id) {
+      element.error("is '{}' with the id {}, but in the vocabulary it has {}", shorten(token.content), token.id,
+                    *known_id);
+    }
+    if (known_token && *known_token != token.content) {
+      element.error("is '{}' with the id {}, which is that of '{}'", shorten(token.content), token.id,
+                    shorten(*known_token));
+    }
+    if (!contents.insert(token.content).second) element.error("is '{}', which is added twice", shorten(token.content));
+    if (!ids.insert(token.id).second) element.error("has the id {} of another added token", token.id);
+    tokens.push_back(std::move(token));
+  }
+  return tokens;
+}
+
+using IdCheck = std::pair<const Vocabulary*, const AddedTokens*>;
+
+void require_known_id(const JsonNode& node, int32_t id, const IdCheck& known) {
+  if (!known.first->id_to_token(id) && !known.second->id_to_token(id)) node.error("is {}, which no token has", id);
+}
+
+/// ["[SEP]", 102]
+int32_t read_token_and_id(const JsonNode& node, const IdCheck& known) {
+  const std::vector<JsonNode> elements = node.elements();
+  if (elements.size() != 2) node.error("must be a token and its id");
+  const auto id = static_cast<int32_t>(elements[1].integer(0, kMaxTokenId));
+  require_known_id(elements[1], id, known);
+  return id;
+}
+
+std::vector<TemplatePiece> read_template(const JsonNode& node, const JsonNode& special_tokens, bool pair,
+                                         const IdCheck& known) {
+  // Each piece may add many special tokens, so a short file could ask for a long encoding; real ones add three.
+  constexpr size_t kMostSpecialTokens = 64;
+  std::vector<TemplatePiece> pieces;
+  size_t special_count = 0;
+  bool has_first = false;
+  bool has_second = false;
+  for (const JsonNode& element : node.elements()) {
+    TemplatePiece piece;
+    if (const auto sequence = element.find("Sequence")) {
+      const JsonNode id = sequence->at("id");
+      if (id.string() == "A") {
+        piece.kind = TemplatePiece::Kind::kFirst;
+      } else if (id.string() == "B" && pair) {
+        piece.kind = TemplatePiece::Kind::kSecond;
+      } else {
+        id.unsupported(pair ? "A and B" : "A in a template for one text");
+      }
+      bool& seen = piece.kind == TemplatePiece::Kind::kFirst ? has_first : has_second;
+      if (seen) id.error("'{}' stands twice in the template", id.string());
+      seen = true;
+      piece.type_id = static_cast<int32_t>(sequence->at("type_id").integer(0, kMaxTokenId));
+    } else {
+      const JsonNode token = element.at("SpecialToken");
+      piece.kind = TemplatePiece::Kind::kSpecial;
+      piece.type_id = static_cast<int32_t>(token.at("type_id").integer(0, kMaxTokenId));
+      const std::string& name = token.at("id").string();
+      const auto special = special_tokens.find(name);
+      if (!special) token.error("is '{}', which special_tokens does not have", shorten(name));
+      for (const JsonNode& id : special->at("ids").elements()) {
+        piece.ids.push_back(static_cast<int32_t>(id.integer(0, kMaxTokenId)));
+        require_known_id(id, piece.ids.back(), known);
+        if (++special_count > kMostSpecialTokens) node.error("adds more than {} special tokens", kMostSpecialTokens);
+      }
+    }
+    pieces.push_back(std::move(piece));
+  }
+  if (!has_first || (pair && !has_second)) node.error("does not use every text");
+  return pieces;
+}
+
+PostProcessor read_post_processor(const JsonNode& node, const IdCheck& known) {
+  const std::string& type = node.at("type").string();
+  if (type == "BertProcessing") {
+    return PostProcessor::bert(read_token_and_id(node.at("cls"), known), read_token_and_id(node.at("sep"), known));
+  }
+  if (type == "TemplateProcessing") {
+    const JsonNode special_tokens = node.at("special_tokens");
+    return {read_template(node.at("single"), special_tokens, false, known),
+            read_template(node.at("pair"), special_tokens, true, known)};
+  }
+  node.at("type").unsupported("TemplateProcessing and BertProcessing");
+}
+
+Decoder read_decoder(const JsonNode& node) {
+  const JsonNode type = node.at("type");
+  if (type.string() != "WordPiece") type.unsupported("WordPiece");
+  return {Decoder::Kind::kWordPiece, node.at("prefix").string(), node.at("cleanup").boolean()};
+}
+
+constexpr int64_t kMaxLength = int64_t{1} << 62;
+
+Truncation::Direction read_direction(const JsonNode& node) {
+  const auto direction = node.find("direction");
+  if (!direction || direction->string() == "Right") return Truncation::Direction::kRight;
+  if (direction->string() != "Left") direction->unsupported("Left and Right");
+  return Truncation::Direction::kLeft;
+}
+
+Truncation read_truncation(const JsonNode& node, const PostProcessor& post_processor) {
+  Truncation truncation;
+  truncation.direction = read_direction(node);
+  truncation.max_length = node.at("max_length").integer(0, kMaxLength);
+  truncation.stride = node.at("stride").integer(0, kMaxLength);
+  const JsonNode strategy = node.at("strategy");
+  if (strategy.string() == "OnlyFirst") {
+    truncation.strategy = Truncation::Strategy::kOnlyFirst;
+  } else if (strategy.string() == "OnlySecond") {
+    truncation.strategy = Truncation::Strategy::kOnlySecond;
+  } else if (strategy.string() != "LongestFirst") {
+    strategy.unsupported("LongestFirst, OnlyFirst and OnlySecond");
+  }
+  const int64_t special = special_token_count(post_processor.single);
+  if (truncation.max_length - special < truncation.stride) {
+    node.error("has max_length {} and stride {}, with {} special tokens; no window could be filled",
+               truncation.max_length, truncation.stride, special);
+  }
+  return truncation;
+}
+
+Padding read_padding(const JsonNode& node) {
+  Padding padding;
+  const JsonNode strategy = node.at("strategy");
+  if (strategy.value().is_object()) {
+    padding.fixed_length = strategy.at("Fixed").integer(0, kMaxLength);
+  } else if (strategy.string() != "BatchLongest") {
+    strategy.unsupported("BatchLongest and Fixed");
+  }
+  padding.side = read_direction(node);
+  if (const auto multiple = node.find("pad_to_multiple_of")) padding.multiple_of = multiple->integer(0, kMaxLength);
+  padding.id = static_cast<int32_t>(node.at("pad_id").integer(0, kMaxTokenId));
+  padding.type_id = static_cast<int32_t>(node.at("pad_type_id").integer(0, kMaxTokenId));
+  padding.token = node.at("pad_token").string();
+  return padding;
+}
+
+}  // namespace
+
+Tokenizer Tokenizer::from_json(std::string_view json, std::string_view source) {
+  const nlohmann::json document = parse_json(json, source);
+  const JsonNode root(document, source);
+  if (const auto version = root.find("version"); version && version->string() != "1.0") version->unsupported("1.0");
+
+  TokenizerParts parts;
+  parts.model = read_model(root.at("model"));
+  if (const auto normalizer = root.find("normalizer")) {
+    std::vector<NormalizerStep> steps;
+    read_steps(*normalizer, "normalizers", steps, read_normalizer_step);
+    parts.normalizer = Normalizer(std::move(steps));
+  }
+  if (const auto pre_tokenizer = root.find("pre_tokenizer")) {
+    std::vector<PreTokenizerStep> steps;
+    read_steps(*pre_tokenizer, "pretokenizers", steps, read_pre_tokenizer_step);
+    parts.pre_tokenizer = PreTokenizer(std::move(steps));
+  }
+  if (const auto added = root.find("added_tokens")) {
+    parts.added_tokens = AddedTokens(read_added_tokens(*added, parts.model->vocabulary()), parts.normalizer);
+  }
+  const IdCheck known{&parts.model->vocabulary(), &parts.added_tokens};
+  if (const auto node = root.find("post_processor")) parts.post_processor = read_post_processor(*node, known);
+  if (const auto node = root.find("decoder")) parts.decoder = read_decoder(*node);
+  if (const auto node = root.find("truncation")) parts.truncation = read_truncation(*node, parts.post_processor);
+  if (const auto node = root.find("padding")) parts.padding = read_padding(*node);
+  return Tokenizer(std::move(parts));
+}
+
+}  // namespace octet

@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <gmock/gmock.h>
+#include <sys/wait.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "octet/io/npy.h"
+
+namespace octet {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+using testing::AllOf;
+using testing::HasSubstr;
+
+const std::string kGolden = OCTET_GOLDEN;
+const std::string kModel = fs::path(OCTET_PROGRAM).parent_path().parent_path() / "share/octet/demo_encoder";
+
+std::string contents(const fs::path& file) {
+  std::ostringstream text;
+  text << std::ifstream(file).rdbuf();
+  return text.str();
+}
+
+// Runs the program itself, as a user does.
+class Cli : public testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = fs::path(testing::TempDir()) / (std::string("cli_") + testing::UnitTest::GetInstance()->current_test_info()->name());
+    fs::remove_all(folder_);
+    fs::create_directory(folder_);
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+
+  /// The exit status; out_ and err_ hold what was printed. `before` is put in front of the command: VARIABLE=value.
+  int run(const std::string& arguments, const std::string& before = "") {
+    const fs::path out = folder_ / ".out", err = folder_ / ".err";
+    const std::string command = "cd '" + folder_.string() + "' && " + before + " '" OCTET_PROGRAM "' " + arguments + " > .out 2> .err < /dev/null";
+    const int status = std::system(command.c_str());
+    out_ = contents(out), err_ = contents(err);
+    fs::remove(out), fs::remove(err);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + status;
+  }
+  json run_json(const std::string& arguments, const std::string& before = "") {
+    EXPECT_EQ(run(arguments + " --json", before), 0) << err_;
+    return json::parse(out_);
+  }
+  std::string write(const std::string& name, const std::string& text) {
+    std::ofstream(folder_ / name) << text;
+    return name;
+  }
+
+  fs::path folder_;
+  std::string out_, err_;
+};
+
+TEST_F(Cli, HelpOfEveryCommandHasExamples) {
+  EXPECT_EQ(run("--help"), 0);
+  for (const std::string command : {"bench", "compare", "demo", "embed", "eval", "info", "inspect", "logits", "quantize", "tokenize"}) {
+    EXPECT_THAT(out_, HasSubstr(command));
+  }
+  for (const std::string command : {"bench", "compare", "demo", "embed", "eval", "info", "inspect", "logits", "quantize", "tokenize"}) {
+    EXPECT_EQ(run(command + " --help"), 0);
+    EXPECT_THAT(out_, AllOf(HasSubstr("Examples:"), HasSubstr("--json"), HasSubstr("--threads"))) << command;
+  }
+}
+
+TEST_F(Cli, UsageErrorsExitWithTwo) {
+  for (const std::string arguments :
+       {"", "frobnicate", "info --no-such-option", "quantize", "bench x --batch 0", "inspect x --set weights.bits=8",
+        "inspect x --recipe w8a17", "inspect x --recipe w8a16 --set weights", "eval x --task similarty --data y"}) {
+    EXPECT_EQ(run(arguments), 2) << arguments << "\n" << err_;
+    EXPECT_EQ(out_, "");
+    EXPECT_THAT(err_, testing::StartsWith("octet: ")) << arguments;
+  }
+  EXPECT_EQ(run("inspect x --recipe w8a8_dynamik"), 2);
+  EXPECT_THAT(err_, HasSubstr("Did you mean 'w8a8_dynamic'?"));
+  EXPECT_EQ(run("info", "OCTET_ISA=avx1024"), 2);
+  EXPECT_THAT(err_, HasSubstr("avx1024"));
+}
+
+TEST_F(Cli, BadInputExitsWithOneAndOneMessage) {
+  write("bad.json", R"({"weights": {"bits": 8, "groupsize": 32}})");
+  write("nothing.json", "{}");
+  write("lonely.json", R"({"activations": {"mode": "dynamic"}})");
+  fs::create_directory(folder_ / "empty");
+  fs::create_directory(folder_ / "pickle");
+  std::ofstream(folder_ / "pickle" / "pytorch_model.bin") << "x";
+  fs::copy(kGolden + "/bert_base/config.json", folder_ / "pickle" / "config.json");
+  const std::string model = kGolden + "/bert_base";
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {"inspect no-such-folder", "no-such-folder"},
+      {"inspect empty", "empty"},
+      {"inspect pickle", "pytorch_model.bin"},
+      {"inspect " + model + " --recipe bad.json", "unknown key 'groupsize'"},
+      {"inspect " + model + " --recipe nothing.json", "quantizes nothing"},
+      {"inspect " + model + " --recipe lonely.json", "activations but not weights"},
+      {"inspect " + model + " --recipe w8a16 --set weights.bits=5", "'bits' is 5"},
+      {"quantize " + model + " --recipe w8a16 --out empty", "exists already"},
+      {"quantize " + model + " --recipe w8a16 --set 'include=[\"nowhere.*\"]' --out new", "quantizes none"},
+      {"quantize " + model + " --recipe w8a16 --out no/such/parent", "no/such/parent"},
+      {"logits " + model + " --ids no.npy --out o.npy", "no.npy"},
+      {"bench " + model + " --seq 65", "longest is 64"},
+      {"embed " + model + " --file bad.json", "tokenizer"},
+      {"eval " + kModel + " --task similarity --data bad.json", "bad.json"},
+  };
+  for (const auto& [arguments, words] : cases) {
+    EXPECT_EQ(run(arguments), 1) << arguments << "\n" << err_;
+    EXPECT_EQ(out_, "") << arguments;
+    EXPECT_THAT(err_, AllOf(testing::StartsWith("octet: "), HasSubstr(words))) << arguments;
+  }
+  EXPECT_TRUE(fs::is_empty(folder_ / "empty"));
+  EXPECT_FALSE(fs::exists(folder_ / "new"));
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder_)) {
+    EXPECT_THAT(entry.path().filename().string(), testing::Not(HasSubstr("partial")));
+  }
+}
+
+TEST_F(Cli, ADiskThatFillsLeavesNothingBehind) {
+  // A limit on file size stands for the full disk: 64 blocks of 1,024 bytes.
+  EXPECT_EQ(run("quantize " + kModel + " --recipe w8a16 --out new", "ulimit -f 64;"), 1);
+  EXPECT_THAT(err_, AllOf(HasSubstr("octet: "), HasSubstr("cannot write")));
+  EXPECT_TRUE(fs::is_empty(folder_));
+  write("text.txt", std::string(40'000, 'a') + "\n");
+  EXPECT_EQ(run("info > /dev/full"), 1);
+  EXPECT_THAT(err_, HasSubstr("cannot write"));
+}
+
+TEST_F(Cli, InfoSaysWhatWasChosen) {
+  EXPECT_THAT(run_json("info", "OCTET_ISA=ref")["backend"].get<std::string>(), HasSubstr("ref"));
+  EXPECT_THAT(run_json("info --threads 1")["backend"].get<std::string>(), HasSubstr("1 thread"));
+}
+
+TEST_F(Cli, AQuantizedDirectoryIsTheRecipeAppliedWhileLoading) {
+  const std::string model = kGolden + "/bert_sequence_classification";
+  for (const std::string recipe : {"w8a16", "w8a8_dynamic"}) {
+    const json report = run_json("quantize " + model + " --recipe " + recipe + " --out " + recipe);
+    EXPECT_EQ(report["layers"].size(), 6 + 2);
+    EXPECT_LT(report["bytes"], report["bytes_before"]);
+    EXPECT_EQ(run_json("inspect " + recipe)["bytes"], report["bytes"]) << "the report's bytes are not the file's";
+    const std::string inputs = " --ids " + model + "/right.input_ids.npy --mask " + model + "/right.attention_mask.npy --type-ids " +
+                               model + "/right.token_type_ids.npy";
+    EXPECT_EQ(run("logits " + recipe + inputs + " --out stored.npy"), 0) << err_;
+    EXPECT_EQ(run("logits " + model + inputs + " --recipe " + recipe + " --out loaded.npy"), 0) << err_;
+    EXPECT_EQ(contents(folder_ / "stored.npy"), contents(folder_ / "loaded.npy")) << recipe;
+    EXPECT_EQ(run("inspect " + recipe + " --recipe w8a16"), 2);
+    EXPECT_THAT(err_, HasSubstr("quantized already"));
+  }
+}
+
+TEST_F(Cli, MixedSchemesAreWrittenAndReadBack) {
+  const std::string model = kGolden + "/bert_base";
+  write("mixed.json", R"({"weights": {"bits": 8}, "exclude": ["encoder.layer.0.output.dense"],
+                          "overrides": [{"match": "encoder.layer.1.*", "activations": {"mode": "dynamic"}}]})");
+  EXPECT_EQ(run("quantize " + model + " --recipe mixed.json --out mixed"), 0) << err_;
+  const std::string inputs = " --ids " + model + "/full.input_ids.npy --out ";
+  EXPECT_EQ(run("logits mixed" + inputs + "a.npy"), 0) << err_;
+  EXPECT_EQ(run("logits " + model + " --recipe mixed.json" + inputs + "b.npy"), 0) << err_;
+  EXPECT_EQ(contents(folder_ / "a.npy"), contents(folder_ / "b.npy"));
+  EXPECT_EQ(run("inspect " + model + " --recipe mixed.json --set 'include=[\"*\", \"nobody\"]'"), 0);
+}
+
+TEST_F(Cli, MaskedPlacesAreZerosInLogits) {
+  const std::string model = kGolden + "/bert_base";
+  EXPECT_EQ(run("logits " + model + " --ids " + model + "/hole.input_ids.npy --mask " + model + "/hole.attention_mask.npy --out o.npy"), 0);
+  const Tensor out = read_npy(folder_ / "o.npy"), mask = read_npy(model + "/hole.attention_mask.npy");
+  ASSERT_EQ(out.shape(), (Shape{2, 11, 32}));
+  for (int64_t row = 0; row < 22; ++row) {
+    const auto values = out.as<float>().subspan(row * 32, 32);
+    const bool zero = std::all_of(values.begin(), values.end(), [](float x) { return x == 0; });
+    EXPECT_EQ(zero, mask.as<int32_t>()[row] == 0) << row;
+  }
+}
+
+TEST_F(Cli, EmbedGivesTheSameVectorsAsNpyAndJson) {
+  write("text.txt", "A dog ran home.\n\nThe market was closed, so they went back.\n");
+  EXPECT_EQ(run("embed " + kModel + " --file text.txt --out v.npy"), 0) << err_;
+  const json printed = run_json("embed " + kModel + " --file text.txt");
+  const Tensor vectors = read_npy(folder_ / "v.npy");
+  ASSERT_EQ(printed["embeddings"].size(), 3);
+  const std::vector<float> row = printed["embeddings"][2];
+  EXPECT_THAT(row, testing::ElementsAreArray(vectors.as<float>().subspan(2 * row.size(), row.size())));
+}
+
+TEST_F(Cli, TokenizeCountsOffsetsInCodePoints) {
+  write("text.txt", "Ça va, hello\n");
+  const json tokens = run_json("tokenize " + kModel + " --file text.txt");
+  EXPECT_EQ(tokens["tokens"].front(), "[CLS]");
+  EXPECT_EQ(tokens["ids"].size(), tokens["offsets"].size());
+  EXPECT_EQ(tokens["offsets"][tokens["offsets"].size() - 2][1], 12);
+}
+
+TEST_F(Cli, EvalCompareAndBenchReportTheirMetrics) {
+  const std::string pairs = kModel + "/pairs.tsv";
+  const json eval = run_json("eval " + kModel + " --task similarity --limit 60 --data " + pairs);
+  EXPECT_EQ(eval["examples"], 60);
+  for (const char* metric : {"accuracy", "f1", "auc"}) EXPECT_GT(eval[metric], 0.5) << metric;
+  write("text.txt", "A dog ran home.\nThe market was closed.\n");
+  const json same = run_json("compare " + kModel + " " + kModel + " --data text.txt");
+  EXPECT_EQ(same["relative_error"], 0);
+  const json quantized = run_json("compare " + kModel + " " + kModel + " --recipe w8a8_dynamic --data text.txt");
+  EXPECT_GT(quantized["cosine_mean"], 0.99);
+  EXPECT_LT(quantized["b"]["bytes"], quantized["a"]["bytes"]);
+  const json bench = run_json("bench " + kModel + " --batch 2 --seq 16 --repetitions 3 --recipe w8a16");
+  EXPECT_LE(bench["min_ms"], bench["median_ms"]);
+}
+
+TEST_F(Cli, DemoShowsEveryRecipe) {
+  const json rows = run_json("demo --threads 2");
+  ASSERT_EQ(rows.size(), 3);
+  EXPECT_EQ(rows[0]["recipe"], "fp32");
+  for (const json& row : rows) {
+    EXPECT_GT(row["accuracy"], 0.7);
+    EXPECT_LT(row["relative_error"], 0.1);
+  }
+  EXPECT_EQ(run("demo --model " + kGolden + "/bert_question_answering"), 1);
+  EXPECT_THAT(err_, HasSubstr("tokenizer"));
+}
+
+}  // namespace
+}  // namespace octet

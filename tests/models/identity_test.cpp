@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cstring>
+#include <random>
+
+#include "octet/eval/benchmark.h"
+#include "tests/models/golden.h"
+
+namespace octet {
+namespace {
+
+// Promise: a model's outputs do not depend on instruction set, threads, batch, padding or neighbours.
+
+struct Way {
+  std::string isa;
+  int threads;
+};
+
+std::vector<Way> ways() {
+  std::vector<Way> all;
+  for (const std::string& isa : cpu_isas()) {
+    for (const int threads : {1, 2, 3}) all.push_back({isa, threads});
+  }
+  return all;
+}
+
+std::vector<std::optional<Recipe>> recipes() {
+  std::vector<std::optional<Recipe>> all = {std::nullopt};
+  for (const std::string& name : Recipe::built_in_names()) all.emplace_back(Recipe::load(name, {}));
+  return all;
+}
+
+std::string name_of(const std::optional<Recipe>& recipe) { return recipe ? recipe->name() : "fp32"; }
+
+bool same_bits(std::span<const float> a, std::span<const float> b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
+}
+
+// Sequences of many lengths, and every one of them alone, by every kernel and number of threads.
+void expect_identical_outputs(const std::filesystem::path& model, std::span<const int64_t> lengths) {
+  for (const std::optional<Recipe>& recipe : recipes()) {
+    Session first(model, {.recipe = recipe, .cpu = {.threads = 1, .isa = cpu_isas().back()}});
+    const ModelInfo& info = first.model().info();
+    TokenBatch together;
+    std::vector<TokenBatch> alone;
+    for (const int64_t length : lengths) {
+      const TokenBatch one = random_batch(info, 1, length);
+      together.add(one.ids);
+      alone.push_back(one);
+    }
+    const Tensor want = first.run(together);
+    const int64_t width = want.shape()[1];
+    for (const Way& way : ways()) {
+      Session session(model, {.recipe = recipe, .cpu = {.threads = way.threads, .isa = way.isa}});
+      EXPECT_TRUE(same_bits(session.run(together).as<float>(), want.as<float>()))
+          << name_of(recipe) << " on " << way.isa << ", " << way.threads << " threads";
+    }
+    for (size_t i = 0; i < alone.size(); ++i) {
+      const auto rows = want.as<float>().subspan(together.offsets[i] * width, alone[i].tokens() * width);
+      EXPECT_TRUE(same_bits(first.run(alone[i]).as<float>(), rows)) << name_of(recipe) << ", sequence " << i << " alone";
+    }
+  }
+}
+
+TEST(Identity, OfASmallModelOnEveryKernel) {
+  const std::vector<int64_t> lengths = {13, 1, 64, 7, 32, 31};
+  expect_identical_outputs(golden("bert_base"), lengths);
+  expect_identical_outputs(golden("bert_relu_odd_sizes"), lengths);
+}
+
+TEST(Identity, OfARealModelOnEveryKernel) {
+  OCTET_SHARED_DATA_OR_SKIP(data);
+  const std::vector<int64_t> lengths = {5, 17, 1};
+  expect_identical_outputs(data / "models" / "minilm-l6", lengths);
+}
+
+// Padding is dropped: a masked matrix gives the rows that the sequences alone give.
+TEST(Identity, PaddingLeavesNoTrace) {
+  const std::filesystem::path folder = golden("bert_base");
+  for (const std::optional<Recipe>& recipe : recipes()) {
+    Session session(folder, {.recipe = recipe, .cpu = {}});
+    const TokenBatch batch = golden_batch(folder, "right");
+    const Tensor padded = session.run(batch);
+    for (int64_t b = 0; b < batch.sequences(); ++b) {
+      const int64_t begin = batch.offsets[b], count = batch.offsets[b + 1] - begin, width = padded.shape()[1];
+      TokenBatch one;
+      one.add(std::span(batch.ids).subspan(begin, count), std::span(batch.type_ids).subspan(begin, count));
+      EXPECT_TRUE(same_bits(session.run(one).as<float>(), padded.as<float>().subspan(begin * width, count * width)))
+          << name_of(recipe) << ", sequence " << b;
+    }
+  }
+}
+
+// A session that ran other shapes before gives the same, from memory it has already.
+TEST(Identity, OfASecondPassWithoutAllocation) {
+  Session session(golden("bert_base"), {.recipe = Recipe::load("w8a8_dynamic", {}), .cpu = {.threads = 2, .isa = {}}});
+  const TokenBatch small = random_batch(session.model().info(), 2, 5), large = random_batch(session.model().info(), 4, 64);
+  const Tensor before = session.run(small);
+  session.run(large);
+  const int64_t bytes = session.workspace().bytes();
+  const Tensor after = session.run(small);
+  session.run(large);
+  EXPECT_TRUE(same_bits(before.as<float>(), after.as<float>()));
+  EXPECT_EQ(session.workspace().bytes(), bytes);
+}
+
+}  // namespace
+}  // namespace octet
