@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <fmt/format.h>
-
 #include <filesystem>
+
+#include <fmt/format.h>
 
 #include "apps/octet/commands.h"
 #include "apps/octet/options.h"
@@ -35,7 +35,8 @@ struct DemoRow {
 fs::path demo_encoder() {
   const fs::path program = fs::read_symlink("/proc/self/exe");
   const fs::path folder = program.parent_path().parent_path() / "share" / "octet" / "demo_encoder";
-  if (!fs::exists(folder)) fail("{}: the demo's model is not there. Install Octet whole, or name a model with --model DIR.", folder.string());
+  if (!fs::exists(folder))
+    fail("{}: the demo's model is not there. Install Octet whole, or name a model with --model DIR.", folder.string());
   return folder;
 }
 
@@ -61,10 +62,15 @@ std::vector<DemoRow> measure(const DemoOptions& options, const fs::path& model, 
   Progress progress("measuring", static_cast<int64_t>(names.size()) * (kRounds + 1), "steps");
   for (const std::string& name : names) {
     const std::optional<Recipe> recipe = name == "fp32" ? std::nullopt : std::optional(Recipe::load(name, {}));
-    sessions.push_back(std::make_unique<Session>(model, LoadOptions{.recipe = recipe, .cpu = {.threads = options.threads}}));
+    sessions.push_back(
+        std::make_unique<Session>(model, LoadOptions{.recipe = recipe, .cpu = {.threads = options.threads}}));
     Session& session = *sessions.back();
-    DemoRow row{.recipe = name, .bytes = stored_bytes(session.checkpoint(), session.model()), .accuracy = accuracy(session, model, data), .timing = {}};
-    if (recipe) row.relative_error = compare_outputs(*sessions.front(), session, tokenizer, pairs.first).error.relative_error;
+    DemoRow row{.recipe = name,
+                .bytes = stored_bytes(session.checkpoint(), session.model()),
+                .accuracy = accuracy(session, model, data),
+                .timing = {}};
+    if (recipe)
+      row.relative_error = compare_outputs(*sessions.front(), session, tokenizer, pairs.first).error.relative_error;
     rows.push_back(std::move(row));
     progress.advance();
   }
@@ -104,12 +110,14 @@ void print_for_people(const std::vector<DemoRow>& rows, const fs::path& model) {
                {"speed", Table::Align::kDecimal, "× fp32"}});
   for (const DemoRow& row : rows) {
     table.add_row({row.recipe, format_bytes(row.bytes), row.accuracy ? fmt::format("{:.1f}", 100 * *row.accuracy) : "–",
-                   row.recipe == "fp32" ? "–" : fmt::format("{:.2f}", 100 * row.relative_error), fmt::format("{:.1f}", row.timing.median_ms),
+                   row.recipe == "fp32" ? "–" : fmt::format("{:.2f}", 100 * row.relative_error),
+                   fmt::format("{:.1f}", row.timing.median_ms),
                    fmt::format("{:.2f}", rows.front().timing.median_ms / row.timing.median_ms)});
   }
   fmt::print("{}", table.to_string(colours() ? Table::Ink::kTerminal : Table::Ink::kPlain));
   fmt::print(
-      "\naccuracy: pairs of sentences told apart by the cosine of their vectors;  error: of the outputs, ‖fp32 - quantized‖ / ‖fp32‖;\n"
+      "\naccuracy: pairs of sentences told apart by the cosine of their vectors;  error: of the outputs, ‖fp32 - "
+      "quantized‖ / ‖fp32‖;\n"
       "time: median of a forward pass of 8 sequences of up to 128 tokens\n");
 }
 
@@ -129,8 +137,10 @@ void run(const DemoOptions& options) {
 void add_demo(CLI::App& app) {
   auto options = std::make_shared<DemoOptions>();
   CLI::App* command = app.add_subcommand("demo", "Quantize a small model by every recipe and show what that did");
-  command->add_option("--model", options->model, "A float model of your own, instead of the one that comes with Octet")->type_name("DIR");
-  command->add_option("--data", options->data, "Labelled pairs of sentences (tsv: label, sentence1, sentence2)")->type_name("FILE");
+  command->add_option("--model", options->model, "A float model of your own, instead of the one that comes with Octet")
+      ->type_name("DIR");
+  command->add_option("--data", options->data, "Labelled pairs of sentences (tsv: label, sentence1, sentence2)")
+      ->type_name("FILE");
   options->add_to(*command);
   command->footer("Examples:\n  octet demo\n  octet demo --model minilm --json");
   command->callback([options] { run(*options); });

@@ -44,11 +44,13 @@ void run(const EmbedOptions& options) {
   }
   if (encoder.truncated() > 0) warn(fmt::format("{} of {} lines were truncated", encoder.truncated(), lines.size()));
   for (const float value : vectors.as<float>()) {
-    if (!std::isfinite(value)) fail<NumericError>("{}: a sentence vector holds {}; the weights may be damaged", options.model, value);
+    if (!std::isfinite(value))
+      fail<NumericError>("{}: a sentence vector holds {}; the weights may be damaged", options.model, value);
   }
   if (!options.out) return print_vectors(vectors, options.json);
   write_npy(*options.out, vectors.view());
-  const nlohmann::ordered_json facts = {{"rows", vectors.shape()[0]}, {"width", vectors.shape()[1]}, {"file", *options.out}};
+  const nlohmann::ordered_json facts = {
+      {"rows", vectors.shape()[0]}, {"width", vectors.shape()[1]}, {"file", *options.out}};
   if (options.json) return print_json(facts);
   fmt::print("{} vectors of {} numbers → {}\n", format_count(vectors.shape()[0]), vectors.shape()[1], *options.out);
 }
@@ -60,7 +62,11 @@ void add_embed(CLI::App& app) {
   CLI::App* command = app.add_subcommand("embed", "Make sentence vectors, one a line of text");
   options->add_to(*command);
   command->add_option("--file", options->file, "Text, a line a sentence (default: standard input)")->type_name("TEXT");
-  command->add_option("--out", options->out, "Write the vectors [lines, width] as NumPy fp32; otherwise they are printed as JSON arrays, a line each")->type_name("FILE.npy");
+  command
+      ->add_option(
+          "--out", options->out,
+          "Write the vectors [lines, width] as NumPy fp32; otherwise they are printed as JSON arrays, a line each")
+      ->type_name("FILE.npy");
   command->footer(
       "Examples:\n"
       "  echo 'A cat sat on the mat.' | octet embed minilm\n"

@@ -54,7 +54,9 @@ void add_eval(CLI::App& app) {
   options->add_to(*command);
   command->add_option("--task", options->task, "What to measure")->required()->type_name("NAME");
   command->add_option("--data", options->data, "The task's data")->required()->type_name("FILE");
-  command->add_option("--limit", options->limit, "Use the first N examples only")->check(CLI::PositiveNumber)->type_name("N");
+  command->add_option("--limit", options->limit, "Use the first N examples only")
+      ->check(CLI::PositiveNumber)
+      ->type_name("N");
   command->footer(task_list() +
                   "Examples:\n"
                   "  octet eval minilm --task similarity --data MRPC/dev.tsv\n"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <fmt/format.h>
-
 #include <map>
+
+#include <fmt/format.h>
 
 #include "apps/octet/commands.h"
 #include "apps/octet/options.h"
@@ -19,13 +19,17 @@ void print_as_json(const Checkpoint& checkpoint, const Model& model) {
   nlohmann::ordered_json tensors = nlohmann::ordered_json::array(), layers = nlohmann::ordered_json::array();
   for (const std::string& name : checkpoint.names()) {
     const Tensor tensor = checkpoint.tensor(name);
-    tensors.push_back({{"name", name}, {"dtype", octet::name(tensor.dtype())}, {"shape", tensor.shape().extents()}, {"bytes", tensor.bytes()}});
+    tensors.push_back({{"name", name},
+                       {"dtype", octet::name(tensor.dtype())},
+                       {"shape", tensor.shape().extents()},
+                       {"bytes", tensor.bytes()}});
   }
   for (const Linear* linear : model.linears()) {
     for (const Linear::Part& part : linear->parts()) {
       layers.push_back({{"name", part.weight.layer},
                         {"shape", part.weight.shape.extents()},
-                        {"scheme", part.weight.scheme ? nlohmann::ordered_json(to_string(*part.weight.scheme)) : nlohmann::ordered_json()}});
+                        {"scheme", part.weight.scheme ? nlohmann::ordered_json(to_string(*part.weight.scheme))
+                                                      : nlohmann::ordered_json()}});
     }
   }
   const ModelInfo& info = model.info();
@@ -50,13 +54,17 @@ void print_for_people(const Checkpoint& checkpoint, const Model& model, bool all
     bytes += tensor.bytes();
     parameters += tensor.shape().elements();
   }
-  fmt::print("{}: {} blocks of width {}, vocabulary {}, at most {} tokens\n", info.architecture, info.blocks, info.width,
-             format_count(info.vocabulary), format_count(info.max_positions));
+  fmt::print("{}: {} blocks of width {}, vocabulary {}, at most {} tokens\n", info.architecture, info.blocks,
+             info.width, format_count(info.vocabulary), format_count(info.max_positions));
   fmt::print("{} numbers in {} tensors", format_count(parameters), checkpoint.names().size());
-  for (const auto& [dtype, sizes] : by_dtype) fmt::print(", {} {} ({})", sizes.first, dtype, format_bytes(sizes.second));
+  for (const auto& [dtype, sizes] : by_dtype)
+    fmt::print(", {} {} ({})", sizes.first, dtype, format_bytes(sizes.second));
   fmt::print("\n\n");
 
-  Table layers({{"layer", Table::Align::kLeft, ""}, {"outputs", Table::Align::kDecimal, ""}, {"inputs", Table::Align::kDecimal, ""}, {"scheme", Table::Align::kLeft, ""}});
+  Table layers({{"layer", Table::Align::kLeft, ""},
+                {"outputs", Table::Align::kDecimal, ""},
+                {"inputs", Table::Align::kDecimal, ""},
+                {"scheme", Table::Align::kLeft, ""}});
   for (const Linear* linear : model.linears()) {
     for (const Linear::Part& part : linear->parts()) {
       layers.add_row({part.weight.layer, std::to_string(part.weight.shape[0]), std::to_string(part.weight.shape[1]),
@@ -66,10 +74,14 @@ void print_for_people(const Checkpoint& checkpoint, const Model& model, bool all
   const Table::Ink ink = colours() ? Table::Ink::kTerminal : Table::Ink::kPlain;
   fmt::print("{}", layers.to_string(ink));
   if (all_tensors) {
-    Table tensors({{"tensor", Table::Align::kLeft, ""}, {"dtype", Table::Align::kLeft, ""}, {"shape", Table::Align::kLeft, ""}, {"size", Table::Align::kDecimal, ""}});
+    Table tensors({{"tensor", Table::Align::kLeft, ""},
+                   {"dtype", Table::Align::kLeft, ""},
+                   {"shape", Table::Align::kLeft, ""},
+                   {"size", Table::Align::kDecimal, ""}});
     for (const std::string& name : checkpoint.names()) {
       const Tensor tensor = checkpoint.tensor(name);
-      tensors.add_row({name, std::string(octet::name(tensor.dtype())), to_string(tensor.shape()), format_bytes(tensor.bytes())});
+      tensors.add_row(
+          {name, std::string(octet::name(tensor.dtype())), to_string(tensor.shape()), format_bytes(tensor.bytes())});
     }
     fmt::print("\n{}", tensors.to_string(ink));
   }
@@ -94,7 +106,8 @@ void add_inspect(CLI::App& app) {
   CLI::App* command = app.add_subcommand("inspect", "Show a model's architecture, layers, schemes and bytes");
   options->add_to(*command);
   command->add_flag("--tensors", options->tensors, "List every tensor of the checkpoint too");
-  command->footer("Examples:\n  octet inspect minilm\n  octet inspect minilm --recipe w8a16 --json     what the recipe would do");
+  command->footer(
+      "Examples:\n  octet inspect minilm\n  octet inspect minilm --recipe w8a16 --json     what the recipe would do");
   command->callback([options] { run(*options); });
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <fmt/format.h>
-
 #include <algorithm>
+
+#include <fmt/format.h>
 
 #include "apps/octet/commands.h"
 #include "apps/octet/options.h"
@@ -48,17 +48,24 @@ void run(const LogitsOptions& options) {
 
 void add_logits(CLI::App& app) {
   auto options = std::make_shared<LogitsOptions>();
-  CLI::App* command = app.add_subcommand("logits", "Write raw fp32 outputs for given token ids, to check against other software");
+  CLI::App* command =
+      app.add_subcommand("logits", "Write raw fp32 outputs for given token ids, to check against other software");
   options->add_to(*command);
   command->add_option("--ids", options->ids, "Token ids, int32 [batch, seq]")->required()->type_name("FILE.npy");
-  command->add_option("--mask", options->mask, "1 for tokens to keep, 0 for padding, [batch, seq]")->type_name("FILE.npy");
-  command->add_option("--type-ids", options->type_ids, "Token type ids, [batch, seq] (default: 0)")->type_name("FILE.npy");
-  command->add_option("--out", options->out,
-                      "The outputs: [batch, labels], or [batch, seq, columns] with zeros where the mask is 0; the last hidden state where "
-                      "the model has no head")
+  command->add_option("--mask", options->mask, "1 for tokens to keep, 0 for padding, [batch, seq]")
+      ->type_name("FILE.npy");
+  command->add_option("--type-ids", options->type_ids, "Token type ids, [batch, seq] (default: 0)")
+      ->type_name("FILE.npy");
+  command
+      ->add_option("--out", options->out,
+                   "The outputs: [batch, labels], or [batch, seq, columns] with zeros where the mask is 0; the last "
+                   "hidden state where "
+                   "the model has no head")
       ->required()
       ->type_name("FILE.npy");
-  command->footer("Examples:\n  octet logits minilm --ids ids.npy --mask mask.npy --out hidden.npy\n  octet logits minilm --ids ids.npy --recipe w8a16 --out hidden.npy");
+  command->footer(
+      "Examples:\n  octet logits minilm --ids ids.npy --mask mask.npy --out hidden.npy\n  octet logits minilm --ids "
+      "ids.npy --recipe w8a16 --out hidden.npy");
   command->callback([options] { run(*options); });
 }
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <fmt/format.h>
-
 #include <csignal>
 #include <cstdio>
 #include <exception>
+
+#include <fmt/format.h>
 
 #include "apps/octet/commands.h"
 #include "octet/base/error.h"
@@ -47,7 +47,8 @@ int run(int argc, char** argv) {
   } catch (const CLI::Success& success) {
     return app.exit(success);  // --help, --version
   } catch (const CLI::ParseError& error) {
-    return report(fmt::format("{}\nRun 'octet --help' or 'octet COMMAND --help' for the options.", error.what()).c_str(), kUsage);
+    return report(
+        fmt::format("{}\nRun 'octet --help' or 'octet COMMAND --help' for the options.", error.what()).c_str(), kUsage);
   }
   return 0;
 }

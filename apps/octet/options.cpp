@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "apps/octet/options.h"
 
-#include <fmt/format.h>
-#include <unistd.h>
-
 #include <cstdio>
 #include <cstdlib>
+
+#include <fmt/format.h>
+#include <unistd.h>
 
 #include "octet/base/error.h"
 
@@ -20,8 +20,11 @@ void CommonOptions::add_to(CLI::App& command) {
 
 void ModelOptions::add_to(CLI::App& command) {
   command.add_option("MODEL", model, "A Hugging Face model directory")->required();
-  command.add_option("--recipe", recipe, "Quantize while loading: a built-in recipe or a JSON file")->type_name("NAME|FILE");
-  command.add_option("--set", settings, "Change a value of the recipe: weights.bits=8")->type_name("KEY=VALUE")->allow_extra_args(false);
+  command.add_option("--recipe", recipe, "Quantize while loading: a built-in recipe or a JSON file")
+      ->type_name("NAME|FILE");
+  command.add_option("--set", settings, "Change a value of the recipe: weights.bits=8")
+      ->type_name("KEY=VALUE")
+      ->allow_extra_args(false);
   CommonOptions::add_to(command);
 }
 
@@ -50,7 +53,8 @@ Session open_session(const std::string& model, const std::optional<Recipe>& reci
 void warn(const std::string& message) { fmt::print(stderr, "warning: {}\n", message); }
 
 void warn_of_unmatched(const std::string& recipe, const std::vector<std::string>& patterns) {
-  for (const std::string& pattern : patterns) warn(fmt::format("recipe '{}': the pattern '{}' matches no layer of this model", recipe, pattern));
+  for (const std::string& pattern : patterns)
+    warn(fmt::format("recipe '{}': the pattern '{}' matches no layer of this model", recipe, pattern));
 }
 
 void print_json(const nlohmann::ordered_json& json) {

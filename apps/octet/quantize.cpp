@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "octet/ptq/quantize_model.h"
+#include <algorithm>
 
 #include <fmt/format.h>
-
-#include <algorithm>
 
 #include "apps/octet/commands.h"
 #include "apps/octet/options.h"
 #include "octet/base/progress.h"
+#include "octet/ptq/quantize_model.h"
 #include "octet/report/format.h"
 
 namespace octet::cli {
@@ -20,7 +19,8 @@ struct QuantizeOptions : ModelOptions {
 void print_as_json(const Recipe& recipe, const QuantizeReport& report) {
   nlohmann::ordered_json layers = nlohmann::ordered_json::array();
   for (const LayerReport& layer : report.layers) {
-    nlohmann::ordered_json entry = {{"name", layer.name}, {"bytes_before", layer.bytes_before}, {"bytes", layer.bytes_after}};
+    nlohmann::ordered_json entry = {
+        {"name", layer.name}, {"bytes_before", layer.bytes_before}, {"bytes", layer.bytes_after}};
     if (layer.scheme) {
       entry["scheme"] = to_string(*layer.scheme);
       entry["relative_error"] = layer.relative_error;
@@ -45,7 +45,8 @@ void print_for_people(const QuantizeReport& report) {
       continue;
     }
     const std::string scheme = to_string(*layer.scheme);
-    const auto known = std::find_if(schemes.begin(), schemes.end(), [&](const auto& entry) { return entry.first == scheme; });
+    const auto known =
+        std::find_if(schemes.begin(), schemes.end(), [&](const auto& entry) { return entry.first == scheme; });
     if (known == schemes.end()) {
       schemes.emplace_back(scheme, 1);
     } else {
@@ -55,8 +56,8 @@ void print_for_people(const QuantizeReport& report) {
   }
   for (const auto& [scheme, count] : schemes) fmt::print("{} linear layers → {}\n", count, scheme);
   fmt::print("kept in float: {}embeddings, normalization\n", kept);
-  fmt::print("{} → {}      worst layer: {}, relative error {}\n", format_bytes(report.bytes_before), format_bytes(report.bytes_after),
-             worst->name, format_percent(worst->relative_error, 2));
+  fmt::print("{} → {}      worst layer: {}, relative error {}\n", format_bytes(report.bytes_before),
+             format_bytes(report.bytes_after), worst->name, format_percent(worst->relative_error, 2));
 }
 
 void run(const QuantizeOptions& options) {
@@ -80,7 +81,8 @@ void run(const QuantizeOptions& options) {
 
 void add_quantize(CLI::App& app) {
   auto options = std::make_shared<QuantizeOptions>();
-  CLI::App* command = app.add_subcommand("quantize", "Write a quantized copy of a model, in the compressed-tensors layout");
+  CLI::App* command =
+      app.add_subcommand("quantize", "Write a quantized copy of a model, in the compressed-tensors layout");
   options->add_to(*command);
   command->get_option("--recipe")->required();
   command->add_option("--out", options->out, "The folder to make; it must not exist")->required()->type_name("DIR");

@@ -43,7 +43,8 @@ std::vector<std::string> tokens_of(const Tokenizer& tokenizer, const Encoding& e
 
 void run(const TokenizeOptions& options) {
   const Tokenizer tokenizer = Tokenizer::load(options.model);
-  EncodeOptions encode{.special_tokens = options.no_special_tokens ? SpecialTokens::kWithout : SpecialTokens::kWith, .truncation = {}};
+  EncodeOptions encode{.special_tokens = options.no_special_tokens ? SpecialTokens::kWithout : SpecialTokens::kWith,
+                       .truncation = {}};
   if (options.max_length) encode.truncation = Truncation{.max_length = *options.max_length};
   for (const std::string& line : input_lines(options.file)) {
     const Encoding encoding = tokenizer.encode(line, encode);
@@ -54,7 +55,10 @@ void run(const TokenizeOptions& options) {
     const CodePoints code_points(line);
     nlohmann::ordered_json offsets = nlohmann::ordered_json::array();
     for (const auto& [begin, end] : encoding.offsets) offsets.push_back({code_points[begin], code_points[end]});
-    const nlohmann::ordered_json result = {{"ids", encoding.ids}, {"type_ids", encoding.type_ids}, {"offsets", offsets}, {"tokens", tokens_of(tokenizer, encoding)}};
+    const nlohmann::ordered_json result = {{"ids", encoding.ids},
+                                           {"type_ids", encoding.type_ids},
+                                           {"offsets", offsets},
+                                           {"tokens", tokens_of(tokenizer, encoding)}};
     fmt::print("{}\n", result.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
   }
 }
@@ -66,7 +70,11 @@ void add_tokenize(CLI::App& app) {
   CLI::App* command = app.add_subcommand("tokenize", "Show the tokens of each line of a text");
   command->add_option("MODEL", options->model, "A directory with tokenizer.json or vocab.txt")->required();
   command->add_option("--file", options->file, "Text, a line an input (default: standard input)")->type_name("TEXT");
-  command->add_option("--max-length", options->max_length, "Truncate to so many tokens, special ones included (default: do not)")->check(CLI::PositiveNumber)->type_name("N");
+  command
+      ->add_option("--max-length", options->max_length,
+                   "Truncate to so many tokens, special ones included (default: do not)")
+      ->check(CLI::PositiveNumber)
+      ->type_name("N");
   command->add_flag("--no-special-tokens", options->no_special_tokens, "Leave [CLS], [SEP] and their like out");
   options->add_to(*command);
   command->footer(

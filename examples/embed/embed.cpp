@@ -3,11 +3,11 @@
 // Embeds two sentences with an installed Octet and prints how near their meanings are:
 //
 //   embed MODEL "A dog ran home." "The dog hurried home." [RECIPE]
-#include <octet/eval/metrics.h>
-#include <octet/models/sentence_encoder.h>
-
 #include <cstdio>
 #include <exception>
+
+#include <octet/eval/metrics.h>
+#include <octet/models/sentence_encoder.h>
 
 int main(int argc, char** argv) {
   if (argc < 4) {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "octet/base/atomic_output.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+
+#include <fcntl.h>
+#include <unistd.h>
 
 #include "octet/base/error.h"
 
@@ -15,7 +15,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-fs::path without_trailing_slash(fs::path path) {
+fs::path without_trailing_slash(const fs::path& path) {
   return path.has_filename() || path.parent_path() == path ? path : path.parent_path();
 }
 
@@ -60,8 +60,8 @@ void OutputFile::commit() {
   }
 }
 
-OutputDirectory::OutputDirectory(fs::path destination)
-    : destination_(without_trailing_slash(std::move(destination))), aside_(aside_of(destination_)) {
+OutputDirectory::OutputDirectory(const fs::path& destination)
+    : destination_(without_trailing_slash(destination)), aside_(aside_of(destination_)) {
   if (fs::exists(fs::symlink_status(destination_))) {
     fail("{}: exists already. Choose another folder, or remove it first.", destination_.string());
   }

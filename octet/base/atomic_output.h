@@ -31,7 +31,7 @@ class OutputFile {
 /// Throws Error at once if the destination exists: Octet never writes into somebody's folder.
 class OutputDirectory {
  public:
-  explicit OutputDirectory(std::filesystem::path destination);
+  explicit OutputDirectory(const std::filesystem::path& destination);
   OutputDirectory(const OutputDirectory&) = delete;
   OutputDirectory& operator=(const OutputDirectory&) = delete;
   ~OutputDirectory();

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "octet/base/mapped_file.h"
 
+#include <cerrno>
+#include <cstring>
+#include <string>
+
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include <cerrno>
-#include <cstring>
-#include <string>
 
 #include "octet/base/checked.h"
 #include "octet/base/error.h"

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "octet/base/parallel.h"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <atomic>
 #include <exception>
 #include <mutex>
+
+#include <sched.h>
 
 #ifdef OCTET_PARALLEL_STD
 #include <thread>

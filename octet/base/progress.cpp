@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "octet/base/progress.h"
 
-#include <fmt/format.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstdio>
+
+#include <fmt/format.h>
+#include <unistd.h>
 
 namespace octet {
 namespace {

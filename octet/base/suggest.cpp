@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "octet/base/suggest.h"
 
-#include <fmt/format.h>
-#include <fmt/ranges.h>
-
 #include <algorithm>
 #include <numeric>
 #include <vector>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 namespace octet {
 namespace {
@@ -41,7 +41,8 @@ std::string did_you_mean(std::string_view given, std::span<const std::string> kn
     }
   }
   // A third of the letters wrong is still a typing error; more is another word.
-  if (nearest != nullptr && best <= std::max<size_t>(1, nearest->size() / 3)) return fmt::format(" Did you mean '{}'?", *nearest);
+  if (nearest != nullptr && best <= std::max<size_t>(1, nearest->size() / 3))
+    return fmt::format(" Did you mean '{}'?", *nearest);
   return known.empty() ? std::string() : fmt::format(" Known: {}.", fmt::join(known, ", "));
 }
 

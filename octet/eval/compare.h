@@ -17,7 +17,7 @@ struct OutputError {
   double max_abs_difference = 0;           ///< over all elements
   double relative_error = 0;               ///< ‖a - b‖ / ‖a‖ over all elements
   int64_t rows = 0, tokens = 0;
-  int64_t truncated = 0;                   ///< lines longer than the models take
+  int64_t truncated = 0;  ///< lines longer than the models take
 };
 
 struct Comparison {
@@ -26,7 +26,7 @@ struct Comparison {
 };
 
 /// Runs both on `lines`, tokenized by `tokenizer`. Throws Error where the outputs of the two differ in kind or shape.
-Comparison compare_outputs(Session& reference, Session& other, const Tokenizer& tokenizer, std::span<const std::string> lines,
-                           const std::function<void(int64_t done)>& advance = {});
+Comparison compare_outputs(Session& reference, Session& other, const Tokenizer& tokenizer,
+                           std::span<const std::string> lines, const std::function<void(int64_t done)>& advance = {});
 
 }  // namespace octet

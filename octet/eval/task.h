@@ -22,7 +22,7 @@ struct TaskResult {
 
 struct TaskInput {
   std::filesystem::path model, data;
-  std::optional<int64_t> limit;                          ///< use the first examples only
+  std::optional<int64_t> limit;  ///< use the first examples only
   std::function<void(int64_t done, int64_t total)> advance = [](int64_t, int64_t) {};
 };
 

@@ -137,7 +137,18 @@ void Checkpoint::open_sharded(const fs::path& index) {
     }
     files_of_.emplace(item.key(), file->second);
   }
-  for (const SafetensorsFile& file : files_) bytes_ += file.bytes();
+  for (size_t i = 0; i < files_.size(); ++i) {
+    for (const std::string& name : files_[i].names()) {
+      const auto listed = files_of_.find(name);
+      if (listed == files_of_.end() || listed->second != i) {
+        fail<FormatError>(
+            "{}: does not say that tensor {} is in {}, but it is. Index and file belong to different models; "
+            "fetch both again.",
+            source, quote_name(name), quote_name(files_[i].path().filename().string()));
+      }
+    }
+    bytes_ += files_[i].bytes();
+  }
 }
 
 Tensor Checkpoint::tensor(std::string_view name) const {

@@ -144,6 +144,12 @@ std::vector<TensorSource> encode_weight(const std::string& layer, const QTensor&
   return out;
 }
 
+int64_t encoded_bytes(const Shape& weight, WeightFormat format) {
+  const int64_t rows = weight[0], cols = weight[1], scales = rows * byte_size(DType::kF32);
+  if (format == WeightFormat::kIntQuantized) return rows * cols + scales;
+  return rows * words_for(cols) * byte_size(DType::kI32) + 2 * byte_size(DType::kI64) + scales;
+}
+
 QTensor decode_weight(const Checkpoint& checkpoint, const std::string& layer, WeightFormat format) {
   const LayerReader reader(checkpoint, layer);
   QTensor out;

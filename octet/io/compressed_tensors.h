@@ -24,6 +24,9 @@ namespace octet {
 /// `weight` must live until the sources have been written.
 std::vector<TensorSource> encode_weight(const std::string& layer, const QTensor& weight, WeightFormat format);
 
+/// Bytes of those tensors for a weight [out, in].
+int64_t encoded_bytes(const Shape& weight, WeightFormat format);
+
 /// Reads it back. Codes of int-quantized files stay mapped; narrow scales are widened exactly. Throws FormatError where
 /// a tensor is missing, has another dtype or shape, or holds what a symmetric 8-bit weight cannot: the code -128, a
 /// scale that is not finite, a zero point.

@@ -17,6 +17,8 @@ using nlohmann::json;
 
 constexpr std::string_view kPatternPrefix = "re:";
 constexpr const char* kLinear = "Linear";
+// Each may take 1,000 characters, each of those some states of 32 bytes: 100 MB at most.
+constexpr size_t kMostPatterns = 1000;
 
 const char* text_of(WeightFormat format) {
   return format == WeightFormat::kIntQuantized ? "int-quantized" : "pack-quantized";
@@ -184,10 +186,18 @@ StoredQuantization StoredQuantization::parse(const Config& config) {
       schemes.insert_or_assign(target, scheme);
     }
   }
+  const std::vector<std::string> ignored = config.texts("ignore");
+  const auto is_pattern = [](const std::string& target) { return rank_of(target) == Rank::kPattern; };
+  const auto patterns =
+      std::count_if(ignored.begin(), ignored.end(), is_pattern) +
+      std::count_if(schemes.begin(), schemes.end(), [&](const auto& target) { return is_pattern(target.first); });
+  if (std::cmp_greater(patterns, kMostPatterns)) {
+    fail<FormatError>("{}: {} layer patterns; at most {} are read", source, patterns, kMostPatterns);
+  }
   for (const auto& [target, scheme] : schemes) out.targets_.emplace_back(Matcher(target, source), scheme);
   std::stable_sort(out.targets_.begin(), out.targets_.end(),
                    [](const auto& a, const auto& b) { return rank_of(a.first.target) < rank_of(b.first.target); });
-  for (const std::string& layer : config.texts("ignore")) out.ignored_.emplace_back(layer, source);
+  for (const std::string& layer : ignored) out.ignored_.emplace_back(layer, source);
   return out;
 }
 

@@ -15,18 +15,20 @@ namespace {
 constexpr int64_t kLargestExtent = int64_t{1} << 24;  // of any number in a config: products of two stay in int64
 
 Nonlinearity nonlinearity_of(const Config& config) {
-  static const std::array<std::pair<std::string, Nonlinearity>, 5> known = {{{"gelu", Nonlinearity::kGelu},
-                                                                            {"gelu_new", Nonlinearity::kGeluTanh},
-                                                                            {"gelu_pytorch_tanh", Nonlinearity::kGeluTanh},
-                                                                            {"relu", Nonlinearity::kRelu},
-                                                                            {"tanh", Nonlinearity::kTanh}}};
+  static const std::array<std::pair<std::string, Nonlinearity>, 5> known = {
+      {{"gelu", Nonlinearity::kGelu},
+       {"gelu_new", Nonlinearity::kGeluTanh},
+       {"gelu_pytorch_tanh", Nonlinearity::kGeluTanh},
+       {"relu", Nonlinearity::kRelu},
+       {"tanh", Nonlinearity::kTanh}}};
   const std::string asked = config.text("hidden_act", "gelu");
   std::vector<std::string> names;
   for (const auto& [name, value] : known) {
     if (asked == name) return value;
     names.push_back(name);
   }
-  fail<FormatError>("{}: hidden_act is '{}', which Octet does not have.{}", config.source(), asked, did_you_mean(asked, names));
+  fail<FormatError>("{}: hidden_act is '{}', which Octet does not have.{}", config.source(), asked,
+                    did_you_mean(asked, names));
 }
 
 struct Sizes {
@@ -76,7 +78,8 @@ class BertBlock {
     output_norm_.forward(context, x, x);
   }
 
-  /// Calls visit(layer) for every linear layer and normalization, in the order of the forward pass; Self is const or not.
+  /// Calls visit(layer) for every linear layer and normalization, in the order of the forward pass; Self is const or
+  /// not.
   template <class Self, class Visit>
   static void visit(Self& self, Visit&& visit) {
     visit(self.qkv_);
@@ -88,12 +91,14 @@ class BertBlock {
   }
 
  private:
-  static std::vector<Linear::Part> part(const WeightSource& source, const std::string& layer, int64_t outputs, int64_t inputs) {
+  static std::vector<Linear::Part> part(const WeightSource& source, const std::string& layer, int64_t outputs,
+                                        int64_t inputs) {
     std::vector<Linear::Part> parts;
     parts.push_back(source.linear(layer, outputs, inputs));
     return parts;
   }
-  static std::vector<Linear::Part> attention_inputs(const WeightSource& source, const std::string& path, int64_t width) {
+  static std::vector<Linear::Part> attention_inputs(const WeightSource& source, const std::string& path,
+                                                    int64_t width) {
     std::vector<Linear::Part> parts;
     for (const char* name : {"query", "key", "value"}) parts.push_back(source.linear(path + name, width, width));
     return parts;
@@ -117,7 +122,8 @@ class BertHead {
   virtual bool runs() const { return true; }  ///< false: its layers are in the checkpoint, but no output needs them
 };
 
-Linear head_linear(const WeightSource& source, const std::string& layer, int64_t outputs, int64_t inputs, QuantSites& sites) {
+Linear head_linear(const WeightSource& source, const std::string& layer, int64_t outputs, int64_t inputs,
+                   QuantSites& sites) {
   std::vector<Linear::Part> parts;
   parts.push_back(source.linear(layer, outputs, inputs, WeightSource::Role::kHead));
   return {std::move(parts), sites};
@@ -141,7 +147,9 @@ class NoHead : public BertHead {
     if (source.contains(layer + ".weight")) pooler_.emplace_back(head_linear(source, layer, width, width, sites));
   }
   Activation forward(Context&, const DeviceBatch&, const Activation& x) const override { return x; }
-  std::vector<Linear*> linears() override { return pooler_.empty() ? std::vector<Linear*>{} : std::vector{&pooler_.front()}; }
+  std::vector<Linear*> linears() override {
+    return pooler_.empty() ? std::vector<Linear*>{} : std::vector{&pooler_.front()};
+  }
   bool runs() const override { return false; }
 
  private:
@@ -192,7 +200,8 @@ class QuestionAnswering : public BertHead {
 // logits = E · norm(gelu(T · x + t)) + b, where E is the word embedding unless the checkpoint has a decoder of its own.
 class MaskedLm : public BertHead {
  public:
-  MaskedLm(const WeightSource& source, const std::string& prefix, const Sizes& sizes, int64_t vocabulary, QuantSites& sites)
+  MaskedLm(const WeightSource& source, const std::string& prefix, const Sizes& sizes, int64_t vocabulary,
+           QuantSites& sites)
       : nonlinearity_(sizes.nonlinearity),
         transform_(head_linear(source, "cls.predictions.transform.dense", sizes.width, sizes.width, sites)),
         norm_(source.layer_norm("cls.predictions.transform.LayerNorm", sizes.width, sizes.eps)),
@@ -211,7 +220,8 @@ class MaskedLm : public BertHead {
   std::vector<LayerNorm*> norms() override { return {&norm_}; }
 
  private:
-  static std::vector<Linear::Part> decoder(const WeightSource& source, const std::string& prefix, int64_t width, int64_t vocabulary) {
+  static std::vector<Linear::Part> decoder(const WeightSource& source, const std::string& prefix, int64_t width,
+                                           int64_t vocabulary) {
     const std::string layer = "cls.predictions.decoder";
     const Shape shape{vocabulary, width};
     Linear::Part part{.weight = {.layer = layer, .shape = shape, .value = {}, .scheme = {}}, .bias = {}};
@@ -235,7 +245,8 @@ class Bert : public Model {
       : prefix_(source.contains("embeddings.word_embeddings.weight") ? "" : "bert."),
         sizes_(read_sizes(source.config())),
         words_(table(source, "word_embeddings", vocabulary(source.config()))),
-        positions_(table(source, "position_embeddings", source.config().integer("max_position_embeddings", {1, kLargestExtent}))),
+        positions_(table(source, "position_embeddings",
+                         source.config().integer("max_position_embeddings", {1, kLargestExtent}))),
         types_(table(source, "token_type_embeddings", source.config().integer("type_vocab_size", {1, kLargestExtent}))),
         embedding_norm_(source.layer_norm(prefix_ + "embeddings.LayerNorm", sizes_.width, sizes_.eps)) {
     const int64_t blocks = source.config().integer("num_hidden_layers", {0, 10'000});
@@ -297,7 +308,8 @@ class Bert : public Model {
 
   Activation embed(Context& context, const DeviceBatch& batch) const override {
     const Activation x = context.workspace.take_matrix(batch.host.tokens(), sizes_.width);
-    const std::array<EmbedOp::Lookup, 3> lookups = {words_.lookup(batch.ids), types_.lookup(batch.type_ids), positions_.lookup(batch.positions)};
+    const std::array<EmbedOp::Lookup, 3> lookups = {words_.lookup(batch.ids), types_.lookup(batch.type_ids),
+                                                    positions_.lookup(batch.positions)};
     context.backend.embed({.lookups = lookups, .y = x});
     embedding_norm_.forward(context, x, x);
     return x;
@@ -315,16 +327,19 @@ class Bert : public Model {
   static Sizes read_sizes(const Config& config) {
     const std::string positions = config.text("position_embedding_type", "absolute");
     if (positions != "absolute") {
-      fail<FormatError>("{}: position_embedding_type is '{}'; Octet's BERT has absolute positions only", config.source(), positions);
+      fail<FormatError>("{}: position_embedding_type is '{}'; Octet's BERT has absolute positions only",
+                        config.source(), positions);
     }
-    if (config.flag("is_decoder", false)) fail<FormatError>("{}: a BERT that is a decoder is not supported", config.source());
+    if (config.flag("is_decoder", false))
+      fail<FormatError>("{}: a BERT that is a decoder is not supported", config.source());
     const Sizes sizes{.width = config.integer("hidden_size", {1, kLargestExtent}),
                       .heads = config.integer("num_attention_heads", {1, kLargestExtent}),
                       .feed_forward = config.integer("intermediate_size", {1, kLargestExtent}),
                       .eps = static_cast<float>(config.number("layer_norm_eps", 1e-12)),
                       .nonlinearity = nonlinearity_of(config)};
     if (sizes.width % sizes.heads != 0) {
-      fail<FormatError>("{}: hidden_size {} is not a multiple of num_attention_heads {}", config.source(), sizes.width, sizes.heads);
+      fail<FormatError>("{}: hidden_size {} is not a multiple of num_attention_heads {}", config.source(), sizes.width,
+                        sizes.heads);
     }
     return sizes;
   }

@@ -6,6 +6,7 @@
 
 #include "octet/base/error.h"
 #include "octet/base/suggest.h"
+#include "octet/io/compressed_tensors.h"
 #include "octet/models/bert.h"
 
 namespace octet {
@@ -25,7 +26,8 @@ const std::map<std::string, Loader>& loaders() {
 }
 
 void check_range(std::span<const int32_t> values, int64_t end, const char* what, std::span<const int32_t> offsets) {
-  const auto bad = std::find_if(values.begin(), values.end(), [end](int32_t value) { return value < 0 || value >= end; });
+  const auto bad =
+      std::find_if(values.begin(), values.end(), [end](int32_t value) { return value < 0 || value >= end; });
   if (bad == values.end()) return;
   const int64_t row = bad - values.begin();
   const int64_t sequence = std::upper_bound(offsets.begin(), offsets.end(), row) - offsets.begin() - 1;
@@ -44,8 +46,8 @@ std::unique_ptr<Model> load_model(const Checkpoint& checkpoint, const Recipe* re
   if (loader == loaders().end()) {
     std::vector<std::string> names;
     for (const auto& [name, load] : loaders()) names.push_back(name);
-    fail<FormatError>("{}: the architecture '{}' is not supported.{}", checkpoint.config().source(), architectures.front(),
-                      did_you_mean(architectures.front(), names));
+    fail<FormatError>("{}: the architecture '{}' is not supported.{}", checkpoint.config().source(),
+                      architectures.front(), did_you_mean(architectures.front(), names));
   }
   return loader->second(loader->first, WeightSource(checkpoint, recipe));
 }
@@ -56,8 +58,8 @@ int64_t stored_bytes(const Checkpoint& checkpoint, const Model& model) {
   for (const Linear* linear : model.linears()) {
     for (const Linear::Part& part : linear->parts()) {
       if (!part.weight.scheme) continue;
-      const int64_t codes = part.weight.shape.elements(), scales = part.weight.shape[0] * byte_size(DType::kF32);
-      bytes += codes + scales - checkpoint.tensor(part.weight.layer + ".weight").bytes();
+      bytes += encoded_bytes(part.weight.shape, format_for(*part.weight.scheme)) -
+               checkpoint.tensor(part.weight.layer + ".weight").bytes();
     }
   }
   return bytes;

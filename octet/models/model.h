@@ -22,11 +22,11 @@ enum class OutputKind : uint8_t {
 
 /// What a model is, as far as those who call it care.
 struct ModelInfo {
-  std::string architecture;  ///< as in config.json: "BertModel"
-  int64_t vocabulary = 0;    ///< ids lie in [0, vocabulary)
-  int64_t token_types = 0;   ///< type ids lie in [0, token_types)
-  int64_t max_positions = 0; ///< positions lie in [0, max_positions)
-  int64_t width = 0;         ///< of hidden states
+  std::string architecture;   ///< as in config.json: "BertModel"
+  int64_t vocabulary = 0;     ///< ids lie in [0, vocabulary)
+  int64_t token_types = 0;    ///< type ids lie in [0, token_types)
+  int64_t max_positions = 0;  ///< positions lie in [0, max_positions)
+  int64_t width = 0;          ///< of hidden states
   int64_t blocks = 0;
   OutputKind output = OutputKind::kHiddenStates;
 };

@@ -3,8 +3,9 @@
 
 #include <algorithm>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <numeric>
+
+#include <nlohmann/json.hpp>
 
 #include "octet/base/error.h"
 #include "octet/base/json.h"
@@ -45,13 +46,11 @@ std::string folder_name(const json& module, const fs::path& file) {
 
 // Written as "pooling_mode": "mean" by sentence-transformers 5 and later, as "pooling_mode_mean_tokens": true before.
 Pooling read_pooling(const fs::path& file) {
-  static const std::map<std::string, Pooling> modes = {{"mean", Pooling::kMean},
-                                                       {"cls", Pooling::kFirst},
-                                                       {"max", Pooling::kMax},
-                                                       {"mean_sqrt_len_tokens", Pooling::kMeanSqrtLength},
-                                                       {"mean_tokens", Pooling::kMean},
-                                                       {"cls_token", Pooling::kFirst},
-                                                       {"max_tokens", Pooling::kMax}};
+  static const std::map<std::string, Pooling> modes = {
+      {"mean", Pooling::kMean},        {"cls", Pooling::kFirst},
+      {"max", Pooling::kMax},          {"mean_sqrt_len_tokens", Pooling::kMeanSqrtLength},
+      {"mean_tokens", Pooling::kMean}, {"cls_token", Pooling::kFirst},
+      {"max_tokens", Pooling::kMax}};
   const Config config = Config::parse(read_text_file(file, kLargestConfig), file.string());
   std::vector<std::string> asked;
   if (config.has("pooling_mode")) asked.push_back(config.text("pooling_mode"));
@@ -59,10 +58,12 @@ Pooling read_pooling(const fs::path& file) {
   for (const auto& [key, value] : config.json().items()) {
     if (key.starts_with(kOldPrefix) && config.flag(key)) asked.push_back(key.substr(kOldPrefix.size()));
   }
-  if (asked.size() != 1) fail<FormatError>("{}: asks for {} poolings at once; one is needed", file.string(), asked.size());
+  if (asked.size() != 1)
+    fail<FormatError>("{}: asks for {} poolings at once; one is needed", file.string(), asked.size());
   const auto mode = modes.find(asked.front());
   if (mode == modes.end()) {
-    fail<FormatError>("{}: the pooling '{}' is not supported; Octet has mean, cls, max and mean_sqrt_len", file.string(), asked.front());
+    fail<FormatError>("{}: the pooling '{}' is not supported; Octet has mean, cls, max and mean_sqrt_len",
+                      file.string(), asked.front());
   }
   return mode->second;
 }
@@ -83,21 +84,24 @@ SentenceConfig read_sentence_config(const fs::path& directory) {
     } else if (type == "Normalize") {
       config.normalize = true;
     } else if (type != "Transformer") {
-      fail<FormatError>("{}: the module '{}' is not supported; Octet has Transformer, Pooling and Normalize", modules_file.string(), type);
+      fail<FormatError>("{}: the module '{}' is not supported; Octet has Transformer, Pooling and Normalize",
+                        modules_file.string(), type);
     }
   }
   const fs::path limits_file = directory / "sentence_bert_config.json";
   if (fs::exists(limits_file)) {
     const Config limits = Config::parse(read_text_file(limits_file, kLargestConfig), limits_file.string());
     if (limits.flag("do_lower_case", false)) {
-      fail<FormatError>("{}: do_lower_case is not supported; let the tokenizer's normalizer do it", limits_file.string());
+      fail<FormatError>("{}: do_lower_case is not supported; let the tokenizer's normalizer do it",
+                        limits_file.string());
     }
     if (limits.has("max_seq_length")) config.max_length = limits.integer("max_seq_length", {1, 1 << 24});
   }
   return config;
 }
 
-Activation sentence_vectors(const Model& model, Context& context, const DeviceBatch& batch, const SentenceConfig& config) {
+Activation sentence_vectors(const Model& model, Context& context, const DeviceBatch& batch,
+                            const SentenceConfig& config) {
   const Activation hidden = model.hidden_states(context, batch);
   const Activation y = context.workspace.take_matrix(batch.host.sequences(), hidden.cols);
   context.backend.pool({.x = hidden, .offsets = batch.offsets, .pooling = config.pooling, .y = y});
@@ -126,7 +130,8 @@ Tensor SentenceEncoder::encode(std::span<const std::string> sentences, const std
   // Sequences of like length share a batch, so that the attention of a batch is even work for its threads.
   std::vector<size_t> order(sentences.size());
   std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return encodings[a].ids.size() > encodings[b].ids.size(); });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return encodings[a].ids.size() > encodings[b].ids.size(); });
 
   const int64_t width = session_.model().info().width;
   Tensor vectors(DType::kF32, {static_cast<int64_t>(sentences.size()), width});
@@ -134,7 +139,10 @@ Tensor SentenceEncoder::encode(std::span<const std::string> sentences, const std
   std::vector<float> pooled;
   for (size_t first = 0, last = 0; first < order.size(); first = last) {
     TokenBatch batch;
-    for (; last < order.size() && (last == first || batch.tokens() + static_cast<int64_t>(encodings[order[last]].ids.size()) <= kTokensPerBatch); ++last) {
+    for (;
+         last < order.size() &&
+         (last == first || batch.tokens() + static_cast<int64_t>(encodings[order[last]].ids.size()) <= kTokensPerBatch);
+         ++last) {
       batch.add(encodings[order[last]].ids, encodings[order[last]].type_ids);
     }
     const Workspace::Scope scope(session_.workspace());
@@ -143,7 +151,8 @@ Tensor SentenceEncoder::encode(std::span<const std::string> sentences, const std
     pooled.resize(static_cast<size_t>(batch.sequences() * width));
     context.backend.download(sentence_vectors(session_.model(), context, device, config_), pooled);
     for (size_t i = first; i < last; ++i) {
-      std::copy_n(pooled.begin() + static_cast<int64_t>(i - first) * width, width, out.begin() + static_cast<int64_t>(order[i]) * width);
+      std::copy_n(pooled.begin() + static_cast<int64_t>(i - first) * width, width,
+                  out.begin() + static_cast<int64_t>(order[i]) * width);
     }
     if (advance) advance(static_cast<int64_t>(last - first));
   }

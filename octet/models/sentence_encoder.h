@@ -23,7 +23,8 @@ struct SentenceConfig {
 SentenceConfig read_sentence_config(const std::filesystem::path& directory);
 
 /// One vector a sequence, [sequences, width] fp32, in the open scope of the context's workspace.
-Activation sentence_vectors(const Model& model, Context& context, const DeviceBatch& batch, const SentenceConfig& config);
+Activation sentence_vectors(const Model& model, Context& context, const DeviceBatch& batch,
+                            const SentenceConfig& config);
 
 /// Sentences to vectors.
 class SentenceEncoder {

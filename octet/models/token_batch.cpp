@@ -15,11 +15,20 @@ std::vector<int32_t> as_int32(const Tensor& tensor, const char* what) {
     for (const auto element : elements) values.push_back(narrow<int32_t>(static_cast<int64_t>(element)));
   };
   switch (tensor.dtype()) {
-    case DType::kI64: append(tensor.as<int64_t>()); break;
-    case DType::kI32: append(tensor.as<int32_t>()); break;
-    case DType::kI8: append(tensor.as<int8_t>()); break;
-    case DType::kU8: append(tensor.as<uint8_t>()); break;
-    default: fail("{} must be integers; they are {}", what, name(tensor.dtype()));
+    case DType::kI64:
+      append(tensor.as<int64_t>());
+      break;
+    case DType::kI32:
+      append(tensor.as<int32_t>());
+      break;
+    case DType::kI8:
+      append(tensor.as<int8_t>());
+      break;
+    case DType::kU8:
+      append(tensor.as<uint8_t>());
+      break;
+    default:
+      fail("{} must be integers; they are {}", what, name(tensor.dtype()));
   }
   return values;
 }
@@ -27,7 +36,8 @@ std::vector<int32_t> as_int32(const Tensor& tensor, const char* what) {
 // The values of `tensor`, or `otherwise` for every element of `like` where there is no tensor.
 std::vector<int32_t> values_or(const Tensor* tensor, const char* what, const Shape& like, int32_t otherwise) {
   if (tensor == nullptr) return std::vector<int32_t>(static_cast<size_t>(like.elements()), otherwise);
-  if (tensor->shape() != like) fail<ShapeError>("{} have the shape {}, ids {}", what, to_string(tensor->shape()), to_string(like));
+  if (tensor->shape() != like)
+    fail<ShapeError>("{} have the shape {}, ids {}", what, to_string(tensor->shape()), to_string(like));
   return as_int32(*tensor, what);
 }
 
@@ -52,7 +62,8 @@ void TokenBatch::add(std::span<const int32_t> sequence_ids, std::span<const int3
 }
 
 TokenBatch TokenBatch::from_matrix(const Tensor& ids, const Tensor* mask, const Tensor* type_ids) {
-  if (ids.shape().rank() != 2) fail<ShapeError>("ids have the shape {}; [batch, seq] is needed", to_string(ids.shape()));
+  if (ids.shape().rank() != 2)
+    fail<ShapeError>("ids have the shape {}; [batch, seq] is needed", to_string(ids.shape()));
   const std::vector<int32_t> id = as_int32(ids, "ids");
   const std::vector<int32_t> kept = values_or(mask, "masks", ids.shape(), 1);
   const std::vector<int32_t> type = values_or(type_ids, "type ids", ids.shape(), 0);
@@ -74,7 +85,11 @@ TokenBatch TokenBatch::from_matrix(const Tensor& ids, const Tensor* mask, const 
 
 DeviceBatch upload(Context& context, const TokenBatch& batch) {
   const auto up = [&](const std::vector<int32_t>& values) { return context.workspace.upload(std::span(values)); };
-  return {.host = batch, .ids = up(batch.ids), .positions = up(batch.positions), .type_ids = up(batch.type_ids), .offsets = up(batch.offsets)};
+  return {.host = batch,
+          .ids = up(batch.ids),
+          .positions = up(batch.positions),
+          .type_ids = up(batch.type_ids),
+          .offsets = up(batch.offsets)};
 }
 
 }  // namespace octet

@@ -6,7 +6,8 @@
 
 namespace octet {
 
-WeightSource::WeightSource(const Checkpoint& checkpoint, const Recipe* recipe) : checkpoint_(checkpoint), recipe_(recipe) {
+WeightSource::WeightSource(const Checkpoint& checkpoint, const Recipe* recipe)
+    : checkpoint_(checkpoint), recipe_(recipe) {
   if (recipe != nullptr && checkpoint.quantization()) {
     fail<UsageError>("{}: is quantized already; the recipe '{}' needs the float model it was made from",
                      checkpoint.folder().string(), recipe->name());
@@ -16,7 +17,8 @@ WeightSource::WeightSource(const Checkpoint& checkpoint, const Recipe* recipe) :
 Tensor WeightSource::tensor(const std::string& name) const {
   Tensor tensor = checkpoint_.tensor(name);
   if (!is_float(tensor.dtype())) {
-    fail<FormatError>("{}: tensor '{}' is {}; floating point is needed", checkpoint_.folder().string(), name, octet::name(tensor.dtype()));
+    fail<FormatError>("{}: tensor '{}' is {}; floating point is needed", checkpoint_.folder().string(), name,
+                      octet::name(tensor.dtype()));
   }
   return tensor;
 }
@@ -39,8 +41,8 @@ Linear::Part WeightSource::linear(const std::string& layer, int64_t outputs, int
     part.weight.scheme = stored->scheme;
     QTensor codes = decode_weight(checkpoint_, layer, stored->format);
     if (codes.codes.shape() != shape) {
-      fail<ShapeError>("{}: the quantized weight of '{}' has the shape {}; config.json asks for {}", checkpoint_.folder().string(),
-                       layer, to_string(codes.codes.shape()), to_string(shape));
+      fail<ShapeError>("{}: the quantized weight of '{}' has the shape {}; config.json asks for {}",
+                       checkpoint_.folder().string(), layer, to_string(codes.codes.shape()), to_string(shape));
     }
     part.weight.value = std::move(codes);
   } else {
@@ -53,7 +55,8 @@ Linear::Part WeightSource::linear(const std::string& layer, int64_t outputs, int
 
 LayerNorm WeightSource::layer_norm(const std::string& layer, int64_t width, float eps) const {
   const bool old_names = !contains(layer + ".weight") && contains(layer + ".gamma");
-  return {tensor(layer + (old_names ? ".gamma" : ".weight"), {width}), tensor(layer + (old_names ? ".beta" : ".bias"), {width}), eps};
+  return {tensor(layer + (old_names ? ".gamma" : ".weight"), {width}),
+          tensor(layer + (old_names ? ".beta" : ".bias"), {width}), eps};
 }
 
 }  // namespace octet

@@ -13,8 +13,8 @@ struct Context {
   Workspace& workspace;
 };
 
-/// Throws NumericError if NaN or infinity was met while quantizing since the last call. `offsets` are those of the batch
-/// (see AttentionOp), to say which sequence it was.
+/// Throws NumericError if NaN or infinity was met while quantizing since the last call. `offsets` are those of the
+/// batch (see AttentionOp), to say which sequence it was.
 void check_numerics(Context& context, const QuantSites& sites, std::span<const int32_t> offsets);
 
 }  // namespace octet

@@ -35,7 +35,8 @@ Linear::Linear(std::vector<Part> parts, QuantSites& sites) : parts_(std::move(pa
     inputs_ = shape[1];
     outputs_ += shape[0];
     if (part.bias && part.bias->shape() != Shape{shape[0]}) {
-      fail<ShapeError>("layer '{}': a bias of shape {} for {} outputs", part.weight.layer, to_string(part.bias->shape()), shape[0]);
+      fail<ShapeError>("layer '{}': a bias of shape {} for {} outputs", part.weight.layer,
+                       to_string(part.bias->shape()), shape[0]);
     }
   }
   site_ = sites.add(site_name(layer_names(parts_)), site_mode(parts_));
@@ -47,7 +48,9 @@ void Linear::prepare(Backend& backend) {
   int64_t column = 0;
   for (const Part& part : parts_) {
     const int64_t outputs = part.weight.shape[0];
-    if (part.bias) read_f32(part.bias->view(), 0, std::span(bias).subspan(static_cast<size_t>(column), static_cast<size_t>(outputs)));
+    if (part.bias)
+      read_f32(part.bias->view(), 0,
+               std::span(bias).subspan(static_cast<size_t>(column), static_cast<size_t>(outputs)));
     column += outputs;
   }
   bias_ = DeviceMemory(backend, outputs_ * int64_t{sizeof(float)});
@@ -55,7 +58,8 @@ void Linear::prepare(Backend& backend) {
 
   column = 0;
   for (auto first = parts_.begin(); first != parts_.end();) {
-    const auto last = std::find_if(first, parts_.end(), [&](const Part& part) { return part.weight.scheme != first->weight.scheme; });
+    const auto last =
+        std::find_if(first, parts_.end(), [&](const Part& part) { return part.weight.scheme != first->weight.scheme; });
     products_.push_back(pack(backend, {first, last}, column));
     column += products_.back().columns;
     first = last;

@@ -17,8 +17,8 @@ namespace octet {
 class Linear {
  public:
   struct Part {
-    Parameter weight;             ///< [outᵢ, in]
-    std::optional<Tensor> bias;   ///< [outᵢ], any float dtype
+    Parameter weight;            ///< [outᵢ, in]
+    std::optional<Tensor> bias;  ///< [outᵢ], any float dtype
   };
 
   /// All parts must have the same `in`; throws ShapeError otherwise. Adds its site to `sites`.
@@ -36,7 +36,8 @@ class Linear {
   /// Bytes of the packed weights and biases; 0 before prepare.
   int64_t packed_bytes() const noexcept;
 
-  void forward(Context& context, const Activation& x, const Activation& y, Nonlinearity nonlinearity = Nonlinearity::kNone,
+  void forward(Context& context, const Activation& x, const Activation& y,
+               Nonlinearity nonlinearity = Nonlinearity::kNone,
                std::optional<Activation> residual = std::nullopt) const;
 
  private:

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "octet/nn/quant_site.h"
 
-#include <fmt/ranges.h>
-
 #include <algorithm>
+
+#include <fmt/ranges.h>
 
 namespace octet {
 

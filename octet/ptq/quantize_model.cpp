@@ -4,8 +4,9 @@
 #include <algorithm>
 #include <array>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <set>
+
+#include <nlohmann/json.hpp>
 
 #include "octet/base/atomic_output.h"
 #include "octet/base/error.h"
@@ -21,7 +22,8 @@ namespace fs = std::filesystem;
 
 // Weights in any form: they are written anew, or are copies that would contradict what is written.
 bool holds_weights(const fs::path& file) {
-  static const std::array<std::string_view, 9> kEndings = {".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".gguf", ".ot"};
+  static const std::array<std::string_view, 9> kEndings = {".safetensors", ".bin",  ".pt",   ".pth", ".h5",
+                                                           ".msgpack",     ".onnx", ".gguf", ".ot"};
   return std::find(kEndings.begin(), kEndings.end(), file.extension().string()) != kEndings.end() ||
          file.filename().string().ends_with(".index.json");
 }
@@ -65,15 +67,19 @@ QuantizeReport quantize_model(const Checkpoint& checkpoint, const Recipe& recipe
   for (const Linear::Part* part : parts) {
     const Parameter& weight = part->weight;
     const Tensor& values = std::get<Tensor>(weight.value);
-    LayerReport layer{.name = weight.layer, .scheme = weight.scheme, .bytes_before = values.bytes(), .bytes_after = values.bytes()};
+    LayerReport layer{
+        .name = weight.layer, .scheme = weight.scheme, .bytes_before = values.bytes(), .bytes_after = values.bytes()};
     if (weight.scheme) {
-      const QTensor& codes = quantized.emplace(weight.layer, quantize_weight(values.view(), weight.scheme->weight, weight.layer)).first->second;
+      const QTensor& codes =
+          quantized.emplace(weight.layer, quantize_weight(values.view(), weight.scheme->weight, weight.layer))
+              .first->second;
       layer.relative_error = relative_error(values.view(), codes);
-      layer.bytes_after = codes.bytes();
+      layer.bytes_after = encoded_bytes(weight.shape, format_for(*weight.scheme));
       values.release_pages();
       schemes.emplace(weight.layer, *weight.scheme);
       replaced.insert(weight.layer + ".weight");
-      for (TensorSource& source : encode_weight(weight.layer, codes, format_for(*weight.scheme))) writer.add(std::move(source));
+      for (TensorSource& source : encode_weight(weight.layer, codes, format_for(*weight.scheme)))
+        writer.add(std::move(source));
     } else {
       float_layers.push_back(weight.layer);
     }
@@ -81,8 +87,9 @@ QuantizeReport quantize_model(const Checkpoint& checkpoint, const Recipe& recipe
     if (advance) advance(static_cast<int64_t>(report.layers.size()), static_cast<int64_t>(parts.size()));
   }
   if (schemes.empty()) {
-    fail("recipe '{}' quantizes none of this model's {} linear layers; its patterns match others. Names look like '{}'.",
-         recipe.name(), parts.size(), names.empty() ? std::string() : names.front());
+    fail(
+        "recipe '{}' quantizes none of this model's {} linear layers; its patterns match others. Names look like '{}'.",
+        recipe.name(), parts.size(), names.empty() ? std::string() : names.front());
   }
   for (const std::string& name : checkpoint.names()) {
     if (replaced.contains(name)) continue;

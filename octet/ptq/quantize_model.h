@@ -17,13 +17,13 @@ struct LayerReport {
   std::string name;
   std::optional<Scheme> scheme;  ///< none: kept in float
   int64_t bytes_before = 0, bytes_after = 0;
-  double relative_error = 0;     ///< ‖W - Q‖ / ‖W‖
+  double relative_error = 0;  ///< ‖W - Q‖ / ‖W‖
 };
 
 struct QuantizeReport {
-  std::vector<LayerReport> layers;               ///< in the order of the forward pass
-  std::vector<std::string> unmatched_patterns;   ///< of the recipe: they name no layer of this model
-  int64_t bytes_before = 0, bytes_after = 0;     ///< of all tensors
+  std::vector<LayerReport> layers;              ///< in the order of the forward pass
+  std::vector<std::string> unmatched_patterns;  ///< of the recipe: they name no layer of this model
+  int64_t bytes_before = 0, bytes_after = 0;    ///< of all tensors
 };
 
 /// Quantizes the float model in `checkpoint` by `recipe` and writes a Hugging Face directory: model.safetensors and

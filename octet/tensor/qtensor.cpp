@@ -10,9 +10,9 @@
 namespace octet {
 
 std::string to_string(const Scheme& scheme) {
-  return fmt::format("int{} weights per channel, {}", scheme.weight.bits,
-                     scheme.activations == ActivationMode::kFloat ? "float activations"
-                                                                  : "int8 activations per token, dynamic");
+  return fmt::format(
+      "int{} weights per channel, {}", scheme.weight.bits,
+      scheme.activations == ActivationMode::kFloat ? "float activations" : "int8 activations per token, dynamic");
 }
 
 void check(const QTensor& tensor, const std::string& what) {

@@ -69,17 +69,24 @@ void Tensor::release_pages() const {
 
 void read_f32(ConstTensorView source, int64_t first, std::span<float> out) {
   if (first < 0 || checked_add(first, static_cast<int64_t>(out.size())) > source.shape.elements()) {
-    fail<ShapeError>("elements {} to {} of a tensor {}", first, first + static_cast<int64_t>(out.size()), to_string(source.shape));
+    fail<ShapeError>("elements {} to {} of a tensor {}", first, first + static_cast<int64_t>(out.size()),
+                     to_string(source.shape));
   }
   const auto widen = [&](auto elements, auto convert) {
-    std::transform(elements.begin() + first, elements.begin() + first + static_cast<int64_t>(out.size()), out.begin(), convert);
+    std::transform(elements.begin() + first, elements.begin() + first + static_cast<int64_t>(out.size()), out.begin(),
+                   convert);
   };
   switch (source.dtype) {
-    case DType::kF64: return widen(source.as<double>(), [](double x) { return static_cast<float>(x); });
-    case DType::kF32: return widen(source.as<float>(), [](float x) { return x; });
-    case DType::kF16: return widen(source.as<Half>(), [](Half x) { return to_float(x); });
-    case DType::kBF16: return widen(source.as<BFloat16>(), [](BFloat16 x) { return to_float(x); });
-    default: fail("a tensor of {} was read as floating point", name(source.dtype));
+    case DType::kF64:
+      return widen(source.as<double>(), [](double x) { return static_cast<float>(x); });
+    case DType::kF32:
+      return widen(source.as<float>(), [](float x) { return x; });
+    case DType::kF16:
+      return widen(source.as<Half>(), [](Half x) { return to_float(x); });
+    case DType::kBF16:
+      return widen(source.as<BFloat16>(), [](BFloat16 x) { return to_float(x); });
+    default:
+      fail("a tensor of {} was read as floating point", name(source.dtype));
   }
 }
 

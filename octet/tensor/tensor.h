@@ -94,7 +94,8 @@ class Tensor {
   const std::byte* mapped_ = nullptr;
 };
 
-/// A float tensor of any width as fp32, in memory of its own; exact but for F64, which rounds. Throws Error for integers.
+/// A float tensor of any width as fp32, in memory of its own; exact but for F64, which rounds. Throws Error for
+/// integers.
 Tensor to_f32(ConstTensorView source);
 
 /// Elements [first, first + out.size()) of a float tensor, widened to fp32. Throws Error for integers.

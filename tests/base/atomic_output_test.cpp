@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "octet/base/atomic_output.h"
 
-#include <gtest/gtest.h>
-
 #include <fstream>
+
+#include <gtest/gtest.h>
 
 #include "octet/base/error.h"
 #include "octet/base/mapped_file.h"

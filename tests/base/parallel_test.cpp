@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "octet/base/parallel.h"
 
-#include <gtest/gtest.h>
-
 #include <atomic>
 #include <stdexcept>
 #include <vector>
+
+#include <gtest/gtest.h>
 
 namespace octet {
 namespace {
@@ -27,7 +27,10 @@ TEST(ParallelFor, RunsEveryTaskOnceOnWorkersBelowTheLimit) {
 
 TEST(ParallelFor, RethrowsAnExceptionOfAnyThread) {
   for (const int threads : {1, 4}) {
-    EXPECT_THROW(parallel_for(threads, 100, [](int64_t task, int) { if (task == 37) throw std::runtime_error("37"); }),
+    EXPECT_THROW(parallel_for(threads, 100,
+                              [](int64_t task, int) {
+                                if (task == 37) throw std::runtime_error("37");
+                              }),
                  std::runtime_error);
   }
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "octet/base/suggest.h"
 
-#include <gtest/gtest.h>
-
 #include <vector>
+
+#include <gtest/gtest.h>
 
 namespace octet {
 namespace {

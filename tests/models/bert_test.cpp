@@ -68,7 +68,8 @@ TEST(Bert, QueryKeyAndValueAreOneGroupWithOneSite) {
 
 // Quantized models stay near the float one: a wrong scale or a shifted channel would not.
 TEST(Bert, QuantizedOutputsAreNearTheFloatOnes) {
-  for (const char* folder : {"bert_base", "bert_sequence_classification", "bert_question_answering", "bert_masked_lm"}) {
+  for (const char* folder :
+       {"bert_base", "bert_sequence_classification", "bert_question_answering", "bert_masked_lm"}) {
     const TokenBatch batch = golden_batch(golden(folder), "right");
     Session reference(golden(folder));
     const Tensor want = reference.run(batch);
@@ -89,7 +90,8 @@ TEST(Bert, APartOfAGroupMayHaveAnotherScheme) {
   };
   const Tensor all = run(R"({"weights": {"bits": 8}})");
   const Tensor no_key = run(R"({"weights": {"bits": 8}, "exclude": ["*.key"]})");
-  const Tensor mixed = run(R"({"weights": {"bits": 8}, "overrides": [{"match": "*.value", "activations": {"mode": "dynamic"}}]})");
+  const Tensor mixed =
+      run(R"({"weights": {"bits": 8}, "overrides": [{"match": "*.value", "activations": {"mode": "dynamic"}}]})");
   const Tensor reference = Session(golden("bert_base")).run(batch);
   EXPECT_LT(error_share(no_key, reference, batch, false), 0.05);
   EXPECT_LT(error_share(mixed, reference, batch, false), 0.05);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <gmock/gmock.h>
-
 #include <fstream>
 #include <functional>
+
+#include <gmock/gmock.h>
 #include <nlohmann/json.hpp>
 
 #include "octet/base/error.h"
@@ -52,7 +52,8 @@ TEST_F(LoadErrors, AnUnspoiltCopyLoads) { EXPECT_EQ(message(), "no error"); }
 
 TEST_F(LoadErrors, AnUnknownArchitectureIsNamedWithTheNearest) {
   config_["architectures"] = {"BertModle"};
-  EXPECT_THAT(message(), testing::AllOf(HasSubstr("'BertModle' is not supported"), HasSubstr("Did you mean 'BertModel'?")));
+  EXPECT_THAT(message(),
+              testing::AllOf(HasSubstr("'BertModle' is not supported"), HasSubstr("Did you mean 'BertModel'?")));
   config_["architectures"] = json::array();
   EXPECT_THAT(message(), HasSubstr("must name one architecture"));
 }
@@ -64,7 +65,8 @@ TEST_F(LoadErrors, AMissingTensorIsNamed) {
 
 TEST_F(LoadErrors, AMisshapenTensorIsNamedWithBothShapes) {
   tensors_["encoder.layer.1.output.dense.weight"] = Tensor(DType::kF32, {31, 72});
-  EXPECT_THAT(message(), testing::AllOf(HasSubstr("encoder.layer.1.output.dense.weight"), HasSubstr("[31, 72]"), HasSubstr("[32, 72]")));
+  EXPECT_THAT(message(), testing::AllOf(HasSubstr("encoder.layer.1.output.dense.weight"), HasSubstr("[31, 72]"),
+                                        HasSubstr("[32, 72]")));
 }
 
 TEST_F(LoadErrors, AnIntegerWeightIsRefused) {
@@ -136,7 +138,8 @@ TEST_F(LoadErrors, NanMetWhileServingNamesLayerAndToken) {
     session.run(batch);
     FAIL() << "served";
   } catch (const NumericError& error) {
-    EXPECT_THAT(error.what(), testing::AllOf(HasSubstr("encoder.layer.0.attention.self.{query,key,value}"), HasSubstr("sequence 1, token 3")));
+    EXPECT_THAT(error.what(), testing::AllOf(HasSubstr("encoder.layer.0.attention.self.{query,key,value}"),
+                                             HasSubstr("sequence 1, token 3")));
   }
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <gmock/gmock.h>
-
 #include <fstream>
+
+#include <gmock/gmock.h>
 
 #include "octet/base/error.h"
 #include "octet/models/sentence_encoder.h"
@@ -30,12 +30,13 @@ TEST_P(SentenceGolden, PoolsAsSentenceTransformersDoes) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Goldens, SentenceGolden,
-                         testing::Combine(testing::Values("sentence_mean", "sentence_mean_normalized", "sentence_cls", "sentence_max_normalized",
-                                                          "sentence_mean_sqrt_len"),
+                         testing::Combine(testing::Values("sentence_mean", "sentence_mean_normalized", "sentence_cls",
+                                                          "sentence_max_normalized", "sentence_mean_sqrt_len"),
                                           testing::Values("right", "hole")));
 // Of a row padded on the left: what is left out first is not the row's first token, so "cls" has no such golden.
 INSTANTIATE_TEST_SUITE_P(LeftPadded, SentenceGolden,
-                         testing::Combine(testing::Values("sentence_mean", "sentence_mean_normalized", "sentence_max_normalized", "sentence_mean_sqrt_len"),
+                         testing::Combine(testing::Values("sentence_mean", "sentence_mean_normalized",
+                                                          "sentence_max_normalized", "sentence_mean_sqrt_len"),
                                           testing::Values("left")));
 
 class SentenceConfigErrors : public testing::Test {
@@ -62,7 +63,8 @@ TEST_F(SentenceConfigErrors, NameTheModuleOrThePooling) {
   using testing::HasSubstr;
   const std::string good = R"([{"type": "a.Transformer", "path": ""}, {"type": "a.Pooling", "path": "1_Pooling"}])";
   EXPECT_EQ(message(good, R"({"pooling_mode_mean_tokens": true, "pooling_mode_max_tokens": false})"), "no error");
-  EXPECT_THAT(message(good, R"({"pooling_mode_mean_tokens": true, "pooling_mode_max_tokens": true})"), HasSubstr("2 poolings at once"));
+  EXPECT_THAT(message(good, R"({"pooling_mode_mean_tokens": true, "pooling_mode_max_tokens": true})"),
+              HasSubstr("2 poolings at once"));
   EXPECT_THAT(message(good, "{}"), HasSubstr("0 poolings"));
   EXPECT_THAT(message(good, R"({"pooling_mode": "weightedmean"})"), HasSubstr("'weightedmean' is not supported"));
   EXPECT_THAT(message(R"([{"type": "a.Dense", "path": "2_Dense"}])", "{}"), HasSubstr("'Dense' is not supported"));
@@ -85,13 +87,15 @@ TEST(SentenceEncoder, KeepsTheOrderOfSentences) {
   Session session(folder);
   const Tokenizer tokenizer = Tokenizer::load(folder);
   SentenceEncoder encoder(session, tokenizer, read_sentence_config(folder));
-  const std::vector<std::string> sentences = {"A cat sat on the mat, and then it slept for most of the afternoon.", "Rain.", "",
-                                              "The committee will meet again on Tuesday."};
+  const std::vector<std::string> sentences = {"A cat sat on the mat, and then it slept for most of the afternoon.",
+                                              "Rain.", "", "The committee will meet again on Tuesday."};
   const Tensor together = encoder.encode(sentences);
   const int64_t width = together.shape()[1];
   for (size_t i = 0; i < sentences.size(); ++i) {
     const Tensor alone = encoder.encode(std::span(sentences).subspan(i, 1));
-    EXPECT_TRUE(std::equal(alone.as<float>().begin(), alone.as<float>().end(), together.as<float>().begin() + i * width)) << i;
+    EXPECT_TRUE(
+        std::equal(alone.as<float>().begin(), alone.as<float>().end(), together.as<float>().begin() + i * width))
+        << i;
   }
   EXPECT_EQ(encoder.encode({}).shape(), (Shape{0, width}));
 }

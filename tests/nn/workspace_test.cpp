@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "octet/nn/workspace.h"
 
-#include <gtest/gtest.h>
-
 #include <cstring>
 #include <set>
+
+#include <gtest/gtest.h>
 
 #include "octet/backend/cpu/cpu_backend.h"
 #include "octet/base/error.h"
