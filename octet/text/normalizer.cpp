@@ -43,9 +43,7 @@ void set_cjk_apart(AlignedText& text) {
 
 void BertNormalizer::apply(AlignedText& text) const {
   if (clean_text) {
-    std::erase_if(text, [](const AlignedChar& c) {
-      return c.code == unicode::kReplacement || unicode::is_control(c.code);
-    });
+    std::erase_if(text, [](const AlignedChar& c) { return unicode::is_control(c.code); });
     for (AlignedChar& c : text) {
       if (unicode::is_whitespace(c.code)) c.code = U' ';
     }

@@ -14,8 +14,8 @@ inline constexpr char32_t kReplacement = 0xFFFD;  ///< stands for bytes that are
 
 /// The property White_Space: 25 code points.
 bool is_whitespace(char32_t c);
-/// What BERT's cleaning removes: Cc, Cf and Co of Unicode 8 but for tab, line feed and carriage return; unassigned code
-/// points stay.
+/// What BERT's cleaning removes: U+FFFD, and Cc, Cf and Co of Unicode 8 but for tab, line feed and carriage return.
+/// Unassigned code points stay.
 bool is_control(char32_t c);
 /// ASCII punctuation, or a category P* of Unicode 8.
 bool is_punctuation(char32_t c);

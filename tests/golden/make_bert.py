@@ -224,7 +224,8 @@ def main():
     make_sentence_encoder(out, "sentence_mean", "mean_tokens", False, seed=20)
     make_sentence_encoder(out, "sentence_mean_normalized", "mean_tokens", True, seed=21)
     make_sentence_encoder(out, "sentence_cls", "cls_token", False, seed=22, layout=write_newer_sentence_layout)
-    make_sentence_encoder(out, "sentence_max_normalized", "max_tokens", True, seed=23, layout=write_newer_sentence_layout)
+    make_sentence_encoder(out, "sentence_max_normalized", "max_tokens", True, seed=23,
+                          layout=write_newer_sentence_layout)
     # Not normalized: with it, the division by the root could not be told from the mean.
     make_sentence_encoder(out, "sentence_mean_sqrt_len", "mean_sqrt_len_tokens", False, seed=24)
 
