@@ -34,7 +34,7 @@ struct DemoRow {
 // The program's own small model: share/octet/demo_encoder beside the folder of the program.
 fs::path demo_encoder() {
   const fs::path program = fs::read_symlink("/proc/self/exe");
-  const fs::path folder = program.parent_path().parent_path() / "share" / "octet" / "demo_encoder";
+  fs::path folder = program.parent_path().parent_path() / "share" / "octet" / "demo_encoder";
   if (!fs::exists(folder))
     fail("{}: the demo's model is not there. Install Octet whole, or name a model with --model DIR.", folder.string());
   return folder;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <map>
+
 #include <nlohmann/json.hpp>
 
 #include "octet/base/error.h"
@@ -54,7 +55,8 @@ class Reader {
   std::vector<std::string> texts(const std::string& key, std::vector<std::string> fallback) {
     const json* value = find(key);
     if (value == nullptr) return fallback;
-    const bool good = value->is_array() && std::all_of(value->begin(), value->end(), [](const json& item) { return item.is_string(); });
+    const bool good = value->is_array() &&
+                      std::all_of(value->begin(), value->end(), [](const json& item) { return item.is_string(); });
     if (!good) fail<FormatError>("{}: '{}' must be a list of layer patterns, such as [\"*.query\"]", where_, key);
     return value->get<std::vector<std::string>>();
   }
@@ -105,10 +107,12 @@ ActivationMode read_activations(const json& value, const std::string& where) {
 // "weights.bits=8" into the JSON; objects on the way are made.
 void apply_setting(json& recipe, const std::string& setting) {
   const size_t equals = setting.find('=');
-  if (equals == std::string::npos || equals == 0) fail<UsageError>("--set '{}': write key=value, for example --set weights.bits=8", setting);
+  if (equals == std::string::npos || equals == 0)
+    fail<UsageError>("--set '{}': write key=value, for example --set weights.bits=8", setting);
   json* place = &recipe;
   std::string_view key = std::string_view(setting).substr(0, equals);
-  if (std::count(key.begin(), key.end(), '.') > kDeepestRecipe) fail<UsageError>("--set '{:.80}…': no recipe nests so deeply", setting);
+  if (std::count(key.begin(), key.end(), '.') > kDeepestRecipe)
+    fail<UsageError>("--set '{:.80}…': no recipe nests so deeply", setting);
   for (size_t dot = key.find('.'); dot != std::string_view::npos; dot = key.find('.')) {
     if (!place->is_object()) break;
     place = &(*place)[std::string(key.substr(0, dot))];
@@ -118,7 +122,8 @@ void apply_setting(json& recipe, const std::string& setting) {
   if (!place->is_object()) fail<UsageError>("--set '{}': the part before '{}' is not an object", setting, key);
   const std::string text = setting.substr(equals + 1);
   // Short enough to need no bound on its depth: a command line's argument nests at most as deep as it is long.
-  json value = text.size() < 4096 ? json::parse(text, nullptr, /*allow_exceptions=*/false) : json(json::value_t::discarded);
+  json value =
+      text.size() < 4096 ? json::parse(text, nullptr, /*allow_exceptions=*/false) : json(json::value_t::discarded);
   (*place)[std::string(key)] = value.is_discarded() ? json(text) : std::move(value);
 }
 
@@ -163,7 +168,8 @@ Recipe Recipe::from_json(const json& recipe, const std::string& source) {
       Reader rule(item, fmt::format("{}, override {}", reader.where(), out.overrides_.size() + 1));
       Override parsed{.match = rule.text("match", ""), .weights = {}, .activations = {}};
       if (parsed.match.empty()) fail<FormatError>("{}: says no 'match': which layers is it for?", rule.where());
-      if (const json* weights = rule.find("weights")) parsed.weights = read_weights(*weights, rule.where() + ", weights");
+      if (const json* weights = rule.find("weights"))
+        parsed.weights = read_weights(*weights, rule.where() + ", weights");
       if (const json* activations = rule.find("activations")) {
         parsed.activations = read_activations(*activations, rule.where() + ", activations");
       }
@@ -173,12 +179,12 @@ Recipe Recipe::from_json(const json& recipe, const std::string& source) {
   }
   reader.refuse_unknown_keys();
   if (!out.weights_ && out.activations_ != ActivationMode::kFloat) {
-    fail<FormatError>("{}: quantizes activations but not weights; an integer product needs both. Add \"weights\": {{\"bits\": 8}}.",
-                     reader.where());
+    fail<FormatError>(
+        "{}: quantizes activations but not weights; an integer product needs both. Add \"weights\": {{\"bits\": 8}}.",
+        reader.where());
   }
-  const bool any = out.weights_ || std::any_of(out.overrides_.begin(), out.overrides_.end(), [](const Override& rule) {
-                     return rule.weights && *rule.weights;
-                   });
+  const bool any = out.weights_ || std::any_of(out.overrides_.begin(), out.overrides_.end(),
+                                               [](const Override& rule) { return rule.weights && *rule.weights; });
   if (!any) fail<FormatError>("{}: quantizes nothing. Add \"weights\": {{\"bits\": 8}}.", reader.where());
   return out;
 }
@@ -203,7 +209,8 @@ std::vector<std::string> Recipe::unmatched_patterns(std::span<const std::string>
   patterns.insert(patterns.end(), exclude_.begin(), exclude_.end());
   for (const Override& rule : overrides_) patterns.push_back(rule.match);
   std::erase_if(patterns, [layers](const std::string& pattern) {
-    return std::any_of(layers.begin(), layers.end(), [&](const std::string& layer) { return glob_match(pattern, layer); });
+    return std::any_of(layers.begin(), layers.end(),
+                       [&](const std::string& layer) { return glob_match(pattern, layer); });
   });
   return patterns;
 }

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "octet/io/quantization_config.h"
+
+#include <nlohmann/json.hpp>
+
+#include "tests/io/scratch.h"
+
+namespace octet {
+namespace {
+
+using nlohmann::json;
+using testing::AllOf;
+using testing::HasSubstr;
+
+const Scheme kWeightOnly{.weight = {.bits = 8}, .activations = ActivationMode::kFloat};
+const Scheme kDynamic{.weight = {.bits = 8}, .activations = ActivationMode::kDynamicPerToken};
+constexpr WeightFormat kInt = WeightFormat::kIntQuantized, kPack = WeightFormat::kPackQuantized;
+
+json weights() {
+  return json::parse(R"({"num_bits":8,"type":"int","symmetric":true,"strategy":"channel","dynamic":false})");
+}
+json activations() {
+  return json::parse(R"({"num_bits":8,"type":"int","symmetric":true,"strategy":"token","dynamic":true})");
+}
+json uniform() {
+  return {{"quant_method", "compressed-tensors"},
+          {"quantization_status", "compressed"},
+          {"format", "int-quantized"},
+          {"config_groups",
+           {{"group_0", {{"targets", {"Linear"}}, {"weights", weights()}, {"input_activations", activations()}}}}},
+          {"ignore", {"lm_head"}}};
+}
+
+StoredQuantization parse(const json& config) {
+  return StoredQuantization::parse(Config::parse(config.dump(), "config.json"));
+}
+
+// uniform() with the value at a JSON pointer replaced.
+json changed(const char* pointer, const json& value) {
+  json config = uniform();
+  config[json::json_pointer(pointer)] = value;
+  return config;
+}
+
+TEST(QuantizationConfig, ALinearTargetIsEveryLayerButTheIgnored) {
+  const StoredQuantization stored = parse(uniform());
+  EXPECT_EQ(stored.scheme_for("model.layers.0.mlp.up_proj"), (StoredScheme{kDynamic, kInt}));
+  EXPECT_EQ(stored.scheme_for("lm_head"), std::nullopt);
+  EXPECT_EQ(stored.scheme_for("lm_head2"), (StoredScheme{kDynamic, kInt}));
+}
+
+TEST(QuantizationConfig, AnExactNameCountsBeforeAPatternAndAPatternBeforeLinear) {
+  json config = uniform();
+  config["format"] = "mixed-precision";
+  json& groups = config["config_groups"];
+  groups["group_0"]["format"] = "int-quantized";
+  groups["group_1"] = {{"targets", {"re:.*\\.down$", "a.up"}}, {"weights", weights()}, {"format", "pack-quantized"}};
+  groups["group_2"] = {{"targets", {"a.down"}}, {"weights", weights()}, {"input_activations", activations()}};
+  const StoredQuantization stored = parse(config);
+  EXPECT_EQ(stored.scheme_for("b.down"), (StoredScheme{kWeightOnly, kPack}));
+  EXPECT_EQ(stored.scheme_for("a.up"), (StoredScheme{kWeightOnly, kPack}));
+  EXPECT_EQ(stored.scheme_for("a.down"), (StoredScheme{kDynamic, kInt}));
+  EXPECT_EQ(stored.scheme_for("b.up"), (StoredScheme{kDynamic, kInt}));
+  config["ignore"] = {"re:a\\."};
+  EXPECT_EQ(parse(config).scheme_for("a.down"), std::nullopt);
+}
+
+TEST(QuantizationConfig, LayersNoTargetNamesAreFloat) {
+  EXPECT_EQ(parse(changed("/config_groups/group_0/targets", {"a.b"})).scheme_for("a.c"), std::nullopt);
+}
+
+TEST(QuantizationConfig, WhatOthersWriteWithoutMeaningIsAccepted) {
+  EXPECT_NO_THROW(parse(changed("/config_groups/group_0/weights/observer", "minmax")));
+  EXPECT_NO_THROW(parse(changed("/config_groups/group_0/weights/group_size", -1)));
+  EXPECT_NO_THROW(parse(changed("/config_groups/group_0/weights/actorder", "static")));
+  EXPECT_NO_THROW(parse(changed("/kv_cache_scheme", nullptr)));
+  EXPECT_NO_THROW(parse(changed("/sparsity_config", {{"format", "dense"}})));
+  EXPECT_NO_THROW(parse(changed("/transform_config", json::object())));
+  EXPECT_NO_THROW(parse(changed("/format", "naive-quantized")));
+}
+
+TEST(QuantizationConfig, TheFormatFollowsTheSchemeWhereNoneIsSaid) {
+  json config = uniform();
+  config.erase("format");
+  EXPECT_EQ(parse(config).scheme_for("a")->format, kInt);
+  config["config_groups"]["group_0"].erase("input_activations");
+  EXPECT_EQ(parse(config).scheme_for("a")->format, kPack);
+}
+
+TEST(QuantizationConfig, EachFeatureNotOfferedIsNamedWithItsFile) {
+  struct Case {
+    const char* pointer;
+    json value;
+    const char* said;
+  };
+  const std::vector<Case> cases = {
+      {"/quant_method", "gptq", "'gptq'"},
+      {"/quant_method", 3, "'quant_method' must be text"},
+      {"/format", "marlin-24", "'marlin-24'"},
+      {"/format", "float-quantized", "'float-quantized'"},
+      {"/quantization_status", "frozen", "'frozen'"},
+      {"/quantization_status", nullptr, "'initialized'"},
+      {"/kv_cache_scheme", {{"num_bits", 8}}, "'kv_cache_scheme'"},
+      {"/sparsity_config", {{"format", "sparse-24-bitmask"}}, "sparse weights"},
+      {"/transform_config", {{"config_groups", {{"R1", 1}}}}, "'transform_config'"},
+      {"/something_new", 1, "'something_new'"},
+      {"/ignore", "lm_head", "'ignore' must be a list"},
+      {"/ignore", {"re:(?!a)"}, "layer pattern"},
+      {"/config_groups", nullptr, "'config_groups' is missing"},
+      {"/config_groups", 5, "must be an object"},
+      {"/config_groups/W8A8", {"Linear"}, "'W8A8' is a preset"},
+      {"/config_groups/group_0/targets", {"Embedding"}, "embeddings"},
+      {"/config_groups/group_0/targets", {1}, "must be a list of texts"},
+      {"/config_groups/group_0/weights", nullptr, "'group_0' has no 'weights'"},
+      {"/config_groups/group_0/output_activations", activations(), "'output_activations'"},
+      {"/config_groups/group_0/weights/num_bits", 4, "weights.num_bits' is 4"},
+      {"/config_groups/group_0/weights/type", "float", "weights.type' is \"float\""},
+      {"/config_groups/group_0/weights/symmetric", false, "zero point"},
+      {"/config_groups/group_0/weights/strategy", "group", "weights.strategy' is \"group\""},
+      {"/config_groups/group_0/weights/strategy", nullptr, "weights.strategy' is \"tensor\""},
+      {"/config_groups/group_0/weights/group_size", 128, "weights.group_size' is 128"},
+      {"/config_groups/group_0/weights/dynamic", true, "weights.dynamic' is true"},
+      {"/config_groups/group_0/weights/actorder", "group", "reordered columns"},
+      {"/config_groups/group_0/weights/block_structure", {128, 128}, "blocks"},
+      {"/config_groups/group_0/weights/novelty", 1, "'novelty'"},
+      {"/config_groups/group_0/input_activations/dynamic", false, "input_activations.dynamic' is false"},
+      {"/config_groups/group_0/input_activations/dynamic", "local", "input_activations.dynamic' is \"local\""},
+      {"/config_groups/group_0/input_activations/strategy", "tensor", "input_activations.strategy' is \"tensor\""},
+      {"/config_groups/group_0/input_activations/symmetric", false, "zero point"},
+      {"/config_groups/group_0/input_activations/num_bits", 4, "input_activations.num_bits' is 4"},
+  };
+  for (const Case& c : cases) {
+    EXPECT_THAT(message_of([&] { parse(changed(c.pointer, c.value)); }),
+                AllOf(HasSubstr("config.json: "), HasSubstr(c.said)))
+        << c.pointer << " = " << c.value;
+  }
+}
+
+TEST(QuantizationConfig, TheNumberOfPatternsIsBounded) {
+  const auto patterns = [](int count) { return changed("/ignore", std::vector<std::string>(count, "re:a")); };
+  EXPECT_NO_THROW(parse(patterns(1000)));
+  EXPECT_THAT(message_of([&] { parse(patterns(1001)); }), HasSubstr("1001 layer patterns; at most 1000"));
+}
+
+TEST(QuantizationConfig, OneSchemeIsWrittenForEveryLinearLayer) {
+  const std::vector<std::string> kept = {"pooler.dense"};
+  const json config = quantization_config({{"a", kDynamic}, {"b", kDynamic}}, kept);
+  EXPECT_EQ(config.at("format"), "int-quantized");
+  EXPECT_EQ(config.at("config_groups").size(), 1u);
+  EXPECT_EQ(config.at("config_groups").at("group_0").at("targets"), json({"Linear"}));
+  EXPECT_EQ(config.at("ignore"), json(kept));
+  EXPECT_EQ(parse(config).scheme_for("b"), (StoredScheme{kDynamic, kInt}));
+  EXPECT_EQ(parse(config).scheme_for("pooler.dense"), std::nullopt);
+}
+
+TEST(QuantizationConfig, MixedSchemesAreWrittenByName) {
+  const json config = quantization_config({{"a.x", kDynamic}, {"b", kWeightOnly}, {"c", kDynamic}}, {});
+  EXPECT_EQ(config.at("format"), "mixed-precision");
+  EXPECT_EQ(config.at("config_groups").size(), 2u);
+  const StoredQuantization stored = parse(config);
+  EXPECT_EQ(stored.scheme_for("a.x"), (StoredScheme{kDynamic, kInt}));
+  EXPECT_EQ(stored.scheme_for("b"), (StoredScheme{kWeightOnly, kPack}));
+  EXPECT_EQ(stored.scheme_for("c"), (StoredScheme{kDynamic, kInt}));
+  EXPECT_EQ(stored.scheme_for("aXx"), std::nullopt);
+}
+
+TEST(QuantizationConfig, TheModelsConfigKeepsItsKeysAndIsInFloat32) {
+  const Config config =
+      Config::parse(R"({"hidden_size": 4, "torch_dtype": "float16", "odd": [1, null]})", "config.json");
+  const json out = quantized_model_config(config, {{"a", kWeightOnly}}, {});
+  EXPECT_EQ(out.at("hidden_size"), 4);
+  EXPECT_EQ(out.at("odd"), json::parse("[1, null]"));
+  EXPECT_EQ(out.at("dtype"), "float32");
+  EXPECT_FALSE(out.contains("torch_dtype"));
+  EXPECT_EQ(out.at("quantization_config").at("format"), "pack-quantized");
+}
+
+}  // namespace
+}  // namespace octet
