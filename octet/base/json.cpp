@@ -2,6 +2,8 @@
 #include "octet/base/json.h"
 
 #include <nlohmann/json.hpp>
+#include <set>
+#include <vector>
 
 #include "octet/base/error.h"
 
@@ -10,14 +12,33 @@ namespace octet {
 using nlohmann::json;
 
 json parse_json(std::string_view text, const std::string& source, int deepest) {
-  const auto bounded = [&](int depth, json::parse_event_t, json&) {
+  std::vector<std::set<std::string>> keys;  // of the objects that are open
+  const auto check = [&](int depth, json::parse_event_t event, json& value) {
     if (depth > deepest) fail<FormatError>("{}: JSON nested more than {} levels deep", source, deepest);
+    switch (event) {
+      case json::parse_event_t::object_start:
+        keys.emplace_back();
+        break;
+      case json::parse_event_t::object_end:
+        keys.pop_back();
+        break;
+      case json::parse_event_t::key:
+        if (const auto& key = value.get_ref<const std::string&>(); !keys.back().insert(key).second) {
+          fail<FormatError>("{}: the key {} stands twice in one object", source, quote_name(key));
+        }
+        break;
+      default:
+        break;
+    }
     return true;
   };
   try {
-    return json::parse(text, bounded);
+    return json::parse(text, check);
   } catch (const json::exception& error) {
-    fail<FormatError>("{}: not valid JSON: {}", source, error.what());
+    // The library begins its messages with "[json.exception.parse_error.101] ".
+    std::string_view message = error.what();
+    if (const size_t bracket = message.find("] "); bracket != std::string_view::npos) message.remove_prefix(bracket + 2);
+    fail<FormatError>("{}: not valid JSON: {}", source, message.substr(0, 200));
   }
 }
 
@@ -25,6 +46,15 @@ std::string quote_json(const json& value) {
   constexpr size_t kLongest = 80;
   std::string text = value.dump(-1, ' ', /*ensure_ascii=*/true, json::error_handler_t::replace);
   if (text.size() > kLongest) text = text.substr(0, kLongest) + "…";
+  return text;
+}
+
+std::string quote_name(std::string_view name) {
+  // More than quote_json shows, so that a name of megabytes is not escaped whole.
+  constexpr size_t kLongest = 256;
+  std::string text = quote_json(std::string(name.substr(0, kLongest)));
+  text.front() = '\'';
+  if (text.back() == '"') text.back() = '\'';
   return text;
 }
 

@@ -8,11 +8,14 @@
 
 namespace octet {
 
-/// JSON that comes from outside. Throws FormatError, naming `source`, where the text is not JSON or nests more than
-/// `deepest` levels (what walks or copies such a tree recurses).
+/// JSON that comes from outside. Throws FormatError, naming `source`, where the text is not JSON, nests more than
+/// `deepest` levels (what walks or copies such a tree recurses), or names a key of an object twice: which was meant?
 nlohmann::json parse_json(std::string_view text, const std::string& source, int deepest = 32);
 
 /// The text of a value from outside for a message: never throws for bad UTF-8, and is cut to a line.
 std::string quote_json(const nlohmann::json& value);
+
+/// 'name' for a message, where the name comes from a file: control characters are escaped, and it is cut to a line.
+std::string quote_name(std::string_view name);
 
 }  // namespace octet

@@ -10,7 +10,6 @@
 #include "octet/base/json.h"
 #include "octet/base/mapped_file.h"
 #include "octet/base/suggest.h"
-#include "octet/io/quote_name.h"
 
 namespace octet {
 namespace {

@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "octet/base/error.h"
-#include "octet/io/quote_name.h"
+#include "octet/base/json.h"
 
 namespace octet {
 namespace {

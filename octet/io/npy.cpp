@@ -13,7 +13,7 @@
 #include "octet/base/atomic_output.h"
 #include "octet/base/error.h"
 #include "octet/base/mapped_file.h"
-#include "octet/io/quote_name.h"
+#include "octet/base/json.h"
 
 namespace octet {
 namespace {

@@ -8,7 +8,6 @@
 
 #include "octet/base/error.h"
 #include "octet/base/json.h"
-#include "octet/io/quote_name.h"
 
 namespace octet {
 namespace {

@@ -3,13 +3,11 @@
 #include <array>
 #include <cstring>
 #include <optional>
-#include <set>
 
 #include <nlohmann/json.hpp>
 
 #include "octet/base/error.h"
 #include "octet/base/json.h"
-#include "octet/io/quote_name.h"
 #include "octet/io/safetensors.h"
 
 namespace octet {
@@ -40,37 +38,6 @@ std::optional<DType> dtype_named(const std::string& text) {
     if (name(dtype) == text) return dtype;
   }
   return std::nullopt;
-}
-
-// The JSON of a header. A name given twice is an error: which of the two was meant?
-json parse_header(std::string_view text, const std::string& source) {
-  std::vector<std::set<std::string>> keys;
-  const auto check = [&](int depth, json::parse_event_t event, json& value) {
-    if (depth > kDeepest) fail<FormatError>("{}: the header nests more than {} levels deep", source, kDeepest);
-    switch (event) {
-      case json::parse_event_t::object_start:
-        keys.emplace_back();
-        break;
-      case json::parse_event_t::object_end:
-        keys.pop_back();
-        break;
-      case json::parse_event_t::key: {
-        const auto& key = value.get_ref<const std::string&>();
-        if (!keys.back().insert(key).second) {
-          fail<FormatError>("{}: the header holds {} twice. The file is damaged.", source, quote_name(key));
-        }
-        break;
-      }
-      default:
-        break;
-    }
-    return true;
-  };
-  try {
-    return json::parse(text, check);
-  } catch (const json::exception& error) {
-    fail<FormatError>("{}: the header is not valid JSON: {}", source, error.what());
-  }
 }
 
 // A tensor's part of the header, read with its name at hand for errors.
@@ -197,7 +164,7 @@ SafetensorsFile::SafetensorsFile(std::shared_ptr<const MappedFile> file) : file_
   const std::string_view text(reinterpret_cast<const char*>(all.data()) + kPrefix, header_bytes);
   if (!text.starts_with('{'))
     fail<FormatError>("{}: the header is no JSON object. This is no safetensors file.", source);
-  const json header = parse_header(text, source);
+  const json header = parse_json(text, source + ": the header", kDeepest);
 
   const int64_t data_start = kPrefix + static_cast<int64_t>(header_bytes);
   const auto file_bytes = static_cast<int64_t>(all.size());

@@ -8,7 +8,7 @@
 #include "octet/base/atomic_output.h"
 #include "octet/base/checked.h"
 #include "octet/base/error.h"
-#include "octet/io/quote_name.h"
+#include "octet/base/json.h"
 #include "octet/io/safetensors.h"
 
 namespace octet {

@@ -1,45 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "octet/text/json_node.h"
 
-#include <set>
-
 namespace octet {
-
-nlohmann::json parse_json(std::string_view text, std::string_view source) {
-  using nlohmann::json;
-  constexpr int kMaxDepth = 64;
-  std::vector<std::set<std::string, std::less<>>> keys;  // of the objects that are open
-  const auto check = [&](int depth, json::parse_event_t event, json& parsed) {
-    switch (event) {
-      case json::parse_event_t::object_start:
-      case json::parse_event_t::array_start:
-        if (depth >= kMaxDepth) fail<FormatError>("{}: nested deeper than {} levels", source, kMaxDepth);
-        if (event == json::parse_event_t::object_start) keys.emplace_back();
-        break;
-      case json::parse_event_t::object_end:
-        keys.pop_back();
-        break;
-      case json::parse_event_t::key:
-        if (!keys.back().insert(parsed.get_ref<const std::string&>()).second) {
-          fail<FormatError>("{}: the key '{}' appears twice in one object", source,
-                            shorten(parsed.get_ref<const std::string&>()));
-        }
-        break;
-      default:
-        break;
-    }
-    return true;
-  };
-  try {
-    return json::parse(text, check);
-  } catch (const json::exception& error) {
-    // The library begins its messages with "[json.exception.parse_error.101] ".
-    std::string_view message = error.what();
-    if (const size_t bracket = message.find("] "); bracket != std::string_view::npos)
-      message.remove_prefix(bracket + 2);
-    fail<FormatError>("{}: not valid JSON: {}", source, message.substr(0, 200));
-  }
-}
 
 std::string shorten(std::string_view text) {
   constexpr size_t kMost = 60;

@@ -14,10 +14,6 @@
 
 namespace octet {
 
-/// Parses JSON that comes from outside. Throws FormatError, naming `source`, for what is not JSON, nests deeper than 64
-/// levels (values are destroyed recursively), or names a key of an object twice.
-nlohmann::json parse_json(std::string_view text, std::string_view source);
-
 /// A value of a JSON file that knows its path, so that every error can name it: "tokenizer.json: model.vocab …".
 class JsonNode {
  public:

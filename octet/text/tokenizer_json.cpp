@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "octet/base/json.h"
 #include "octet/text/json_node.h"
 #include "octet/text/tokenizer.h"
 #include "octet/text/word_piece.h"
@@ -270,7 +271,7 @@ Padding read_padding(const JsonNode& node) {
 }  // namespace
 
 Tokenizer Tokenizer::from_json(std::string_view json, std::string_view source) {
-  const nlohmann::json document = parse_json(json, source);
+  const nlohmann::json document = parse_json(json, std::string(source));
   const JsonNode root(document, source);
   if (const auto version = root.find("version"); version && version->string() != "1.0") version->unsupported("1.0");
 

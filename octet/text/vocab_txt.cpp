@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "octet/base/error.h"
+#include "octet/base/json.h"
 #include "octet/text/json_node.h"
 #include "octet/text/tokenizer.h"
 #include "octet/text/unicode.h"
@@ -19,7 +20,7 @@ namespace {
 using Json = nlohmann::json;
 
 Json parse_config(std::string_view text, std::string_view source) {
-  return text.empty() ? Json::object() : parse_json(text, source);
+  return text.empty() ? Json::object() : parse_json(text, std::string(source));
 }
 
 /// The lines of a vocabulary, ended by \n, \r\n or \r as Python's text files are. The line's number is the token's id.

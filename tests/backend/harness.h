@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "octet/backend/backend.h"
+#include "octet/backend/cpu/cpu_backend.h"
+#include "octet/quant/quantize.h"
+#include "tests/backend/cases.h"
+
+/// What tests and benchmarks of the backends share: matrices in a backend's memory, random tensors, linear layers.
+namespace octet::backend_cases {
+
+/// Memory of a backend, freed at the end.
+class Memory {
+ public:
+  Memory(Backend& backend, int64_t bytes) : backend_(&backend), span_(backend.allocate(bytes)) {}
+  template <class T>
+  Memory(Backend& backend, const std::vector<T>& values)
+      : Memory(backend, static_cast<int64_t>(values.size() * sizeof(T))) {
+    backend.upload(std::as_bytes(std::span(values)), span_);
+  }
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+  Memory(Memory&& other) noexcept : backend_(other.backend_), span_(std::exchange(other.span_, {})) {}
+  ~Memory() { backend_->free(span_); }
+
+  DeviceSpan span() const { return span_; }
+
+ private:
+  Backend* backend_;
+  DeviceSpan span_;
+};
+
+/// Normally distributed numbers; the same for a seed everywhere.
+inline std::vector<float> random_floats(int64_t count, uint64_t seed, float deviation = 1.0f) {
+  std::mt19937_64 engine(seed);
+  std::normal_distribution<float> normal(0.0f, deviation);
+  std::vector<float> values(static_cast<size_t>(count));
+  for (float& value : values) value = normal(engine);
+  return values;
+}
+
+inline Tensor tensor_of(std::span<const float> values, Shape shape) {
+  Tensor tensor(DType::kF32, shape);
+  std::copy(values.begin(), values.end(), tensor.mutable_as<float>().begin());
+  return tensor;
+}
+
+/// A matrix in a backend's memory whose rows are further apart than they are long; the gaps hold a mark, so that a test
+/// sees who writes there. The memory ends with the last row: whoever goes beyond meets the address sanitizer.
+class Matrix {
+ public:
+  static constexpr float kMark = -12345.5f;
+
+  Matrix(Backend& backend, int64_t rows, int64_t cols, int64_t gap, std::span<const float> values = {})
+      : backend_(&backend),
+        host_(rows == 0 ? 0 : static_cast<size_t>((rows - 1) * (cols + gap) + cols), kMark),
+        memory_(backend, static_cast<int64_t>(host_.size()) * 4),
+        activation_{memory_.span(), rows, cols, cols + gap} {
+    if (!values.empty()) {
+      for (int64_t r = 0; r < rows; ++r) {
+        std::copy_n(values.begin() + r * cols, cols, host_.begin() + r * (cols + gap));
+      }
+    }
+    backend.upload(std::as_bytes(std::span(host_)), memory_.span());
+  }
+
+  const Activation& activation() const { return activation_; }
+  std::vector<float> values() const {
+    std::vector<float> out(static_cast<size_t>(activation_.rows * activation_.cols));
+    backend_->download(activation_, out);
+    return out;
+  }
+  /// Whether all gaps still hold the mark.
+  bool gaps_untouched() const {
+    std::vector<float> all(host_.size());
+    backend_->download(memory_.span(), std::as_writable_bytes(std::span(all)));
+    for (size_t i = 0; i < all.size(); ++i) {
+      if (static_cast<int64_t>(i) % activation_.stride >= activation_.cols && all[i] != kMark) return false;
+    }
+    return true;
+  }
+
+ private:
+  Backend* backend_;
+  std::vector<float> host_;
+  Memory memory_;
+  Activation activation_;
+};
+
+/// The numbers of a linear layer, before any backend has them.
+struct LinearData {
+  LinearCase shape;
+  std::vector<float> x, bias, residual;
+  Tensor weight;
+  QTensor quantized;
+
+  LinearData(const LinearCase& c, uint64_t seed)
+      : shape(c),
+        x(random_floats(c.m * c.k, seed)),
+        bias(c.bias ? random_floats(c.n, seed + 1) : std::vector<float>()),
+        residual(c.residual ? random_floats(c.m * c.n, seed + 2) : std::vector<float>()),
+        weight(tensor_of(random_floats(c.n * c.k, seed + 3, 1.0f / std::sqrt(static_cast<float>(c.k))), {c.n, c.k})),
+        quantized(quantize_weight(weight.view(), {}, "case")) {}
+};
+
+/// The layer in a backend's memory. y starts as a copy of the residual where `residual_is_y`.
+struct LinearOnBackend {
+  Matrix x, y;
+  std::unique_ptr<Matrix> residual;
+  std::unique_ptr<Memory> bias;
+  std::unique_ptr<PackedWeight> weight;
+  LinearOp op;
+
+  LinearOnBackend(Backend& backend, const LinearData& data, Weights weights, int64_t gap, bool residual_is_y)
+      : x(backend, data.shape.m, data.shape.k, gap, data.x),
+        y(backend, data.shape.m, data.shape.n, 2 * gap,
+          residual_is_y ? std::span<const float>(data.residual) : std::span<const float>()) {
+    if (data.shape.residual && !residual_is_y) {
+      residual = std::make_unique<Matrix>(backend, data.shape.m, data.shape.n, 3 * gap, data.residual);
+    }
+    if (data.shape.bias) bias = std::make_unique<Memory>(backend, data.bias);
+    const ConstTensorView view = data.weight.view();
+    const QTensor* quantized = &data.quantized;
+    weight = weights == Weights::kF32
+                 ? backend.pack({&view, 1})
+                 : backend.pack({&quantized, 1},
+                                weights == Weights::kW8A16 ? ActivationMode::kFloat : ActivationMode::kDynamicPerToken);
+    op.x = x.activation();
+    op.weight = weight.get();
+    if (bias) op.bias = bias->span();
+    op.nonlinearity = data.shape.nonlinearity;
+    if (data.shape.residual) op.residual = residual_is_y ? y.activation() : residual->activation();
+    op.y = y.activation();
+  }
+};
+
+}  // namespace octet::backend_cases

@@ -1,0 +1,373 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <limits>
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include "octet/base/error.h"
+#include "tests/backend/compare.h"
+#include "tests/backend/harness.h"
+
+namespace octet::backend_cases {
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
+
+struct Run {
+  std::string isa;
+  int threads = 1;
+  int64_t gap = 0;
+  bool residual_is_y = false;
+};
+
+std::vector<float> run(const LinearData& data, Weights weights, const Run& how) {
+  const std::unique_ptr<Backend> backend = make_cpu_backend({.threads = how.threads, .isa = how.isa});
+  const LinearOnBackend layer(*backend, data, weights, how.gap, how.residual_is_y);
+  backend->linear(layer.op);
+  EXPECT_TRUE(layer.y.gaps_untouched()) << how.isa << " wrote between the rows of y";
+  return layer.y.values();
+}
+
+std::string describe(const LinearCase& c, Weights weights, const Run& how) {
+  return fmt::format("{} {}x{}x{} nonlinearity {} bias {} residual {} ({}) on {}, {} threads, gap {}, residual is y {}",
+                     name(weights), c.m, c.n, c.k, static_cast<int>(c.nonlinearity), c.bias, c.residual, c.what,
+                     how.isa, how.threads, how.gap, how.residual_is_y);
+}
+
+void expect_bits_of_ref(const LinearData& data, Weights weights, int threads, int64_t gap, bool residual_is_y) {
+  const std::vector<float> expected = run(data, weights, {.isa = "ref"});
+  for (const std::string& isa : vector_isas()) {
+    const Run how{isa, threads, gap, residual_is_y && data.shape.residual};
+    EXPECT_TRUE(same_bits(run(data, weights, how), expected)) << describe(data.shape, weights, how);
+  }
+}
+
+// y in double, from the codes where they are quantized.
+std::vector<double> in_double(const LinearData& data, Weights weights, std::vector<double>* magnitudes) {
+  const LinearCase& c = data.shape;
+  const Tensor dequantized = dequantize(data.quantized);
+  const std::span<const float> w = (weights == Weights::kF32 ? data.weight : dequantized).as<float>();
+  std::vector<double> y(static_cast<size_t>(c.m * c.n));
+  magnitudes->assign(y.size(), 0.0);
+  std::vector<int8_t> codes(static_cast<size_t>(c.k));
+  for (int64_t m = 0; m < c.m; ++m) {
+    const std::span<const float> x = std::span(data.x).subspan(m * c.k, c.k);
+    const double scale = weights == Weights::kW8A8 ? quantize_row(x, codes) : 0;
+    for (int64_t n = 0; n < c.n; ++n) {
+      double sum = 0, magnitude = 0;
+      for (int64_t k = 0; k < c.k; ++k) {
+        const double term = (weights == Weights::kW8A8 ? codes[k] * scale : double{x[k]}) * w[n * c.k + k];
+        sum += term;
+        magnitude += std::abs(term);
+      }
+      if (c.bias) sum += data.bias[n];
+      magnitude += std::abs(sum) + 1;
+      switch (c.nonlinearity) {
+        case Nonlinearity::kNone:
+          break;
+        case Nonlinearity::kGelu:
+          sum = sum / 2 * (1 + std::erf(sum / std::sqrt(2.0)));
+          break;
+        case Nonlinearity::kGeluTanh:
+          sum = sum / 2 * (1 + std::tanh(std::sqrt(2 / M_PI) * (sum + 0.044715 * sum * sum * sum)));
+          break;
+        case Nonlinearity::kRelu:
+          sum = std::max(sum, 0.0);
+          break;
+        case Nonlinearity::kTanh:
+          sum = std::tanh(sum);
+          break;
+      }
+      if (c.residual) sum += data.residual[m * c.n + n], magnitude += std::abs(data.residual[m * c.n + n]);
+      y[m * c.n + n] = sum;
+      (*magnitudes)[m * c.n + n] = magnitude;
+    }
+  }
+  return y;
+}
+
+// The case with at most `rows` rows: ref is slow, and further rows go the same way.
+LinearCase with_rows(LinearCase c, int64_t rows) {
+  c.m = std::min(c.m, rows);
+  return c;
+}
+
+LinearCase random_case(std::mt19937_64& engine) {
+  const auto below = [&engine](int64_t limit) { return static_cast<int64_t>(engine() % limit); };
+  return {1 + below(40), 1 + below(70), 1 + below(70), static_cast<Nonlinearity>(below(5)),
+          below(2) == 0, below(2) == 0, "random"};
+}
+
+TEST(Linear, EveryInstructionSetGivesTheBitsOfRefOnSmallShapes) {
+  std::mt19937_64 engine(1);
+  for (int i = 0; i < (kSanitized ? 60 : 600); ++i) {
+    const LinearData data(random_case(engine), engine());
+    for (const Weights weights : kAllWeights) {
+      expect_bits_of_ref(data, weights, 1 + static_cast<int>(engine() % 4), static_cast<int64_t>(engine() % 5),
+                         engine() % 2 == 0);
+    }
+  }
+}
+
+TEST(Linear, EveryInstructionSetGivesTheBitsOfRefOnTheSharedCases) {
+  for (const LinearCase& c : kLinearCases) {
+    const LinearData data(with_rows(c, kSanitized ? 5 : 53), 2);
+    for (const Weights weights : kAllWeights) expect_bits_of_ref(data, weights, 2, 3, true);
+  }
+}
+
+TEST(Linear, BitsDependNeitherOnThreadsNorOnTheOtherRows) {
+  for (const std::string& isa : vector_isas()) {
+    for (const LinearCase& c : kLinearCases) {
+      const LinearData data(with_rows(c, kSanitized ? 30 : 200), 3);
+      for (const Weights weights : kAllWeights) {
+        const std::vector<float> together = run(data, weights, {.isa = isa, .threads = 1});
+        for (const int threads : {2, 3, 4}) {
+          EXPECT_TRUE(same_bits(run(data, weights, {.isa = isa, .threads = threads}), together))
+              << describe(data.shape, weights, {.isa = isa, .threads = threads});
+        }
+        // The last row alone.
+        const int64_t row = data.shape.m - 1;
+        LinearData alone(with_rows(data.shape, 1), 3);
+        alone.x.assign(data.x.end() - data.shape.k, data.x.end());
+        if (c.residual) alone.residual.assign(data.residual.end() - c.n, data.residual.end());
+        alone.bias = data.bias;
+        alone.weight = Tensor::copy_of(data.weight.view());
+        alone.quantized = quantize_weight(alone.weight.view(), {}, "case");
+        EXPECT_TRUE(same_bits(run(alone, weights, {.isa = isa}), std::span(together).subspan(row * c.n)))
+            << describe(data.shape, weights, {.isa = isa});
+      }
+    }
+  }
+}
+
+TEST(Linear, RefIsTheProductInDoubleWithinRounding) {
+  for (const LinearCase& c : kLinearCases) {
+    const LinearData data(with_rows(c, kSanitized ? 3 : 17), 4);
+    for (const Weights weights : kAllWeights) {
+      std::vector<double> magnitudes;
+      const std::vector<double> expected = in_double(data, weights, &magnitudes);
+      const std::vector<float> actual = run(data, weights, {.isa = "ref"});
+      // Each of K steps rounds a partial sum by at most 2^-24 of Σ|x w|; the errors add up like a random walk.
+      const double unit = std::ldexp(4 + 2 * std::sqrt(static_cast<double>(c.k)), -24);
+      EXPECT_TRUE(near(actual, expected, [&](size_t i) { return unit * magnitudes[i]; }))
+          << describe(data.shape, weights, {.isa = "ref"});
+    }
+  }
+}
+
+// A layer whose codes are given, without bias.
+LinearData with_codes(int64_t m, int64_t n, int64_t k, const std::vector<float>& x, const std::vector<int8_t>& codes,
+                      const std::vector<float>& scales) {
+  LinearData data({m, n, k, Nonlinearity::kNone, false, false, "given codes"}, 5);
+  data.x = x;
+  std::copy(codes.begin(), codes.end(), data.quantized.codes.mutable_as<int8_t>().begin());
+  std::copy(scales.begin(), scales.end(), data.quantized.scales.mutable_as<float>().begin());
+  return data;
+}
+
+// What the contract says of one output of exact accumulators, chunk by chunk.
+float rescaled(std::span<const int8_t> a, std::span<const int8_t> w, float activation_scale, float weight_scale) {
+  const size_t depth = a.size(), chunk = depth <= 133'144 ? depth : 65'536;
+  float t = 0;
+  int64_t sum = 0;
+  for (size_t k = 0; k < depth; ++k) {
+    sum += int64_t{a[k]} * w[k];
+    if (k + 1 == depth || (k + 1) % chunk == 0) {
+      EXPECT_LE(std::abs(sum), std::numeric_limits<int32_t>::max());
+      if (depth == chunk) return std::fma(static_cast<float>(sum), activation_scale * weight_scale, 0.0f);
+      t = std::fma(static_cast<float>(sum), weight_scale, t);
+      sum = 0;
+    }
+  }
+  return std::fma(t, activation_scale, 0.0f);
+}
+
+void expect_exact(const LinearData& data) {
+  const LinearCase& c = data.shape;
+  const std::span<const int8_t> weights = data.quantized.codes.as<int8_t>();
+  std::vector<float> expected;
+  std::vector<int8_t> codes(static_cast<size_t>(c.k));
+  for (int64_t m = 0; m < c.m; ++m) {
+    const float scale = quantize_row(std::span(data.x).subspan(m * c.k, c.k), codes);
+    for (int64_t n = 0; n < c.n; ++n) {
+      expected.push_back(rescaled(codes, weights.subspan(n * c.k, c.k), scale, data.quantized.scales.as<float>()[n]));
+    }
+  }
+  for (const std::string& isa : cpu_isas()) {
+    EXPECT_TRUE(same_bits(run(data, Weights::kW8A8, {.isa = isa}), expected))
+        << describe(c, Weights::kW8A8, {.isa = isa});
+  }
+}
+
+TEST(Linear, ExtremeCodesDoNotSaturate) {
+  // Signs of activations and weights: equal, opposite, alternating, in pairs (two products of 127 · 127 of one sign are
+  // what u8·s8 instructions saturate on), and at random; six rows make a full tile.
+  std::mt19937_64 engine(6);
+  const auto sign_of = [&engine](int64_t pattern, int64_t k) {
+    switch (pattern) {
+      case 0:
+        return 1;
+      case 1:
+        return -1;
+      case 2:
+        return k % 2 == 0 ? 1 : -1;
+      case 3:
+        return k / 2 % 2 == 0 ? 1 : -1;
+      default:
+        return engine() % 2 == 0 ? 1 : -1;
+    }
+  };
+  for (const int64_t depth : {1, 2, 3, 4, 31, 64, 255, 1024}) {
+    const int64_t m = 7, n = 19;
+    std::vector<float> x;
+    std::vector<int8_t> codes;
+    for (int64_t r = 0; r < m; ++r) {
+      for (int64_t k = 0; k < depth; ++k) x.push_back(2.5f * static_cast<float>(sign_of(r, k)));
+    }
+    for (int64_t r = 0; r < n; ++r) {
+      for (int64_t k = 0; k < depth; ++k) codes.push_back(static_cast<int8_t>(127 * sign_of(r, k)));
+    }
+    expect_exact(with_codes(m, n, depth, x, codes, std::vector<float>(n, 0.5f)));
+  }
+}
+
+TEST(Linear, AllPairsOfCodesMultiplyExactly) {
+  // Row r of x holds the code r - 127 (and 127, which sets the scale); column c of W the code c - 127.
+  std::vector<float> x;
+  std::vector<int8_t> codes;
+  for (int r = -127; r <= 127; ++r) {
+    x.insert(x.end(), {static_cast<float>(r), 127.0f, static_cast<float>(-r)});
+    codes.insert(codes.end(), {static_cast<int8_t>(r), 0, static_cast<int8_t>(-r)});
+  }
+  expect_exact(with_codes(255, 255, 3, x, codes, std::vector<float>(255, 1.0f)));
+}
+
+TEST(Linear, LongProductsAreExactAndThoseBeyondInt32GoInChunks) {
+  for (const int64_t depth :
+       kSanitized ? std::vector<int64_t>{133'145} : std::vector<int64_t>{133'144, 133'145, 200'001}) {
+    const int64_t m = 2, n = 3;
+    std::vector<float> x(static_cast<size_t>(m * depth), 1.0f);
+    std::vector<int8_t> codes(static_cast<size_t>(n * depth), 127);
+    std::mt19937_64 engine(7);
+    for (int64_t k = 0; k < depth; ++k) {  // second row and third column: anything; the second column: -127
+      x[depth + k] = static_cast<float>(static_cast<int>(engine() % 255) - 127);
+      codes[depth + k] = -127;
+      codes[2 * depth + k] = static_cast<int8_t>(static_cast<int>(engine() % 255) - 127);
+    }
+    expect_exact(with_codes(m, n, depth, x, codes, {0.01f, -0.02f, 3.0f}));
+  }
+}
+
+TEST(Linear, RowsAreQuantizedAsQuantizeRowDoes) {
+  // Weights: codes 0 and 1 of the identity, scale 1, so that y is code · scale.
+  std::mt19937_64 engine(8);
+  for (const int64_t depth : {1, 2, 5, 16, 17, 40, 67}) {
+    const int64_t m = 12;
+    std::vector<float> x = random_floats(m * depth, engine());
+    const auto fill = [&](int64_t row, auto value) {
+      for (int64_t k = 0; k < depth; ++k) x[row * depth + k] = value(k);
+    };
+    fill(0, [](int64_t) { return 0.0f; });
+    fill(1, [](int64_t k) { return k % 2 == 0 ? -0.0f : 0.0f; });
+    fill(2, [](int64_t k) { return std::numeric_limits<float>::denorm_min() * static_cast<float>(k); });
+    fill(3, [](int64_t k) { return (k % 2 == 0 ? -1.0f : 0.3f) * std::numeric_limits<float>::max(); });
+    fill(4, [](int64_t k) { return std::ldexp(1.0f, static_cast<int>(-100 - k)); });     // around the smallest scale
+    fill(5, [](int64_t k) { return k == 0 ? 127.0f : static_cast<float>(k) - 20.5f; });  // ties
+    std::vector<int8_t> identity(static_cast<size_t>(depth * depth), 0);
+    for (int64_t k = 0; k < depth; ++k) identity[k * depth + k] = 1;
+    expect_exact(with_codes(m, depth, depth, x, identity, std::vector<float>(depth, 1.0f)));
+  }
+}
+
+TEST(Linear, SubnormalAndHugeNumbersKeepTheBitsOfRef) {
+  std::mt19937_64 engine(9);
+  for (const float factor : {0x1p-140f, 0x1p-126f, 0x1p60f, 0x1p126f}) {
+    LinearData data({9, 33, 47, Nonlinearity::kNone, true, true, "extreme sizes"}, 10);
+    for (float& value : data.x) value *= factor;
+    for (const Weights weights : kAllWeights) expect_bits_of_ref(data, weights, 1, 0, false);
+  }
+}
+
+TEST(Linear, NonFiniteInputsReachTheirRowOnly) {
+  for (const Weights weights : {Weights::kF32, Weights::kW8A16}) {
+    for (const float value : {kNaN, kInfinity, -kInfinity}) {
+      for (int nonlinearity = 0; nonlinearity < 5; ++nonlinearity) {
+        const LinearCase c{5, 35, 20, static_cast<Nonlinearity>(nonlinearity), true, true, "a value not finite"};
+        LinearData data(c, 11);
+        const LinearData finite(c, 11);
+        data.x[2 * c.k + 3] = value;
+        expect_bits_of_ref(data, weights, 1, 0, false);
+        const std::vector<float> clean = run(finite, weights, {.isa = "ref"}),
+                                 dirty = run(data, weights, {.isa = "ref"});
+        for (int64_t i = 0; i < c.m * c.n; ++i) {
+          if (i / c.n == 2) continue;
+          ASSERT_EQ(clean[i], dirty[i]) << i;
+        }
+        EXPECT_TRUE(!std::isnan(value) || std::isnan(dirty[2 * c.n]));
+      }
+    }
+  }
+}
+
+TEST(Linear, ANonFiniteRowRaisesTheFaultOfTheLowestRowAndSparesTheOthers) {
+  for (const std::string& isa : cpu_isas()) {
+    for (const int threads : {1, 4}) {
+      for (const float value : {kNaN, kInfinity, -kInfinity}) {
+        const LinearCase c{300, 40, 33, Nonlinearity::kNone, true, false, "faults"};
+        LinearData data(c, 12);
+        const std::vector<float> clean = run(data, Weights::kW8A8, {.isa = isa});
+        for (const int64_t row : {299, 77, 150}) data.x[row * c.k + row % c.k] = value;
+        const std::unique_ptr<Backend> backend = make_cpu_backend({.threads = threads, .isa = isa});
+        LinearOnBackend layer(*backend, data, Weights::kW8A8, 0, false);
+        layer.op.site = 41;
+        EXPECT_FALSE(backend->take_fault());
+        backend->linear(layer.op);
+        layer.op.site = 42;
+        backend->linear(layer.op);  // the first fault stays
+        const std::optional<NumericFault> fault = backend->take_fault();
+        ASSERT_TRUE(fault) << isa;
+        EXPECT_EQ(fault->site, 41);
+        EXPECT_EQ(fault->row, 77);
+        EXPECT_FALSE(backend->take_fault());
+        const std::vector<float> y = layer.y.values();
+        for (int64_t i = 0; i < c.m * c.n; ++i) {
+          const int64_t row = i / c.n;
+          if (row == 77 || row == 150 || row == 299) continue;
+          ASSERT_EQ(y[i], clean[i]) << isa << " " << i;
+        }
+      }
+    }
+  }
+}
+
+TEST(Linear, NoRowsAreNoWork) {
+  for (const std::string& isa : cpu_isas()) {
+    for (const Weights weights : kAllWeights) {
+      EXPECT_TRUE(
+          run(LinearData({0, 5, 7, Nonlinearity::kGelu, true, true, "empty"}, 13), weights, {.isa = isa}).empty());
+    }
+  }
+}
+
+TEST(Linear, ShapesThatDoNotFitAreErrors) {
+  const std::unique_ptr<Backend> backend = make_cpu_backend({.threads = 1});
+  const LinearData data({4, 6, 8, Nonlinearity::kNone, true, true, "errors"}, 14);
+  const LinearOnBackend layer(*backend, data, Weights::kW8A8, 1, false);
+  const auto expect_error = [&](auto change) {
+    LinearOp op = layer.op;
+    change(op);
+    EXPECT_THROW(backend->linear(op), ShapeError);
+  };
+  expect_error([](LinearOp& op) { op.x.cols = 7; });
+  expect_error([](LinearOp& op) { op.x.stride = 7; });
+  expect_error([](LinearOp& op) { op.x.rows = op.y.rows = op.residual->rows = 5; });
+  expect_error([](LinearOp& op) { op.y.cols = 5; });
+  expect_error([](LinearOp& op) { op.y.rows = 3; });
+  expect_error([](LinearOp& op) { op.residual->cols = 5; });
+  expect_error([](LinearOp& op) { op.bias = op.bias.slice(0, 20); });
+}
+
+}  // namespace
+}  // namespace octet::backend_cases
