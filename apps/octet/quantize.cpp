@@ -84,7 +84,7 @@ void add_quantize(CLI::App& app) {
   CLI::App* command =
       app.add_subcommand("quantize", "Write a quantized copy of a model, in the compressed-tensors layout");
   options->add_to(*command);
-  command->get_option("--recipe")->required();
+  command->get_option("--recipe")->required()->description("How: a built-in recipe or a JSON file");
   command->add_option("--out", options->out, "The folder to make; it must not exist")->required()->type_name("DIR");
   command->footer(
       "Examples:\n"

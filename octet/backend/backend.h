@@ -31,8 +31,8 @@ class DeviceSpan {
   int64_t bytes_ = 0;
 };
 
-/// What flows between operations: a matrix [rows, cols] of fp32 in a backend's memory, its rows `stride` elements apart.
-/// Owns nothing; a slice of columns is another Activation on the same memory.
+/// What flows between operations: a matrix [rows, cols] of fp32 in a backend's memory, its rows `stride` elements
+/// apart. Owns nothing; a slice of columns is another Activation on the same memory.
 struct Activation {
   DeviceSpan memory;
   int64_t rows = 0, cols = 0, stride = 0;
@@ -63,11 +63,11 @@ struct DeviceTable {
 struct LinearOp {
   Activation x;
   const PackedWeight* weight = nullptr;
-  DeviceSpan bias = {};                 ///< fp32; empty: none
+  DeviceSpan bias = {};  ///< fp32; empty: none
   Nonlinearity nonlinearity = Nonlinearity::kNone;
   std::optional<Activation> residual = {};  ///< may be y itself
   Activation y;
-  int site = 0;                         ///< whom to name if x holds NaN or infinity while it is quantized
+  int site = 0;  ///< whom to name if x holds NaN or infinity while it is quantized
 };
 
 /// y[t] = Σ over lookups of table[index[t]], summed in their order.       indices int32 [rows]; y [rows, cols]
@@ -95,10 +95,10 @@ struct LayerNormOp {
 struct AttentionOp {
   Activation q, k, v, y;
   int64_t heads = 0, head_width = 0;
-  float scale = 0;         ///< on q·k
-  DeviceSpan offsets;      ///< int32 [sequences + 1], ascending, from 0 to rows
+  float scale = 0;     ///< on q·k
+  DeviceSpan offsets;  ///< int32 [sequences + 1], ascending, from 0 to rows
   int64_t sequences = 0;
-  int64_t longest = 0;     ///< rows of the longest sequence
+  int64_t longest = 0;  ///< rows of the longest sequence
 };
 
 /// How the rows of a sequence become one vector, as sentence-transformers defines them.
@@ -109,7 +109,7 @@ struct PoolOp {
   Activation x;
   DeviceSpan offsets;  ///< int32 [sequences + 1]
   Pooling pooling = Pooling::kMean;
-  Activation y;        ///< [sequences, cols]
+  Activation y;  ///< [sequences, cols]
 };
 
 /// A non-finite value met while quantizing: which site, and which row of its input.

@@ -5,8 +5,8 @@
 #include "octet/base/error.h"
 #include "octet/base/parallel.h"
 
-// A task takes one head of one sequence (or a part of its query rows), lays K and V out as panels once, and goes through
-// the rows in strips whose scores stay in the L2 cache.
+// A task takes one head of one sequence (or a part of its query rows), lays K and V out as panels once, and goes
+// through the rows in strips whose scores stay in the L2 cache.
 namespace octet::cpu {
 namespace {
 

@@ -49,9 +49,7 @@ int64_t check_offsets(DeviceSpan memory, int64_t sequences, int64_t rows) {
   return longest;
 }
 
-int threads_for(int64_t work, int threads) {
-  return static_cast<int>(std::clamp<int64_t>(work >> 17, 1, threads));
-}
+int threads_for(int64_t work, int threads) { return static_cast<int>(std::clamp<int64_t>(work >> 17, 1, threads)); }
 
 namespace {
 
@@ -60,11 +58,16 @@ int64_t rows_per_task(int64_t cols) { return std::max<int64_t>(1, 16'384 / std::
 
 TableElement element_of(DType dtype) {
   switch (dtype) {
-    case DType::kF64: return TableElement::kF64;
-    case DType::kF32: return TableElement::kF32;
-    case DType::kF16: return TableElement::kF16;
-    case DType::kBF16: return TableElement::kBF16;
-    default: fail("embed: a table of {}; floating point is needed", name(dtype));
+    case DType::kF64:
+      return TableElement::kF64;
+    case DType::kF32:
+      return TableElement::kF32;
+    case DType::kF16:
+      return TableElement::kF16;
+    case DType::kBF16:
+      return TableElement::kBF16;
+    default:
+      fail("embed: a table of {}; floating point is needed", name(dtype));
   }
 }
 
@@ -182,10 +185,18 @@ class CpuBackend final : public Backend {
       }
       PoolColumns columns{data(op.x) + first * op.x.stride, op.x.stride, length, cols, PoolColumns::Kind::kSum, 1, y};
       switch (op.pooling) {
-        case Pooling::kMean: columns.divisor = static_cast<float>(length); break;
-        case Pooling::kMax: columns.kind = PoolColumns::Kind::kMax; break;
-        case Pooling::kFirst: columns.rows = 1; break;
-        case Pooling::kMeanSqrtLength: columns.divisor = std::sqrt(static_cast<float>(length)); break;
+        case Pooling::kMean:
+          columns.divisor = static_cast<float>(length);
+          break;
+        case Pooling::kMax:
+          columns.kind = PoolColumns::Kind::kMax;
+          break;
+        case Pooling::kFirst:
+          columns.rows = 1;
+          break;
+        case Pooling::kMeanSqrtLength:
+          columns.divisor = std::sqrt(static_cast<float>(length));
+          break;
       }
       table_.pool(columns);
     });
@@ -204,9 +215,8 @@ class CpuBackend final : public Backend {
   template <class Body>
   void for_row_blocks(int64_t rows, int64_t cols, Body body) {
     const int64_t block = rows_per_task(cols), blocks = (rows + block - 1) / block;
-    parallel_for(static_cast<int>(std::min<int64_t>(blocks, workspace_.threads())), blocks, [&](int64_t index, int) {
-      body(index * block, std::min(block, rows - index * block));
-    });
+    parallel_for(static_cast<int>(std::min<int64_t>(blocks, workspace_.threads())), blocks,
+                 [&](int64_t index, int) { body(index * block, std::min(block, rows - index * block)); });
   }
   template <class Body>
   void for_rows(int64_t rows, int64_t cols, Body body) {

@@ -11,8 +11,8 @@
 namespace octet {
 
 struct CpuBackendOptions {
-  int threads = 0;        ///< 0: as many as the process may run on
-  std::string isa = {};   ///< "ref", "avx2", …; empty: OCTET_ISA if it is set, else the best this processor runs
+  int threads = 0;       ///< 0: as many as the process may run on
+  std::string isa = {};  ///< "ref", "avx2", …; empty: OCTET_ISA if it is set, else the best this processor runs
 };
 
 /// Throws UsageError for an instruction set that is unknown, not built in, or not run by this processor.

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "octet/backend/cpu/isa.h"
 
-#include <fmt/format.h>
-#include <fmt/ranges.h>
-
 #include <cstdlib>
 #include <string>
 #include <vector>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "octet/backend/cpu/cpu_backend.h"
 #include "octet/base/cpu.h"
@@ -43,9 +43,10 @@ const KernelTable& kernels(std::string_view name) {
     if (name == table->name) return *table;
   }
   const std::vector<std::string> known = cpu_isas();
-  fail<UsageError>("{} asks for the instruction set '{}', which this build has not or this processor does not run. "
-                   "Available here: {}.",
-                   source, name, fmt::join(known, ", "));
+  fail<UsageError>(
+      "{} asks for the instruction set '{}', which this build has not or this processor does not run. "
+      "Available here: {}.",
+      source, name, fmt::join(known, ", "));
 }
 
 }  // namespace cpu

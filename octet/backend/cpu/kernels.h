@@ -5,9 +5,9 @@
 
 #include "octet/backend/nonlinearity.h"
 
-/// What an instruction set provides: functions on tiles and rows, each run by one thread. Kernel files are compiled with
-/// their own flags and may include nothing with inline functions (the linker keeps one copy of those for everybody, and
-/// it could be one this processor cannot run), so everything here is plain data.
+/// What an instruction set provides: functions on tiles and rows, each run by one thread. Kernel files are compiled
+/// with their own flags and may include nothing with inline functions (the linker keeps one copy of those for
+/// everybody, and it could be one this processor cannot run), so everything here is plain data.
 ///
 /// A weight [N, K] is laid out in panels of `panel_width` outputs: element (n, k) of fp32 and weight-only int8 lies at
 ///   [n / width][k][n % width],
@@ -33,8 +33,8 @@ struct FloatProduct {
 
 /// The same in exact int32 arithmetic; a result that int32 does not hold is the caller's mistake (see kLongestExact).
 struct Int8Product {
-  const void* codes = nullptr;  ///< rows as KernelTable::quantize wrote them
-  int64_t codes_stride = 0;     ///< bytes
+  const void* codes = nullptr;         ///< rows as KernelTable::quantize wrote them
+  int64_t codes_stride = 0;            ///< bytes
   const int32_t* code_sums = nullptr;  ///< Σ_k code of each row, `code_sums_stride` apart
   int64_t code_sums_stride = 0;
   int64_t rows = 0, depth = 0;
@@ -121,14 +121,14 @@ struct PackPanels {
 
 struct KernelTable {
   const char* name;
-  int panel_width;  ///< outputs of a panel
-  int interleave;   ///< neighbouring k that an int8 panel keeps together; codes of a row are padded to it
-  int code_bytes;   ///< of one activation code as `quantize` writes it
+  int panel_width;   ///< outputs of a panel
+  int interleave;    ///< neighbouring k that an int8 panel keeps together; codes of a row are padded to it
+  int code_bytes;    ///< of one activation code as `quantize` writes it
   int8_t code_flip;  ///< an int8 panel that meets int8 activations holds code XOR this
-  int tile_panels;  ///< panels that a product takes at once where there are many rows,
-  int wide_panels;  ///< and where there are at most three
-  int row_block;    ///< rows that a task multiplies by the same panels
-  int k_block;      ///< k of an fp32 panel that a task keeps in the L1 cache while it goes through its rows
+  int tile_panels;   ///< panels that a product takes at once where there are many rows,
+  int wide_panels;   ///< and where there are at most three
+  int row_block;     ///< rows that a task multiplies by the same panels
+  int k_block;       ///< k of an fp32 panel that a task keeps in the L1 cache while it goes through its rows
 
   void (*product_f32)(const FloatProduct&);
   void (*product_w8)(const FloatProduct&);

@@ -11,8 +11,8 @@
 #include "octet/base/parallel.h"
 #include "octet/quant/quantize.h"
 
-// y = nonlinearity(x · Wᵀ + bias) + residual in tiles: a task takes a block of rows and a block of panels; within it each
-// group of panels meets all the rows while it is in the L1 cache, and the finished tile goes out to y.
+// y = nonlinearity(x · Wᵀ + bias) + residual in tiles: a task takes a block of rows and a block of panels; within it
+// each group of panels meets all the rows while it is in the L1 cache, and the finished tile goes out to y.
 namespace octet::cpu {
 namespace {
 
@@ -49,8 +49,8 @@ struct Grid {
   int64_t tasks() const { return row_blocks * panel_blocks; }
 };
 
-// A block of rows and a block of panels of the product. Blocks of panels are the outer loop: tasks that follow each other
-// share panels.
+// A block of rows and a block of panels of the product. Blocks of panels are the outer loop: tasks that follow each
+// other share panels.
 struct Task {
   int64_t first_row, rows, first_panel, last_panel;
 
@@ -260,8 +260,8 @@ class Int8Linear {
         product.panels = weight_.code_panels() + panel * weight_.panel_stride() + k * width;
         table_.product_int8(product);
         if (chunks_ > 1) {
-          table_.add_chunk({product.tile, sums_.in(memory), product.tile_stride, task.rows, finish.cols,
-                            finish.weight_scales});
+          table_.add_chunk(
+              {product.tile, sums_.in(memory), product.tile_stride, task.rows, finish.cols, finish.weight_scales});
         }
       }
       finish.tile = chunks_ > 1 ? static_cast<const void*>(sums_.in(memory)) : product.tile;

@@ -29,7 +29,8 @@ template <class V>
 [[gnu::always_inline]] inline SplitPower<V> split_power(V x, V rest, float scale) {
   // log2(e) in two parts: 2^(x log2 e) = 2^n · 2^f with f in [-1/2, 1/2].
   const V factor = V::all(0x1.715476p0f * scale), factor_rest = V::all(0x1.4ae0c0p-26f * scale);
-  // Adding 1.5 · 2^23, whose ulp is 1, rounds to the integer n and leaves it in the low bits, where power_of_two reads it.
+  // Adding 1.5 · 2^23, whose ulp is 1, rounds to the integer n and leaves it in the low bits, where power_of_two reads
+  // it.
   const V rounder = V::all(0x1.8p23f);
   const V t = fma(x, factor, rounder);
   V f = fms(x, factor, t - rounder);

@@ -5,9 +5,9 @@
 #include "octet/backend/cpu/vector_math.h"
 
 /// Epilogues and row operations over a lane type V of sixteen lanes, one for each of the sixteen partial sums that the
-/// numerics contract prescribes. Beyond what vector_math.h asks, V offers: load, load_first(p, n) (zeros beyond n ≤ 16),
-/// from_int32(p), load_element(p, TableElement, n); store, store_first; keep_first(v, n) (zeros beyond n);
-/// sqrt; max_or_nan (NaN if either is); sum (folded 8, 4, 2, 1) and largest, which return one float.
+/// numerics contract prescribes. Beyond what vector_math.h asks, V offers: load, load_first(p, n) (zeros beyond n ≤
+/// 16), from_int32(p), load_element(p, TableElement, n); store, store_first; keep_first(v, n) (zeros beyond n); sqrt;
+/// max_or_nan (NaN if either is); sum (folded 8, 4, 2, 1) and largest, which return one float.
 namespace octet::cpu {
 
 constexpr int64_t kLanes = 16;
@@ -29,7 +29,8 @@ void finish_columns(const Finish& f) {
     const bool biased = f.bias != nullptr;
     const V bias = biased ? load_upto<V>(f.bias + c, n) : V::all(0.0f);
     V scales = V::all(1.0f);
-    if constexpr (rescale == Rescale::kWeight || rescale == Rescale::kBoth) scales = load_upto<V>(f.weight_scales + c, n);
+    if constexpr (rescale == Rescale::kWeight || rescale == Rescale::kBoth)
+      scales = load_upto<V>(f.weight_scales + c, n);
     for (int64_t r = 0; r < f.rows; ++r) {
       const int64_t at = r * f.tile_stride + c;
       V y = V::all(0.0f);
@@ -51,21 +52,30 @@ void finish_columns(const Finish& f) {
 template <class V, Rescale rescale>
 void finish_rescaled(const Finish& f) {
   switch (f.nonlinearity) {
-    case Nonlinearity::kNone: return finish_columns<V, rescale, Nonlinearity::kNone>(f);
-    case Nonlinearity::kGelu: return finish_columns<V, rescale, Nonlinearity::kGelu>(f);
-    case Nonlinearity::kGeluTanh: return finish_columns<V, rescale, Nonlinearity::kGeluTanh>(f);
-    case Nonlinearity::kRelu: return finish_columns<V, rescale, Nonlinearity::kRelu>(f);
-    case Nonlinearity::kTanh: return finish_columns<V, rescale, Nonlinearity::kTanh>(f);
+    case Nonlinearity::kNone:
+      return finish_columns<V, rescale, Nonlinearity::kNone>(f);
+    case Nonlinearity::kGelu:
+      return finish_columns<V, rescale, Nonlinearity::kGelu>(f);
+    case Nonlinearity::kGeluTanh:
+      return finish_columns<V, rescale, Nonlinearity::kGeluTanh>(f);
+    case Nonlinearity::kRelu:
+      return finish_columns<V, rescale, Nonlinearity::kRelu>(f);
+    case Nonlinearity::kTanh:
+      return finish_columns<V, rescale, Nonlinearity::kTanh>(f);
   }
 }
 
 template <class V>
 void finish_tile(const Finish& f) {
   switch (f.rescale) {
-    case Rescale::kNone: return finish_rescaled<V, Rescale::kNone>(f);
-    case Rescale::kWeight: return finish_rescaled<V, Rescale::kWeight>(f);
-    case Rescale::kBoth: return finish_rescaled<V, Rescale::kBoth>(f);
-    case Rescale::kActivation: return finish_rescaled<V, Rescale::kActivation>(f);
+    case Rescale::kNone:
+      return finish_rescaled<V, Rescale::kNone>(f);
+    case Rescale::kWeight:
+      return finish_rescaled<V, Rescale::kWeight>(f);
+    case Rescale::kBoth:
+      return finish_rescaled<V, Rescale::kBoth>(f);
+    case Rescale::kActivation:
+      return finish_rescaled<V, Rescale::kActivation>(f);
   }
 }
 

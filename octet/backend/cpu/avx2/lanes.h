@@ -5,8 +5,8 @@
 
 #include "octet/backend/cpu/kernels.h"
 
-// Sixteen lanes as two AVX2 registers, for vector_math.h and vector_rows.h. In an anonymous namespace on purpose: what is
-// instantiated with them must not be shared with files compiled for other instruction sets.
+// Sixteen lanes as two AVX2 registers, for vector_math.h and vector_rows.h. In an anonymous namespace on purpose: what
+// is instantiated with them must not be shared with files compiled for other instruction sets.
 namespace octet::cpu {
 namespace {
 
@@ -24,7 +24,8 @@ struct Sixteen {
   static Sixteen all(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
   static Sixteen load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
   static Sixteen load_first(const float* p, int64_t n) {
-    return {_mm256_maskload_ps(p, first_lanes(n)), n > 8 ? _mm256_maskload_ps(p + 8, first_lanes(n - 8)) : _mm256_setzero_ps()};
+    return {_mm256_maskload_ps(p, first_lanes(n)),
+            n > 8 ? _mm256_maskload_ps(p + 8, first_lanes(n - 8)) : _mm256_setzero_ps()};
   }
   static Sixteen from_int32(const int32_t* p) {
     return {_mm256_cvtepi32_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))),

@@ -71,27 +71,39 @@ void float_few_rows(const FloatProduct& p) {
 template <class W>
 void float_product(const FloatProduct& p) {
   switch (p.rows) {
-    case 1: return float_few_rows<1, 4, W>(p);
-    case 2: return float_few_rows<2, 2, W>(p);
-    case 3: return float_few_rows<3, 2, W>(p);
-    default: break;
+    case 1:
+      return float_few_rows<1, 4, W>(p);
+    case 2:
+      return float_few_rows<2, 2, W>(p);
+    case 3:
+      return float_few_rows<3, 2, W>(p);
+    default:
+      break;
   }
   const RowGroups groups(p.rows);
   for (int64_t panel = 0; panel < p.panel_count; ++panel) {
     for (int64_t group = 0, row = 0; group < groups.count; row += groups.rows_of(group), ++group) {
       switch (groups.rows_of(group)) {
-        case 6: float_tile<6, 1, W>(p, row, panel); break;
-        case 5: float_tile<5, 1, W>(p, row, panel); break;
-        case 4: float_tile<4, 1, W>(p, row, panel); break;
-        default: float_tile<3, 1, W>(p, row, panel); break;
+        case 6:
+          float_tile<6, 1, W>(p, row, panel);
+          break;
+        case 5:
+          float_tile<5, 1, W>(p, row, panel);
+          break;
+        case 4:
+          float_tile<4, 1, W>(p, row, panel);
+          break;
+        default:
+          float_tile<3, 1, W>(p, row, panel);
+          break;
       }
     }
   }
 }
 
-// Codes of activations are int16 and come in pairs of k; vpmaddwd multiplies a pair by a pair of widened weights and adds
-// the two products in int32: exact for all codes, at the same four operations for 32 products as the sign trick for
-// vpmaddubsw, of which only two, not three, need the multiplying ports. Widening costs two operations for R rows.
+// Codes of activations are int16 and come in pairs of k; vpmaddwd multiplies a pair by a pair of widened weights and
+// adds the two products in int32: exact for all codes, at the same four operations for 32 products as the sign trick
+// for vpmaddubsw, of which only two, not three, need the multiplying ports. Widening costs two operations for R rows.
 template <int R>
 void int8_tile(const Int8Product& p, int64_t row, int64_t panel) {
   const char* codes = static_cast<const char*>(p.codes) + row * p.codes_stride;
@@ -109,8 +121,8 @@ void int8_tile(const Int8Product& p, int64_t row, int64_t panel) {
     const __m256i high = _mm256_cvtepi8_epi16(_mm_loadu_si128(pair + 1));
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
-      const __m256i a = _mm256_castps_si256(
-          _mm256_broadcast_ss(reinterpret_cast<const float*>(codes + r * codes_stride + k * 4)));
+      const __m256i a =
+          _mm256_castps_si256(_mm256_broadcast_ss(reinterpret_cast<const float*>(codes + r * codes_stride + k * 4)));
       sum[r][0] = _mm256_add_epi32(sum[r][0], _mm256_madd_epi16(a, low));
       sum[r][1] = _mm256_add_epi32(sum[r][1], _mm256_madd_epi16(a, high));
     }
@@ -133,12 +145,24 @@ void product_int8(const Int8Product& p) {
   for (int64_t panel = 0; panel < p.panel_count; ++panel) {
     for (int64_t group = 0, row = 0; group < groups.count; row += groups.rows_of(group), ++group) {
       switch (groups.rows_of(group)) {
-        case 6: int8_tile<6>(p, row, panel); break;
-        case 5: int8_tile<5>(p, row, panel); break;
-        case 4: int8_tile<4>(p, row, panel); break;
-        case 3: int8_tile<3>(p, row, panel); break;
-        case 2: int8_tile<2>(p, row, panel); break;
-        default: int8_tile<1>(p, row, panel); break;
+        case 6:
+          int8_tile<6>(p, row, panel);
+          break;
+        case 5:
+          int8_tile<5>(p, row, panel);
+          break;
+        case 4:
+          int8_tile<4>(p, row, panel);
+          break;
+        case 3:
+          int8_tile<3>(p, row, panel);
+          break;
+        case 2:
+          int8_tile<2>(p, row, panel);
+          break;
+        default:
+          int8_tile<1>(p, row, panel);
+          break;
       }
     }
   }

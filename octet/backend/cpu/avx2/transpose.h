@@ -40,7 +40,8 @@ inline void pack_row_panels(const PackPanels& p) {
         const __m256i lanes = _mm256_load_si256(reinterpret_cast<const __m256i*>(mask));
         __m256 rows[8], columns[8];
         for (int r = 0; r < 8; ++r) {
-          rows[r] = r < valid ? _mm256_maskload_ps(p.source + (first + half + r) * p.stride + c, lanes) : _mm256_setzero_ps();
+          rows[r] =
+              r < valid ? _mm256_maskload_ps(p.source + (first + half + r) * p.stride + c, lanes) : _mm256_setzero_ps();
         }
         transpose_eight(rows, columns);
         for (int64_t i = 0; i < width; ++i) _mm256_storeu_ps(panel + (c + i) * 16 + half, columns[i]);

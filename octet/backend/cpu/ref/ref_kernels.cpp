@@ -66,11 +66,16 @@ void widen(const int8_t* codes, int64_t count, float* out) { std::copy_n(codes, 
 
 float apply_to(float x, Nonlinearity kind) {
   switch (kind) {
-    case Nonlinearity::kNone: return x;
-    case Nonlinearity::kGelu: return apply<Nonlinearity::kGelu>(OneLane{x}).v;
-    case Nonlinearity::kGeluTanh: return apply<Nonlinearity::kGeluTanh>(OneLane{x}).v;
-    case Nonlinearity::kRelu: return apply<Nonlinearity::kRelu>(OneLane{x}).v;
-    case Nonlinearity::kTanh: return apply<Nonlinearity::kTanh>(OneLane{x}).v;
+    case Nonlinearity::kNone:
+      return x;
+    case Nonlinearity::kGelu:
+      return apply<Nonlinearity::kGelu>(OneLane{x}).v;
+    case Nonlinearity::kGeluTanh:
+      return apply<Nonlinearity::kGeluTanh>(OneLane{x}).v;
+    case Nonlinearity::kRelu:
+      return apply<Nonlinearity::kRelu>(OneLane{x}).v;
+    case Nonlinearity::kTanh:
+      return apply<Nonlinearity::kTanh>(OneLane{x}).v;
   }
   return x;
 }
@@ -83,8 +88,10 @@ float rescaled(const Finish& f, int64_t r, int64_t c) {
       const float t = static_cast<const float*>(f.tile)[at];
       return f.bias != nullptr ? t + bias : t;
     }
-    case Rescale::kWeight: return std::fma(static_cast<const float*>(f.tile)[at], f.weight_scales[c], bias);
-    case Rescale::kActivation: return std::fma(static_cast<const float*>(f.tile)[at], f.activation_scales[r], bias);
+    case Rescale::kWeight:
+      return std::fma(static_cast<const float*>(f.tile)[at], f.weight_scales[c], bias);
+    case Rescale::kActivation:
+      return std::fma(static_cast<const float*>(f.tile)[at], f.activation_scales[r], bias);
     case Rescale::kBoth:
       return std::fma(static_cast<float>(static_cast<const int32_t*>(f.tile)[at]),
                       f.activation_scales[r] * f.weight_scales[c], bias);
@@ -168,10 +175,14 @@ void pool(const PoolColumns& p) {
 
 float widened(const void* row, TableElement element, int64_t i) {
   switch (element) {
-    case TableElement::kF64: return static_cast<float>(static_cast<const double*>(row)[i]);
-    case TableElement::kF32: return static_cast<const float*>(row)[i];
-    case TableElement::kF16: return to_float(static_cast<const Half*>(row)[i]);
-    case TableElement::kBF16: return to_float(static_cast<const BFloat16*>(row)[i]);
+    case TableElement::kF64:
+      return static_cast<float>(static_cast<const double*>(row)[i]);
+    case TableElement::kF32:
+      return static_cast<const float*>(row)[i];
+    case TableElement::kF16:
+      return to_float(static_cast<const Half*>(row)[i]);
+    case TableElement::kBF16:
+      return to_float(static_cast<const BFloat16*>(row)[i]);
   }
   return 0.0f;
 }
