@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "octet/base/json.h"
 
-#include <nlohmann/json.hpp>
 #include <set>
 #include <vector>
+
+#include <nlohmann/json.hpp>
 
 #include "octet/base/error.h"
 
@@ -37,7 +38,8 @@ json parse_json(std::string_view text, const std::string& source, int deepest) {
   } catch (const json::exception& error) {
     // The library begins its messages with "[json.exception.parse_error.101] ".
     std::string_view message = error.what();
-    if (const size_t bracket = message.find("] "); bracket != std::string_view::npos) message.remove_prefix(bracket + 2);
+    if (const size_t bracket = message.find("] "); bracket != std::string_view::npos)
+      message.remove_prefix(bracket + 2);
     fail<FormatError>("{}: not valid JSON: {}", source, message.substr(0, 200));
   }
 }

@@ -12,8 +12,8 @@
 
 #include "octet/base/atomic_output.h"
 #include "octet/base/error.h"
-#include "octet/base/mapped_file.h"
 #include "octet/base/json.h"
+#include "octet/base/mapped_file.h"
 
 namespace octet {
 namespace {

@@ -23,8 +23,8 @@ int8_t int8_code(float x, float inverse) noexcept;
 /// for NaN or infinity.
 float quantize_row(std::span<const float> x, std::span<int8_t> codes);
 
-/// A float weight [out, in] of any width by `scheme`. Throws NumericError, naming `what` and the channel, where it holds
-/// NaN or infinity; ShapeError unless it has two dimensions.
+/// A float weight [out, in] of any width by `scheme`. Throws NumericError, naming `what` and the channel, where it
+/// holds NaN or infinity; ShapeError unless it has two dimensions.
 QTensor quantize_weight(ConstTensorView weight, const WeightScheme& scheme, const std::string& what);
 
 /// codes · scales, [out, in] F32.

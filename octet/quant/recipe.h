@@ -2,12 +2,13 @@
 #pragma once
 
 #include <filesystem>
-#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include <nlohmann/json_fwd.hpp>
 
 #include "octet/tensor/scheme.h"
 
@@ -29,8 +30,8 @@ namespace octet {
 class Recipe {
  public:
   /// A built-in recipe by name, or else a JSON file; `settings` are key=value pairs (--set weights.bits=8) applied to
-  /// the JSON before it is read. Values are JSON, or plain text where they do not parse. Throws UsageError for a name that
-  /// is neither, or a setting that is not key=value.
+  /// the JSON before it is read. Values are JSON, or plain text where they do not parse. Throws UsageError for a name
+  /// that is neither, or a setting that is not key=value.
   static Recipe load(const std::string& name_or_file, std::span<const std::string> settings);
   /// `source` names the text in errors.
   static Recipe parse(std::string_view json, const std::string& source, std::span<const std::string> settings = {});

@@ -129,7 +129,8 @@ TEST_F(Safetensors, AHeaderThatIsNoObjectIsRefused) {
 }
 
 TEST_F(Safetensors, ADeepHeaderDoesNotExhaustTheStack) {
-  EXPECT_THAT(refusal("{\"a\":" + std::string(1'000'000, '[') + std::string(1'000'000, ']') + "}"), HasSubstr("nested more than 3"));
+  EXPECT_THAT(refusal("{\"a\":" + std::string(1'000'000, '[') + std::string(1'000'000, ']') + "}"),
+              HasSubstr("nested more than 3"));
 }
 
 TEST_F(Safetensors, EachFaultOfATensorIsNamed) {

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <benchmark/benchmark.h>
+#include <fmt/format.h>
+
+#include "octet/base/parallel.h"
+#include "tests/backend/harness.h"
+
+// Products and attention of the shared case list on every instruction set that runs here, with one thread and with all.
+// items_per_second counts multiplications, so that 50G/s reads as 50 GMAC/s.
+//   gemm_bench --benchmark_filter='avx2/1/w8a8.*MLP'
+namespace {
+
+using namespace octet;
+using namespace octet::backend_cases;
+
+void run_linear(benchmark::State& state, const LinearCase& shape, Weights weights, const std::string& isa,
+                int threads) {
+  const std::unique_ptr<Backend> backend = make_cpu_backend({.threads = threads, .isa = isa});
+  const LinearData data(shape, 1);
+  const LinearOnBackend layer(*backend, data, weights, 0, false);
+  for (auto _ : state) backend->linear(layer.op);
+  state.SetItemsProcessed(state.iterations() * shape.m * shape.n * shape.k);
+}
+
+void run_attention(benchmark::State& state, const AttentionCase& shape, const std::string& isa, int threads) {
+  const std::unique_ptr<Backend> backend = make_cpu_backend({.threads = threads, .isa = isa});
+  std::vector<int32_t> offsets = {0};
+  int64_t longest = 0, work = 0;
+  for (const int32_t length : shape.lengths) {
+    offsets.push_back(offsets.back() + length);
+    longest = std::max<int64_t>(longest, length);
+    work += int64_t{length} * length * shape.heads * shape.head_width * 2;
+  }
+  const int64_t rows = offsets.back(), width = shape.heads * shape.head_width;
+  const Matrix qkv(*backend, rows, 3 * width, 0, random_floats(rows * 3 * width, 1));
+  const Matrix y(*backend, rows, width, 0);
+  const Memory offset_memory(*backend, offsets);
+  const Activation all = qkv.activation();
+  const AttentionOp op{.q = all.columns(0, width),
+                       .k = all.columns(width, width),
+                       .v = all.columns(2 * width, width),
+                       .y = y.activation(),
+                       .heads = shape.heads,
+                       .head_width = shape.head_width,
+                       .scale = 0.2f,
+                       .offsets = offset_memory.span(),
+                       .sequences = static_cast<int64_t>(shape.lengths.size()),
+                       .longest = longest};
+  for (auto _ : state) backend->attention(op);
+  state.SetItemsProcessed(state.iterations() * work);
+}
+
+// One thread alone, and all of them where that is another number.
+std::vector<int> thread_counts() {
+  const int all = available_threads();
+  return all == 1 ? std::vector<int>{1} : std::vector<int>{1, all};
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  for (const std::string& isa : cpu_isas()) {
+    if (isa == "ref") continue;  // it is there to be read
+    for (const int threads : thread_counts()) {
+      for (const LinearCase& shape : kLinearCases) {
+        for (const Weights weights : kAllWeights) {
+          const std::string name = fmt::format("{}/{}/{}/{}x{}x{}/{}", isa, threads, backend_cases::name(weights),
+                                               shape.m, shape.n, shape.k, shape.what);
+          benchmark::RegisterBenchmark(name.c_str(), run_linear, shape, weights, isa, threads)->UseRealTime();
+        }
+      }
+      for (const AttentionCase& shape : kAttentionCases) {
+        const std::string name = fmt::format("{}/{}/attention/{}", isa, threads, shape.what);
+        benchmark::RegisterBenchmark(name.c_str(), run_attention, shape, isa, threads)->UseRealTime();
+      }
+    }
+  }
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
+  benchmark::RunSpecifiedBenchmarks();
+  return 0;
+}
