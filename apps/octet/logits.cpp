@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <cmath>
 
 #include <fmt/format.h>
 
 #include "apps/octet/commands.h"
 #include "apps/octet/options.h"
+#include "octet/base/error.h"
+#include "octet/base/progress.h"
 #include "octet/io/npy.h"
 
 namespace octet::cli {
@@ -15,15 +18,37 @@ struct LogitsOptions : ModelOptions {
   std::optional<std::string> mask, type_ids;
 };
 
-// Rows of kept tokens to their places in [batch, seq, columns]; zeros where the mask is.
-Tensor scatter(const Tensor& rows, const TokenBatch& batch, int64_t seq) {
-  const int64_t columns = rows.shape()[1];
-  Tensor out(DType::kF32, {batch.sequences(), seq, columns});
-  for (int64_t b = 0; b < batch.sequences(); ++b) {
-    for (int64_t t = batch.offsets[static_cast<size_t>(b)]; t < batch.offsets[static_cast<size_t>(b) + 1]; ++t) {
-      const int64_t place = b * seq + batch.positions[static_cast<size_t>(t)];
-      std::copy_n(rows.as<float>().begin() + t * columns, columns, out.mutable_as<float>().begin() + place * columns);
+// How many tokens run at once: their activations take about 20 KB each in a model like MiniLM.
+constexpr int64_t kTokensPerBatch = 4096;
+
+// The outputs [batch, labels], or [batch, seq, columns] with rows of kept tokens in their places and zeros elsewhere.
+Tensor outputs_of(Session& session, const TokenBatch& batch, int64_t seq) {
+  const bool per_token = session.model().info().output != OutputKind::kSequenceLogits;
+  Progress progress("running", batch.sequences(), "sequences");
+  Tensor out;
+  for (int64_t first = 0, last = 0; first < batch.sequences(); first = last) {
+    for (int64_t tokens = 0; last < batch.sequences() && tokens < kTokensPerBatch; ++last) {
+      tokens += batch.offsets[static_cast<size_t>(last) + 1] - batch.offsets[static_cast<size_t>(last)];
     }
+    const TokenBatch part = batch.slice(first, last);
+    const Tensor rows = session.run(part);
+    const int64_t columns = rows.shape()[1];
+    if (first == 0)
+      out = per_token ? Tensor(DType::kF32, {batch.sequences(), seq, columns})
+                      : Tensor(DType::kF32, {batch.sequences(), columns});
+    const auto place = [&](int64_t row, int64_t to) {
+      std::copy_n(rows.as<float>().begin() + row * columns, columns, out.mutable_as<float>().begin() + to * columns);
+    };
+    for (int64_t b = 0; b < part.sequences(); ++b) {
+      if (!per_token) {
+        place(b, first + b);
+        continue;
+      }
+      for (int64_t t = part.offsets[static_cast<size_t>(b)]; t < part.offsets[static_cast<size_t>(b) + 1]; ++t) {
+        place(t, (first + b) * seq + part.positions[static_cast<size_t>(t)]);
+      }
+    }
+    progress.advance(last - first);
   }
   return out;
 }
@@ -34,8 +59,12 @@ void run(const LogitsOptions& options) {
   const std::optional<Tensor> type_ids = options.type_ids ? std::optional(read_npy(*options.type_ids)) : std::nullopt;
   const TokenBatch batch = TokenBatch::from_matrix(ids, mask ? &*mask : nullptr, type_ids ? &*type_ids : nullptr);
   Session session = open_session(options);
-  Tensor output = session.run(batch);
-  if (session.model().info().output != OutputKind::kSequenceLogits) output = scatter(output, batch, ids.shape()[1]);
+  if (batch.sequences() == 0) fail("{}: holds no sequence", options.ids);
+  session.model().check_inputs(batch);
+  const Tensor output = outputs_of(session, batch, ids.shape()[1]);
+  if (!std::ranges::all_of(output.as<float>(), [](float x) { return std::isfinite(x); })) {
+    warn("the outputs hold NaN or infinity; the weights may be damaged");
+  }
   write_npy(options.out, output.view());
   if (options.json) {
     print_json({{"shape", output.shape().extents()}, {"tokens", batch.tokens()}, {"file", options.out}});

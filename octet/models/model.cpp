@@ -65,19 +65,22 @@ int64_t stored_bytes(const Checkpoint& checkpoint, const Model& model) {
   return bytes;
 }
 
-Activation Model::hidden_states(Context& context, const DeviceBatch& batch) const {
-  const TokenBatch& host = batch.host;
-  // Position first: that a sequence is too long says more than which of its tokens is.
-  if (const int64_t longest = host.longest(); longest > info_.max_positions) {
+void Model::check_inputs(const TokenBatch& batch) const {
+  // Length first: that a sequence is too long says more than which of its tokens is.
+  if (const int64_t longest = batch.longest(); longest > info_.max_positions) {
     fail("a sequence has {} tokens; this model's longest is {}. Truncate it.", longest, info_.max_positions);
   }
-  check_range(host.positions, info_.max_positions, "position", host.offsets);
-  check_range(host.ids, info_.vocabulary, "token id", host.offsets);
-  check_range(host.type_ids, info_.token_types, "type id", host.offsets);
+  check_range(batch.positions, info_.max_positions, "position", batch.offsets);
+  check_range(batch.ids, info_.vocabulary, "token id", batch.offsets);
+  check_range(batch.type_ids, info_.token_types, "type id", batch.offsets);
+}
+
+Activation Model::hidden_states(Context& context, const DeviceBatch& batch) const {
+  check_inputs(batch.host);
   const Activation x = embed(context, batch);
   for (int64_t i = 0; i < info_.blocks; ++i) {
     run_block(context, i, batch, x);
-    check_numerics(context, sites_, host.offsets);
+    check_numerics(context, sites_, batch.host.offsets);
   }
   return x;
 }

@@ -50,8 +50,11 @@ class Model {
   virtual void run_block(Context& context, int64_t index, const DeviceBatch& batch, const Activation& x) const = 0;
   virtual Activation head(Context& context, const DeviceBatch& batch, const Activation& x) const = 0;
 
-  /// The last hidden state [tokens, width]. Throws Error for ids, types or positions outside the model's ranges, and
-  /// NumericError where NaN or infinity meets a quantizer (checked after every block).
+  /// Throws Error for ids, types or positions outside the model's ranges.
+  void check_inputs(const TokenBatch& batch) const;
+
+  /// The last hidden state [tokens, width]. Throws as check_inputs does, and NumericError where NaN or infinity meets a
+  /// quantizer (looked for after every block).
   Activation hidden_states(Context& context, const DeviceBatch& batch) const;
   /// Embed, blocks, head: [tokens, …] or [sequences, …] as info().output says.
   Activation forward(Context& context, const DeviceBatch& batch) const;

@@ -61,6 +61,16 @@ void TokenBatch::add(std::span<const int32_t> sequence_ids, std::span<const int3
   offsets.push_back(narrow<int32_t>(tokens()));
 }
 
+TokenBatch TokenBatch::slice(int64_t first, int64_t last) const {
+  const int32_t begin = offsets.at(static_cast<size_t>(first)), end = offsets.at(static_cast<size_t>(last));
+  const auto part = [&](const std::vector<int32_t>& values) {
+    return std::vector<int32_t>(values.begin() + begin, values.begin() + end);
+  };
+  TokenBatch out{.ids = part(ids), .positions = part(positions), .type_ids = part(type_ids), .offsets = {}};
+  for (int64_t b = first; b <= last; ++b) out.offsets.push_back(offsets[static_cast<size_t>(b)] - begin);
+  return out;
+}
+
 TokenBatch TokenBatch::from_matrix(const Tensor& ids, const Tensor* mask, const Tensor* type_ids) {
   if (ids.shape().rank() != 2)
     fail<ShapeError>("ids have the shape {}; [batch, seq] is needed", to_string(ids.shape()));

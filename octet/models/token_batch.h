@@ -23,6 +23,9 @@ struct TokenBatch {
   /// A sequence at positions 0, 1, …; type ids 0 where none are given. Throws ShapeError if their number differs.
   void add(std::span<const int32_t> sequence_ids, std::span<const int32_t> sequence_type_ids = {});
 
+  /// Sequences [first, last) as a batch of their own.
+  TokenBatch slice(int64_t first, int64_t last) const;
+
   /// Rows of a matrix ids [B, S] of I32 (or I64), tokens with mask 0 left out. mask and type_ids, of the same shape,
   /// may be null. Throws ShapeError for other shapes, Error for masks that are not 0 or 1 and numbers beyond int32.
   static TokenBatch from_matrix(const Tensor& ids, const Tensor* mask, const Tensor* type_ids);

@@ -182,6 +182,28 @@ TEST_F(Cli, MaskedPlacesAreZerosInLogits) {
   }
 }
 
+// More tokens than run at once: the rows must come back to their places.
+TEST_F(Cli, LogitsOfManySequencesAreThoseOfEach) {
+  const std::string model = kGolden + "/bert_base";
+  const Tensor full = read_npy(model + "/full.input_ids.npy");
+  constexpr int64_t kCopies = 70;  // of 64 tokens: 4,480
+  Tensor ids(DType::kI32, {kCopies, 64});
+  for (int64_t i = 0; i < kCopies * 64; ++i) ids.mutable_as<int32_t>()[i] = (full.as<int32_t>()[i % 64] + i / 64) % 97;
+  write_npy(folder_ / "ids.npy", ids.view());
+  EXPECT_EQ(run("logits " + model + " --ids ids.npy --out all.npy"), 0) << err_;
+  const Tensor all = read_npy(folder_ / "all.npy");
+  ASSERT_EQ(all.shape(), (Shape{kCopies, 64, 32}));
+  for (const int64_t row : {0, 63, 64, 69}) {
+    Tensor one(DType::kI32, {1, 64});
+    std::copy_n(ids.as<int32_t>().begin() + row * 64, 64, one.mutable_as<int32_t>().begin());
+    write_npy(folder_ / "one.npy", one.view());
+    EXPECT_EQ(run("logits " + model + " --ids one.npy --out alone.npy"), 0) << err_;
+    const Tensor alone = read_npy(folder_ / "alone.npy");
+    EXPECT_TRUE(std::equal(alone.as<float>().begin(), alone.as<float>().end(), all.as<float>().begin() + row * 64 * 32))
+        << row;
+  }
+}
+
 TEST_F(Cli, EmbedGivesTheSameVectorsAsNpyAndJson) {
   write("text.txt", "A dog ran home.\n\nThe market was closed, so they went back.\n");
   EXPECT_EQ(run("embed " + kModel + " --file text.txt --out v.npy"), 0) << err_;

@@ -139,7 +139,7 @@ TEST_F(LoadErrors, NanMetWhileServingNamesLayerAndToken) {
     FAIL() << "served";
   } catch (const NumericError& error) {
     EXPECT_THAT(error.what(), testing::AllOf(HasSubstr("encoder.layer.0.attention.self.{query,key,value}"),
-                                             HasSubstr("sequence 1, token 3")));
+                                             HasSubstr("sequence 1 of its batch, token 3")));
   }
 }
 
