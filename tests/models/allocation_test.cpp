@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <atomic>
+#include <cstdlib>
+#include <new>
+
+#include "octet/eval/benchmark.h"
+#include "tests/models/golden.h"
+
+// This program's own operator new counts its calls; all others end in these two.
+namespace {
+std::atomic<int64_t> allocations{0};
+}
+
+void* operator new(size_t bytes) {
+  ++allocations;
+  if (void* memory = std::malloc(bytes > 0 ? bytes : 1)) return memory;
+  throw std::bad_alloc();
+}
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+
+namespace octet {
+namespace {
+
+TEST(Allocation, ASecondForwardPassAllocatesNothing) {
+  for (const char* recipe : {"", "w8a16", "w8a8_dynamic"}) {
+    for (const int threads : {1, 2}) {
+      const std::optional<Recipe> chosen = *recipe == 0 ? std::nullopt : std::optional(Recipe::load(recipe, {}));
+      Session session(golden("bert_base"), {.recipe = chosen, .cpu = {.threads = threads, .isa = {}}});
+      const TokenBatch batch = random_batch(session.model().info(), 3, 50);
+      const auto pass = [&] {
+        const Workspace::Scope scope(session.workspace());
+        Context context = session.context();
+        session.model().forward(context, upload(context, batch));
+      };
+      pass();
+      const int64_t before = allocations;
+      ASSERT_GT(before, 0) << "nothing is counted";
+      const int64_t bytes = session.workspace().bytes();
+      pass();
+      EXPECT_EQ(allocations - before, 0) << recipe << ", " << threads << " threads";
+      EXPECT_EQ(session.workspace().bytes(), bytes);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace octet
