@@ -1,23 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <atomic>
-#include <cstdlib>
-#include <new>
-
 #include "octet/eval/benchmark.h"
+#include "tests/models/counting_new.h"
 #include "tests/models/golden.h"
-
-// This program's own operator new counts its calls; all others end in these two.
-namespace {
-std::atomic<int64_t> allocations{0};
-}
-
-void* operator new(size_t bytes) {
-  ++allocations;
-  if (void* memory = std::malloc(bytes > 0 ? bytes : 1)) return memory;
-  throw std::bad_alloc();
-}
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 
 namespace octet {
 namespace {
@@ -34,11 +18,11 @@ TEST(Allocation, ASecondForwardPassAllocatesNothing) {
         session.model().forward(context, upload(context, batch));
       };
       pass();
-      const int64_t before = allocations;
+      const int64_t before = allocation_count();
       ASSERT_GT(before, 0) << "nothing is counted";
       const int64_t bytes = session.workspace().bytes();
       pass();
-      EXPECT_EQ(allocations - before, 0) << recipe << ", " << threads << " threads";
+      EXPECT_EQ(allocation_count() - before, 0) << recipe << ", " << threads << " threads";
       EXPECT_EQ(session.workspace().bytes(), bytes);
     }
   }
