@@ -9,6 +9,8 @@ namespace {
 std::atomic<int64_t> allocations{0};
 }
 
+// A sanitizer's own operator new must stay: it pairs with its delete.
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 // The program's own; the other forms of operator new and delete end in these. In a file that allocates nothing, because
 // gcc takes a new and a free that meet by inlining for a mistake.
 void* operator new(size_t bytes) {
@@ -18,6 +20,7 @@ void* operator new(size_t bytes) {
 }
 void operator delete(void* memory) noexcept { std::free(memory); }
 void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+#endif
 
 namespace octet {
 
