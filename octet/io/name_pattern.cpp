@@ -67,8 +67,8 @@ class NamePattern::Compiler {
     return pattern_[at_++];
   }
 
-  int add(State state) {
-    states_.push_back(std::move(state));
+  int add(const State& state) {
+    states_.push_back(state);
     return static_cast<int>(states_.size()) - 1;
   }
   int add_split(int next = -1, int also = -1) {
@@ -77,7 +77,7 @@ class NamePattern::Compiler {
   Part part_of(State state) {
     const int exit = add_split();
     state.next = exit;
-    return {add(std::move(state)), exit};
+    return {add(state), exit};
   }
   Part part_of(const Set& set) {
     return part_of({.kind = Kind::kCharacter, .characters = set.characters, .others = set.others});

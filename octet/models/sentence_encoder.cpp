@@ -37,7 +37,7 @@ std::string class_name(const json& module, const fs::path& file) {
 
 std::string folder_name(const json& module, const fs::path& file) {
   const auto path = module.find("path");
-  const std::string name = path != module.end() && path->is_string() ? path->get<std::string>() : "";
+  std::string name = path != module.end() && path->is_string() ? path->get<std::string>() : "";
   if (name.find("..") != std::string::npos || fs::path(name).is_absolute()) {
     fail<FormatError>("{}: the module path '{}' leads out of the model's folder", file.string(), name);
   }

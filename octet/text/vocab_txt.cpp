@@ -117,7 +117,7 @@ Tokenizer Tokenizer::from_vocab_txt(std::string_view vocabulary, std::string_vie
     token.content = otherwise;
     token.special = true;
     if (const auto node = config.find(key)) token = special_token(*node);
-    const std::string content = token.content;
+    std::string content = token.content;
     if (!added.contains(content)) add(std::move(token));
     return content;
   };
