@@ -24,13 +24,11 @@ void print_as_json(const Checkpoint& checkpoint, const Model& model) {
                        {"shape", tensor.shape().extents()},
                        {"bytes", tensor.bytes()}});
   }
-  for (const Linear* linear : model.linears()) {
-    for (const Linear::Part& part : linear->parts()) {
-      layers.push_back({{"name", part.weight.layer},
-                        {"shape", part.weight.shape.extents()},
-                        {"scheme", part.weight.scheme ? nlohmann::ordered_json(to_string(*part.weight.scheme))
-                                                      : nlohmann::ordered_json()}});
-    }
+  for (const Linear::Part* part : model.linear_parts()) {
+    layers.push_back({{"name", part->weight.layer},
+                      {"shape", part->weight.shape.extents()},
+                      {"scheme", part->weight.scheme ? nlohmann::ordered_json(to_string(*part->weight.scheme))
+                                                     : nlohmann::ordered_json()}});
   }
   const ModelInfo& info = model.info();
   print_json({{"architecture", info.architecture},
@@ -65,11 +63,9 @@ void print_for_people(const Checkpoint& checkpoint, const Model& model, bool all
                 {"outputs", Table::Align::kDecimal, ""},
                 {"inputs", Table::Align::kDecimal, ""},
                 {"scheme", Table::Align::kLeft, ""}});
-  for (const Linear* linear : model.linears()) {
-    for (const Linear::Part& part : linear->parts()) {
-      layers.add_row({part.weight.layer, std::to_string(part.weight.shape[0]), std::to_string(part.weight.shape[1]),
-                      part.weight.scheme ? to_string(*part.weight.scheme) : "float"});
-    }
+  for (const Linear::Part* part : model.linear_parts()) {
+    layers.add_row({part->weight.layer, std::to_string(part->weight.shape[0]), std::to_string(part->weight.shape[1]),
+                    part->weight.scheme ? to_string(*part->weight.scheme) : "float"});
   }
   const Table::Ink ink = colours() ? Table::Ink::kTerminal : Table::Ink::kPlain;
   fmt::print("{}", layers.to_string(ink));

@@ -40,13 +40,7 @@ Session open_session(const ModelOptions& options) {
 
 Session open_session(const std::string& model, const std::optional<Recipe>& recipe, int threads) {
   Session session(model, {.recipe = recipe, .cpu = {.threads = threads}});
-  if (recipe) {
-    std::vector<std::string> layers;
-    for (const Linear* linear : session.model().linears()) {
-      for (const Linear::Part& part : linear->parts()) layers.push_back(part.weight.layer);
-    }
-    warn_of_unmatched(recipe->name(), recipe->unmatched_patterns(layers));
-  }
+  if (recipe) warn_of_unmatched(recipe->name(), unmatched_patterns(*recipe, session.model()));
   return session;
 }
 

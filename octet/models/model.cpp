@@ -52,17 +52,30 @@ std::unique_ptr<Model> load_model(const Checkpoint& checkpoint, const Recipe* re
   return loader->second(loader->first, WeightSource(checkpoint, recipe));
 }
 
+std::vector<std::string> unmatched_patterns(const Recipe& recipe, const Model& model) {
+  std::vector<std::string> layers;
+  for (const Linear::Part* part : model.linear_parts()) layers.push_back(part->weight.layer);
+  return recipe.unmatched_patterns(layers);
+}
+
 int64_t stored_bytes(const Checkpoint& checkpoint, const Model& model) {
   int64_t bytes = checkpoint.bytes();
   if (checkpoint.quantization()) return bytes;
-  for (const Linear* linear : model.linears()) {
-    for (const Linear::Part& part : linear->parts()) {
-      if (!part.weight.scheme) continue;
-      bytes += encoded_bytes(part.weight.shape, format_for(*part.weight.scheme)) -
-               checkpoint.tensor(part.weight.layer + ".weight").bytes();
-    }
+  for (const Linear::Part* part : model.linear_parts()) {
+    const Parameter& weight = part->weight;
+    if (!weight.scheme) continue;
+    bytes +=
+        encoded_bytes(weight.shape, format_for(*weight.scheme)) - checkpoint.tensor(weight.layer + ".weight").bytes();
   }
   return bytes;
+}
+
+std::vector<const Linear::Part*> Model::linear_parts() const {
+  std::vector<const Linear::Part*> parts;
+  for (const Linear* linear : linears()) {
+    for (const Linear::Part& part : linear->parts()) parts.push_back(&part);
+  }
+  return parts;
 }
 
 void Model::check_inputs(const TokenBatch& batch) const {

@@ -41,6 +41,8 @@ class Model {
   const QuantSites& sites() const noexcept { return sites_; }
   /// Every linear layer in the order of the forward pass, those that run as one product in one Linear.
   virtual std::vector<const Linear*> linears() const = 0;
+  /// The same one by one: every part of every Linear.
+  std::vector<const Linear::Part*> linear_parts() const;
 
   virtual void prepare(Backend& backend) = 0;
   virtual int64_t packed_bytes() const = 0;  ///< of what prepare laid out; mapped tables not counted
@@ -68,6 +70,9 @@ class Model {
 /// the way; a checkpoint that is quantized already brings its schemes and takes no recipe. Throws FormatError for an
 /// architecture that Octet does not have, and for missing or misshapen tensors.
 std::unique_ptr<Model> load_model(const Checkpoint& checkpoint, const Recipe* recipe);
+
+/// Patterns of `recipe` that match no layer of `model` (see Recipe::unmatched_patterns).
+std::vector<std::string> unmatched_patterns(const Recipe& recipe, const Model& model);
 
 /// Bytes of the checkpoint's tensors with the model's schemes applied: what a written checkpoint of it holds.
 int64_t stored_bytes(const Checkpoint& checkpoint, const Model& model);

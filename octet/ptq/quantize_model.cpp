@@ -50,14 +50,9 @@ QuantizeReport quantize_model(const Checkpoint& checkpoint, const Recipe& recipe
   OutputDirectory directory(out);
   const std::unique_ptr<Model> model = load_model(checkpoint, &recipe);
 
-  std::vector<const Linear::Part*> parts;
-  for (const Linear* linear : model->linears()) {
-    for (const Linear::Part& part : linear->parts()) parts.push_back(&part);
-  }
+  const std::vector<const Linear::Part*> parts = model->linear_parts();
   QuantizeReport report;
-  std::vector<std::string> names;
-  for (const Linear::Part* part : parts) names.push_back(part->weight.layer);
-  report.unmatched_patterns = recipe.unmatched_patterns(names);
+  report.unmatched_patterns = unmatched_patterns(recipe, *model);
 
   std::map<std::string, QTensor> quantized;  // outlives the writer's sources
   std::map<std::string, Scheme> schemes;
@@ -89,7 +84,7 @@ QuantizeReport quantize_model(const Checkpoint& checkpoint, const Recipe& recipe
   if (schemes.empty()) {
     fail(
         "recipe '{}' quantizes none of this model's {} linear layers; its patterns match others. Names look like '{}'.",
-        recipe.name(), parts.size(), names.empty() ? std::string() : names.front());
+        recipe.name(), parts.size(), parts.empty() ? std::string() : parts.front()->weight.layer);
   }
   for (const std::string& name : checkpoint.names()) {
     if (replaced.contains(name)) continue;
