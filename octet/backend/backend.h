@@ -24,6 +24,8 @@ class DeviceSpan {
   bool empty() const noexcept { return bytes_ == 0; }
   /// For backends only.
   std::byte* address() const noexcept { return address_; }
+  /// The address as a number, for tables that only a backend reads.
+  uint64_t handle() const noexcept { return reinterpret_cast<uint64_t>(address_); }
   DeviceSpan slice(int64_t offset, int64_t bytes) const noexcept { return {address_ + offset, bytes}; }
 
  private:
@@ -75,6 +77,8 @@ struct EmbedOp {
   struct Lookup {
     DeviceTable table;
     DeviceSpan indices;  ///< inside the table: callers check
+    /// Rows of a quantized weight instead: value = (code - zero_point) · scale. `table` is not read then.
+    const PackedWeight* packed = nullptr;
   };
   std::span<const Lookup> lookups;
   Activation y;
@@ -89,16 +93,62 @@ struct LayerNormOp {
   Activation y;
 };
 
+/// Root-mean-square normalization (Zhang and Sennrich, 2019), row by row: y = x / sqrt(mean(x²) + eps) · gamma.
+/// y may be x.
+struct RmsNormOp {
+  Activation x;
+  DeviceSpan gamma;  ///< fp32 [cols]
+  float eps = 0;
+  Activation y;
+};
+
+/// Rotary position embedding (Su et al., 2021) in place, on every head of x: columns i and i + rotary_width / 2 of a
+/// head turn by the angle position · frequencies[i], and come out times `factor`. Columns of a head from rotary_width
+/// on stay as they are.
+struct RopeOp {
+  Activation x;  ///< [rows, heads · head_width]
+  int64_t heads = 0, head_width = 0;
+  int64_t rotary_width = 0;  ///< even, at most head_width
+  DeviceSpan positions;      ///< int32 [rows], not negative
+  DeviceSpan frequencies;    ///< fp32 [rotary_width / 2], radians a position
+  float factor = 1;          ///< of YaRN (Peng et al., 2023), on sine and cosine
+};
+
+/// A gated unit (Shazeer, 2020): y[r, c] = nonlinearity(x[r, c]) · x[r, cols + c], cols being y's.
+struct GatedOp {
+  Activation x;  ///< [rows, 2 · cols]: the gate, then what it lets through
+  Nonlinearity nonlinearity = Nonlinearity::kNone;
+  Activation y;  ///< [rows, cols]; may not overlap x
+};
+
+/// Keys and values of the tokens that each sequence has had, in blocks of kKvBlockTokens; a block holds those of all
+/// layers, in a layout that only its backend knows (Backend::kv_bytes). Owns nothing.
+struct KvBlocks {
+  DeviceSpan addresses;     ///< uint64, DeviceSpan::handle() of every block: sequence by sequence, in order of tokens
+  DeviceSpan first_block;   ///< int32 [sequences + 1]: sequence b has addresses [first_block[b], first_block[b+1])
+  DeviceSpan past;          ///< int32 [sequences]: tokens whose keys and values are there
+  int64_t layer_bytes = 0;  ///< of a block, before what this layer keeps there
+  DType dtype = DType::kF32;
+};
+inline constexpr int64_t kKvBlockTokens = 64;
+
 /// Softmax attention within each sequence of a ragged batch (Vaswani et al., 2017): rows [offsets[b], offsets[b+1]) of
-/// q, k, v and y belong to sequence b, and every one of its rows sees all of them. Head h is columns
-/// [h · head_width, (h+1) · head_width).
+/// q, k, v and y belong to sequence b. Head h of q and y is columns [h · head_width, (h+1) · head_width), and reads
+/// head h / (heads / kv_heads) of k and v (grouped queries: Ainslie et al., 2023). A row sees every row of its
+/// sequence, or, causal, those up to itself, of these only the last `window` where that is not 0.
+///
+/// With `cache` the rows follow the tokens that their sequence has there already: k and v are added to the cache, and
+/// read back from it, past ones and new ones alike, so that one pass and step by step give the same bits.
 struct AttentionOp {
   Activation q, k, v, y;
-  int64_t heads = 0, head_width = 0;
+  int64_t heads = 0, kv_heads = 0, head_width = 0;
   float scale = 0;     ///< on q·k
   DeviceSpan offsets;  ///< int32 [sequences + 1], ascending, from 0 to rows
   int64_t sequences = 0;
   int64_t longest = 0;  ///< rows of the longest sequence
+  bool causal = false;
+  int64_t window = 0;
+  std::optional<KvBlocks> cache = {};  ///< causal only; has room for the new rows
 };
 
 /// How the rows of a sequence become one vector, as sentence-transformers defines them.

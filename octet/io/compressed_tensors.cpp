@@ -88,7 +88,7 @@ class LayerReader {
       fail<FormatError>("{} is {} {}; F32, F16 or BF16 [{}, 1] is needed", where(part), name(stored.dtype()),
                         to_string(stored.shape()), rows);
     }
-    Tensor out(DType::kF32, {rows});
+    Tensor out(DType::kF32, {rows, 1});
     read_f32(stored.view(), 0, out.mutable_as<float>());
     return out;
   }
@@ -136,11 +136,8 @@ std::vector<TensorSource> encode_weight(const std::string& layer, const QTensor&
                      }});
       break;
   }
-  out.push_back({layer + ".weight_scale", DType::kF32, {rows, 1}, [&weight, rows] {
-                   ConstTensorView scales = weight.scales.view();
-                   scales.shape = {rows, 1};
-                   return Tensor::copy_of(scales);
-                 }});
+  out.push_back(
+      {layer + ".weight_scale", DType::kF32, {rows, 1}, [&weight] { return Tensor::copy_of(weight.scales.view()); }});
   return out;
 }
 

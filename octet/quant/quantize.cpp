@@ -54,7 +54,7 @@ QTensor quantize_weight(ConstTensorView weight, const WeightScheme& scheme, cons
     fail<ShapeError>("{}: shape {}; a weight has two dimensions", what, to_string(weight.shape));
   }
   const int64_t rows = weight.shape[0], cols = weight.shape[1];
-  QTensor out{scheme, Tensor(DType::kI8, weight.shape), Tensor(DType::kF32, {rows})};
+  QTensor out{scheme, Tensor(DType::kI8, weight.shape), Tensor(DType::kF32, {rows, 1})};
   const std::span<int8_t> codes = out.codes.mutable_as<int8_t>();
   const std::span<float> scales = out.scales.mutable_as<float>();
   std::vector<float> row(static_cast<size_t>(cols));

@@ -3,34 +3,77 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "octet/base/error.h"
 
 namespace octet {
+namespace {
+
+// Codes that a scheme offers. -128 would break the kernels' bound of 127 · 127 a product.
+struct CodeRange {
+  int lowest, highest;
+};
+
+CodeRange code_range(const WeightScheme& scheme) {
+  if (scheme.bits == 8) return {-127, 127};
+  return scheme.symmetric ? CodeRange{-8, 7} : CodeRange{0, 15};
+}
+
+void check_range(std::span<const int8_t> codes, CodeRange range, const char* kind, const std::string& what) {
+  const auto bad = std::find_if(codes.begin(), codes.end(),
+                                [range](int8_t code) { return code < range.lowest || code > range.highest; });
+  if (bad != codes.end()) {
+    fail<NumericError>("{}: holds the {} {}; {}s lie in [{}, {}]", what, kind, *bad, kind, range.lowest, range.highest);
+  }
+}
+
+}  // namespace
 
 std::string to_string(const Scheme& scheme) {
+  const WeightScheme& weight = scheme.weight;
   return fmt::format(
-      "int{} weights per channel, {}", scheme.weight.bits,
+      "int{} weights {}{}, {}", weight.bits,
+      weight.group_size == 0 ? "per channel" : fmt::format("in groups of {}", weight.group_size),
+      weight.symmetric ? "" : " with zero points",
       scheme.activations == ActivationMode::kFloat ? "float activations" : "int8 activations per token, dynamic");
 }
 
+void check(const WeightScheme& scheme, int64_t inputs, const std::string& what) {
+  if (scheme.bits != 8 && scheme.bits != 4)
+    fail<ShapeError>("{}: {}-bit codes; 8 or 4 are supported", what, scheme.bits);
+  if (scheme.bits == 8 && !scheme.symmetric) fail<ShapeError>("{}: 8-bit weights have no zero points", what);
+  const int64_t group = scheme.group_size;
+  if (group != 0 && group != 32 && group != 64 && group != 128 && group != 256) {
+    fail<ShapeError>("{}: groups of {}; 32, 64, 128, 256 or a whole row are supported", what, group);
+  }
+  if (group != 0 && inputs % group != 0) {
+    fail<ShapeError>("{}: its {} inputs are not a multiple of the group size {}", what, inputs, group);
+  }
+}
+
 void check(const QTensor& tensor, const std::string& what) {
-  if (tensor.scheme.bits != 8) fail<ShapeError>("{}: {}-bit codes; 8 are supported", what, tensor.scheme.bits);
   if (tensor.codes.shape().rank() != 2) {
     fail<ShapeError>("{}: codes of shape {}; two dimensions are needed", what, to_string(tensor.codes.shape()));
   }
-  if (tensor.scales.shape().elements() != tensor.rows()) {
-    fail<ShapeError>("{}: {} scales for {} output channels", what, tensor.scales.shape().elements(), tensor.rows());
+  check(tensor.scheme, tensor.cols(), what);
+  const Shape per_group{tensor.rows(), tensor.groups()};
+  if (tensor.scales.shape() != per_group) {
+    fail<ShapeError>("{}: scales of shape {}; {} is needed", what, to_string(tensor.scales.shape()),
+                     to_string(per_group));
   }
-  const auto codes = tensor.codes.as<int8_t>();
-  // -128 would break the kernels' bound of 127 · 127 a product.
-  if (std::find(codes.begin(), codes.end(), std::numeric_limits<int8_t>::min()) != codes.end()) {
-    fail<NumericError>("{}: holds the code -128; codes lie in [-127, 127]", what);
-  }
+  check_range(tensor.codes.as<int8_t>(), code_range(tensor.scheme), "code", what);
   for (const float scale : tensor.scales.as<float>()) {
     if (!std::isfinite(scale)) fail<NumericError>("{}: a scale is {}", what, scale);
   }
+  if (tensor.scheme.symmetric) {
+    if (tensor.zero_points.shape().elements() != 0) fail<ShapeError>("{}: a symmetric weight with zero points", what);
+    return;
+  }
+  if (tensor.zero_points.shape() != per_group) {
+    fail<ShapeError>("{}: zero points of shape {}; {} is needed", what, to_string(tensor.zero_points.shape()),
+                     to_string(per_group));
+  }
+  check_range(tensor.zero_points.as<int8_t>(), code_range(tensor.scheme), "zero point", what);
 }
 
 }  // namespace octet

@@ -6,23 +6,28 @@
 
 namespace octet {
 
-/// The canonical quantized weight: value[o, i] = codes[o, i] · scales[o].
+/// The canonical quantized weight: value[o, i] = (codes[o, i] - zero_points[o, g]) · scales[o, g], g = i / group_size.
 ///
-///   codes   [out, in]  I8, in [-127, 127]
-///   scales  [out]      F32, finite, any sign
+///   codes        [out, in]      I8, one to a byte whatever their bits; ranges as WeightScheme says
+///   scales       [out, groups]  F32, finite, any sign; groups = 1 where a whole row shares one
+///   zero_points  [out, groups]  I8 in [0, 15]; without elements where the scheme is symmetric
 ///
 /// Every quantizer makes one, every reader and writer of files speaks it, every backend packs from it.
 struct QTensor {
   WeightScheme scheme;
   Tensor codes;
   Tensor scales;
+  Tensor zero_points = {};
 
   int64_t rows() const noexcept { return codes.shape()[0]; }
   int64_t cols() const noexcept { return codes.shape()[1]; }
-  int64_t bytes() const noexcept { return codes.bytes() + scales.bytes(); }
+  int64_t groups() const noexcept { return scheme.groups(cols()); }
+  int64_t bytes() const noexcept { return codes.bytes() + scales.bytes() + zero_points.bytes(); }
 };
 
 /// Throws ShapeError or NumericError, naming the tensor as `what`, unless `tensor` is as described above.
 void check(const QTensor& tensor, const std::string& what);
+/// Throws ShapeError, naming the tensor as `what`, for a scheme that no weight of `inputs` inputs can have.
+void check(const WeightScheme& scheme, int64_t inputs, const std::string& what);
 
 }  // namespace octet

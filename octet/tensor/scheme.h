@@ -6,9 +6,21 @@
 
 namespace octet {
 
-/// How a weight [out, in] is quantized: symmetric codes with one scale an output channel.
+/// How a quantizer finds the range that a scale covers. It does not change what codes and scales mean.
+enum class RangeEstimator : uint8_t {
+  kAbsmax,  ///< the largest magnitude (with a zero point: the smallest and the largest value)
+  kMse,     ///< of some shares of that range, the one with the least squared error
+};
+
+/// How a weight [out, in] is quantized. Every output channel has a scale, or one for each group of inputs.
 struct WeightScheme {
-  int bits = 8;
+  int bits = 8;  ///< 8: codes in [-127, 127]; 4: [-8, 7], or [0, 15] with a zero point
+  int64_t group_size =
+      0;                  ///< neighbouring inputs that share a scale: 32, 64, 128 or 256, dividing `in`; 0: all of them
+  bool symmetric = true;  ///< false: a zero point beside each scale; 4 bits only
+  RangeEstimator range = RangeEstimator::kAbsmax;
+
+  int64_t groups(int64_t inputs) const noexcept { return group_size == 0 ? 1 : inputs / group_size; }
 
   friend bool operator==(const WeightScheme&, const WeightScheme&) = default;
 };
@@ -27,7 +39,7 @@ struct Scheme {
   friend bool operator==(const Scheme&, const Scheme&) = default;
 };
 
-/// "int8 weights per channel, float activations"
+/// "int8 weights per channel, float activations", "int4 weights in groups of 32 with zero points, …"
 std::string to_string(const Scheme& scheme);
 
 }  // namespace octet

@@ -35,6 +35,9 @@ std::vector<Shape> shapes_of(std::span<const QTensor* const> parts) {
   std::vector<Shape> shapes;
   for (const QTensor* part : parts) {
     check(*part, "a weight to pack");
+    if (part->scheme.bits != 8 || part->scheme.group_size != 0) {
+      fail<ShapeError>("a weight to pack: 8 bits, one scale an output channel, are supported");
+    }
     shapes.push_back(part->codes.shape());
   }
   return shapes;
@@ -58,7 +61,7 @@ CpuWeight::CpuWeight(const KernelTable& table, Kind kind, std::span<const Shape>
   group_ = kind == Kind::kInt8 ? table.interleave : 1;
   panel_stride_ = checked_mul(round_up(cols_, group_), table.panel_width);
   panels_ = Tensor(kind == Kind::kFloat ? DType::kF32 : DType::kI8, {checked_mul(panel_count(), panel_stride_)});
-  if (kind != Kind::kFloat) scales_ = Tensor(DType::kF32, {rows_});
+  if (kind != Kind::kFloat) scales_ = Tensor(DType::kF32, {rows_, 1});
 }
 
 int64_t CpuWeight::offset(int64_t output, int64_t k) const noexcept {
