@@ -42,6 +42,9 @@ struct Activation {
   Activation columns(int64_t first, int64_t count) const noexcept {
     return {memory.slice(first * 4, memory.bytes() - first * 4), rows, count, stride};
   }
+  Activation row_range(int64_t first, int64_t count) const noexcept {
+    return {memory.slice(first * stride * 4, memory.bytes() - first * stride * 4), count, cols, stride};
+  }
 };
 
 /// A weight in the layout that one backend's products read. It holds the codes and scales (or fp32 values) and nothing
@@ -192,6 +195,9 @@ class Backend {
   virtual std::unique_ptr<PackedWeight> pack(std::span<const QTensor* const> parts, ActivationMode activations) = 0;
   /// The inverse of the packing of quantized weights: all parts as one [out, K], bit for bit what was packed.
   virtual QTensor unpack(const PackedWeight& packed) const = 0;
+
+  /// Bytes that kKvBlockTokens tokens of one layer take in a KvBlocks of `dtype`, F32 or F16.
+  virtual int64_t kv_bytes(DType dtype, int64_t kv_heads, int64_t head_width) const = 0;
 
   virtual void embed(const EmbedOp& op) = 0;
   virtual void linear(const LinearOp& op) = 0;

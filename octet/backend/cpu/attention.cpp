@@ -16,6 +16,13 @@ constexpr int64_t kFewestRows = 6, kMostRows = 48;
 
 }  // namespace
 
+int64_t kv_bytes(const KernelTable& table, DType dtype, int64_t heads, int64_t head_width) {
+  if (dtype != DType::kF32 && dtype != DType::kF16) fail("a cache of {}; F32 or F16 is needed", name(dtype));
+  // Keys in panels of tokens, values in panels of columns, which may need padding.
+  const int64_t columns = checked_add(head_width, round_up(head_width, table.panel_width));
+  return checked_mul(checked_mul(heads, columns), kKvBlockTokens * byte_size(dtype));
+}
+
 void attention(const KernelTable& table, Workspace& workspace, const AttentionOp& op) {
   const int64_t rows = op.q.rows, head_width = op.head_width;
   if (op.heads < 1 || head_width < 1) fail<ShapeError>("attention: {} heads of width {}", op.heads, head_width);

@@ -133,6 +133,10 @@ class CpuBackend final : public Backend {
     return weight->unpack();
   }
 
+  int64_t kv_bytes(DType dtype, int64_t kv_heads, int64_t head_width) const override {
+    return cpu::kv_bytes(table_, dtype, kv_heads, head_width);
+  }
+
   void embed(const EmbedOp& op) override {
     const int64_t rows = op.y.rows, cols = op.y.cols;
     check_shape(op.y, rows, cols, "embed: y");
