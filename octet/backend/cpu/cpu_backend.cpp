@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "octet/backend/cpu/isa.h"
+#include "octet/backend/cpu/kv_blocks.h"
 #include "octet/backend/cpu/operations.h"
 #include "octet/backend/cpu/packed_weight.h"
 #include "octet/base/checked.h"
