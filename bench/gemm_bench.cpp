@@ -24,28 +24,16 @@ void run_linear(benchmark::State& state, const LinearCase& shape, Weights weight
 
 void run_attention(benchmark::State& state, const AttentionCase& shape, const std::string& isa, int threads) {
   const std::unique_ptr<Backend> backend = make_cpu_backend({.threads = threads, .isa = isa});
-  std::vector<int32_t> offsets = {0};
-  int64_t longest = 0, work = 0;
-  for (const int32_t length : shape.lengths) {
-    offsets.push_back(offsets.back() + length);
-    longest = std::max<int64_t>(longest, length);
-    work += int64_t{length} * length * shape.heads * shape.head_width * 2;
+  const std::vector<int32_t> offsets = offsets_of(shape.lengths);
+  // Of causal ones a row meets half of its sequence's keys on average.
+  int64_t work = 0;
+  for (const int64_t length : shape.lengths) {
+    work += length * length * shape.heads * shape.head_width * (shape.causal ? 1 : 2);
   }
-  const int64_t rows = offsets.back(), width = shape.heads * shape.head_width;
-  const Matrix qkv(*backend, rows, 3 * width, 0, random_floats(rows * 3 * width, 1));
-  const Matrix y(*backend, rows, width, 0);
+  const Matrix qkv(*backend, offsets.back(), columns_of(shape), 0, random_qkv(shape, 1));
+  const Matrix y(*backend, offsets.back(), shape.heads * shape.head_width, 0);
   const Memory offset_memory(*backend, offsets);
-  const Activation all = qkv.activation();
-  const AttentionOp op{.q = all.columns(0, width),
-                       .k = all.columns(width, width),
-                       .v = all.columns(2 * width, width),
-                       .y = y.activation(),
-                       .heads = shape.heads,
-                       .head_width = shape.head_width,
-                       .scale = 0.2f,
-                       .offsets = offset_memory.span(),
-                       .sequences = static_cast<int64_t>(shape.lengths.size()),
-                       .longest = longest};
+  const AttentionOp op = op_of(shape, qkv.activation(), y.activation(), offset_memory.span());
   for (auto _ : state) backend->attention(op);
   state.SetItemsProcessed(state.iterations() * work);
 }

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <memory>
+#include <numeric>
 #include <random>
 #include <span>
 #include <string>
@@ -142,5 +144,39 @@ struct LinearOnBackend {
     op.y = y.activation();
   }
 };
+
+inline constexpr float kAttentionScale = 0.25f;
+
+/// Columns of q, k and v side by side, as one product writes them.
+inline int64_t columns_of(const AttentionCase& c) { return (c.heads + 2 * c.key_heads()) * c.head_width; }
+
+inline std::vector<float> random_qkv(const AttentionCase& c, uint64_t seed) {
+  const int64_t rows = std::accumulate(c.lengths.begin(), c.lengths.end(), int64_t{0});
+  return random_floats(rows * columns_of(c), seed);
+}
+
+inline AttentionOp op_of(const AttentionCase& c, const Activation& qkv, const Activation& y, DeviceSpan offsets) {
+  const int64_t q_width = c.heads * c.head_width, kv_width = c.key_heads() * c.head_width;
+  return {.q = qkv.columns(0, q_width),
+          .k = qkv.columns(q_width, kv_width),
+          .v = qkv.columns(q_width + kv_width, kv_width),
+          .y = y,
+          .heads = c.heads,
+          .kv_heads = c.key_heads(),
+          .head_width = c.head_width,
+          .scale = kAttentionScale,
+          .offsets = offsets,
+          .sequences = static_cast<int64_t>(c.lengths.size()),
+          .longest = *std::ranges::max_element(c.lengths),
+          .causal = c.causal,
+          .window = c.window,
+          .cache = {}};
+}
+
+inline std::vector<int32_t> offsets_of(std::span<const int32_t> lengths) {
+  std::vector<int32_t> offsets = {0};
+  for (const int32_t length : lengths) offsets.push_back(offsets.back() + length);
+  return offsets;
+}
 
 }  // namespace octet::backend_cases
