@@ -78,16 +78,45 @@ void byte_tile(const Int8Product& p, int64_t row, int64_t panel) {
 // then widened: exact. Last the zero points go, z · Σ code.
 constexpr int64_t kInInt16 = 32;
 
+// gcc 12 keeps these in registers only as what they are: as __m256i it copies each in every step, and runs out of them.
+using Int16Lanes = int16_t __attribute__((vector_size(32)));
+
+// Adds the products at `depth` ≤ kInInt16 k to sums. Not inline, so that the sums do not take the lanes' registers.
+template <int R>
+[[gnu::noinline]] void add_nibbles(const uint8_t* w, const char* codes, int64_t codes_stride, int64_t depth,
+                                   __m256i (*sum)[2]) {
+  Int16Lanes part[R][2];
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) part[r][0] = part[r][1] = Int16Lanes{};
+  for (int64_t k = 0; k < depth; k += 4, w += 2 * kWidth) {
+    const __m256i word = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w)), mask = _mm256_set1_epi8(15);
+    const __m256i low = _mm256_and_si256(word, mask), high = _mm256_and_si256(_mm256_srli_epi16(word, 4), mask);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      const __m256i a = four_bytes(codes + r * codes_stride + k);
+      part[r][0] += reinterpret_cast<Int16Lanes>(_mm256_maddubs_epi16(low, a));
+      part[r][1] += reinterpret_cast<Int16Lanes>(_mm256_maddubs_epi16(high, a));
+    }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 16
+    for (int c = 0; c < 2; ++c) {
+      const __m256i pairs = _mm256_madd_epi16(reinterpret_cast<__m256i>(part[r][c]), _mm256_set1_epi16(1));
+      sum[r][c] = _mm256_add_epi32(sum[r][c], pairs);
+    }
+  }
+}
+
 template <int R>
 void nibble_tile(const Int8Product& p, int64_t row, int64_t panel) {
   const char* codes = static_cast<const char*>(p.codes) + row * p.codes_stride;
-  const int64_t codes_stride = p.codes_stride;
   const uint8_t* w = static_cast<const uint8_t*>(p.panels) + panel * p.panel_stride / 2;
   const int64_t size = p.groups.size != 0 ? p.groups.size : p.depth;
   const uint8_t* zeros = p.groups.zeros != nullptr ? p.groups.zeros + panel * p.groups.panel_stride : nullptr;
 
   for (int64_t first = 0, group = 0; first < p.depth; first += size, ++group) {
-    const int64_t last = (first + size < p.depth ? first + size : p.depth);
+    const int64_t last = first + size < p.depth ? first + size : p.depth;
     __m256i zero[2] = {_mm256_set1_epi32(8), _mm256_set1_epi32(8)};
     if (zeros != nullptr) {
       const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(zeros + group * p.groups.stride));
@@ -102,27 +131,8 @@ void nibble_tile(const Int8Product& p, int64_t row, int64_t panel) {
       sum[r][1] = _mm256_mullo_epi32(zero[1], code_sum);
     }
     for (int64_t k = first; k < last; k += kInInt16) {
-      const int64_t end = k + kInInt16 < last ? k + kInInt16 : last;
-      __m256i part[R][2];
-#pragma GCC unroll 16
-      for (int r = 0; r < R; ++r) part[r][0] = part[r][1] = _mm256_setzero_si256();
-      for (int64_t i = k; i < end; i += 4) {
-        const __m256i word = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w + i * (kWidth / 2)));
-        const __m256i mask = _mm256_set1_epi8(15);
-        const __m256i low = _mm256_and_si256(word, mask), high = _mm256_and_si256(_mm256_srli_epi16(word, 4), mask);
-#pragma GCC unroll 16
-        for (int r = 0; r < R; ++r) {
-          const __m256i a = four_bytes(codes + r * codes_stride + i);
-          part[r][0] = _mm256_add_epi16(part[r][0], _mm256_maddubs_epi16(low, a));
-          part[r][1] = _mm256_add_epi16(part[r][1], _mm256_maddubs_epi16(high, a));
-        }
-      }
-#pragma GCC unroll 16
-      for (int r = 0; r < R; ++r) {
-        const __m256i ones = _mm256_set1_epi16(1);
-        sum[r][0] = _mm256_add_epi32(sum[r][0], _mm256_madd_epi16(part[r][0], ones));
-        sum[r][1] = _mm256_add_epi32(sum[r][1], _mm256_madd_epi16(part[r][1], ones));
-      }
+      const int64_t depth = last - k < kInInt16 ? last - k : kInInt16;
+      add_nibbles<R>(w + k * (kWidth / 2), codes + k, p.codes_stride, depth, sum);
     }
     SumTile<R>{p, row, panel}.store(sum, group);
   }
