@@ -129,8 +129,8 @@ void float_tile(const FloatProduct& p, int64_t row, int64_t panel) {
     for (; k + Weights::kStep <= first + size; k += Weights::kStep) {
 #pragma GCC unroll 16
       for (int j = 0; j < Weights::kStep; ++j) {
-        // Few rows keep theirs in registers, many keep the weights there.
-        if constexpr (R <= 3) {
+        // Where what is made of weights takes registers, few rows use each at once; else all weights come first.
+        if constexpr (R == 1 || (R <= 3 && Weights::kStep > 1)) {
           __m256 a[R];
 #pragma GCC unroll 16
           for (int r = 0; r < R; ++r) a[r] = _mm256_broadcast_ss(x + r * x_stride + k + j);
@@ -165,18 +165,23 @@ void float_tile(const FloatProduct& p, int64_t row, int64_t panel) {
         }
       }
     }
+    if (!grouped) {
+#pragma GCC unroll 16
+      for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 16
+        for (int c = 0; c < kColumns; ++c) _mm256_storeu_ps(tile + r * tile_stride + 8 * c, sum[r][c]);
+      }
+      return;
+    }
 #pragma GCC unroll 16
     for (int c = 0; c < kColumns; ++c) {
       const __m256 scale =
-          grouped ? _mm256_loadu_ps(scales + (c / 2) * p.groups.panel_stride + group * p.groups.stride + 8 * (c % 2))
-                  : _mm256_setzero_ps();
+          _mm256_loadu_ps(scales + (c / 2) * p.groups.panel_stride + group * p.groups.stride + 8 * (c % 2));
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
-        float* out = tile + r * tile_stride + 8 * c;
-        if (grouped) {
-          sum[r][c] = _mm256_fmadd_ps(sum[r][c], scale, from_tile ? _mm256_loadu_ps(out) : _mm256_setzero_ps());
-        }
-        _mm256_storeu_ps(out, sum[r][c]);
+        float* t = tile + r * tile_stride + 8 * c;
+        const __m256 before = from_tile ? _mm256_loadu_ps(t) : _mm256_setzero_ps();
+        _mm256_storeu_ps(t, _mm256_fmadd_ps(sum[r][c], scale, before));
       }
     }
     from_tile = true;
@@ -200,7 +205,7 @@ void float_product(const FloatProduct& p) {
     case 2:
       return few_rows<2, 2, Weights>(p);
     case 3:
-      return few_rows<3, 2, Weights>(p);
+      return few_rows < 3, One::kStep == 1 ? 2 : 1, Weights > (p);  // nibbles need registers on their way to floats
     default:
       // Four rows and more make groups of at least three.
       return by_tiles<FloatProduct>(p, {nullptr, nullptr, float_tile<3, 1, One>, float_tile<4, 1, One>,

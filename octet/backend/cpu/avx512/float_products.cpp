@@ -144,17 +144,22 @@ void float_tile(const FloatProduct& p, int64_t row, int64_t panel) {
         }
       }
     }
-#pragma GCC unroll 16
-    for (int c = 0; c < P; ++c) {
-      const __m512 scale =
-          grouped ? _mm512_loadu_ps(scales + c * p.groups.panel_stride + group * p.groups.stride) : _mm512_setzero_ps();
+    if (!grouped) {
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
-        float* out = tile + r * tile_stride + kWidth * c;
-        if (grouped) {
-          sum[r][c] = _mm512_fmadd_ps(sum[r][c], scale, from_tile ? _mm512_loadu_ps(out) : _mm512_setzero_ps());
-        }
-        _mm512_storeu_ps(out, sum[r][c]);
+#pragma GCC unroll 16
+        for (int c = 0; c < P; ++c) _mm512_storeu_ps(tile + r * tile_stride + kWidth * c, sum[r][c]);
+      }
+      return;
+    }
+#pragma GCC unroll 16
+    for (int c = 0; c < P; ++c) {
+      const __m512 scale = _mm512_loadu_ps(scales + c * p.groups.panel_stride + group * p.groups.stride);
+#pragma GCC unroll 16
+      for (int r = 0; r < R; ++r) {
+        float* t = tile + r * tile_stride + kWidth * c;
+        const __m512 before = from_tile ? _mm512_loadu_ps(t) : _mm512_setzero_ps();
+        _mm512_storeu_ps(t, _mm512_fmadd_ps(sum[r][c], scale, before));
       }
     }
     from_tile = true;
