@@ -6,20 +6,21 @@
 #include "tests/backend/harness.h"
 
 // Products and attention of the shared case list on every instruction set that runs here, with one thread and with all.
-// items_per_second counts multiplications, so that 50G/s reads as 50 GMAC/s.
+// items_per_second counts multiplications, so that 50G/s reads as 50 GMAC/s; bytes_per_second bytes of weights.
 //   gemm_bench --benchmark_filter='avx2/1/w8a8.*MLP'
 namespace {
 
 using namespace octet;
 using namespace octet::backend_cases;
 
-void run_linear(benchmark::State& state, const LinearCase& shape, Weights weights, const std::string& isa,
+void run_linear(benchmark::State& state, const LinearCase& shape, const Weights& weights, const std::string& isa,
                 int threads) {
   const std::unique_ptr<Backend> backend = make_cpu_backend({.threads = threads, .isa = isa});
-  const LinearData data(shape, 1);
-  const LinearOnBackend layer(*backend, data, weights, 0, false);
+  const LinearData data(shape, weights, 1);
+  const LinearOnBackend layer(*backend, data, 0, false);
   for (auto _ : state) backend->linear(layer.op);
   state.SetItemsProcessed(state.iterations() * shape.m * shape.n * shape.k);
+  state.SetBytesProcessed(state.iterations() * layer.weight->bytes());
 }
 
 void run_attention(benchmark::State& state, const AttentionCase& shape, const std::string& isa, int threads) {
@@ -50,8 +51,9 @@ int main(int argc, char** argv) {
   for (const std::string& isa : cpu_isas()) {
     if (isa == "ref") continue;  // it is there to be read
     for (const int threads : thread_counts()) {
-      for (const LinearCase& shape : kLinearCases) {
-        for (const Weights weights : kAllWeights) {
+      for (const LinearCase& each : kLinearCases) {
+        for (const Weights& weights : kMainWeights) {
+          const LinearCase shape = fitted(each, weights);
           const std::string name = fmt::format("{}/{}/{}/{}x{}x{}/{}", isa, threads, backend_cases::name(weights),
                                                shape.m, shape.n, shape.k, shape.what);
           benchmark::RegisterBenchmark(name.c_str(), run_linear, shape, weights, isa, threads)->UseRealTime();
