@@ -94,19 +94,25 @@ Grid grid_for(const WeightScheme& scheme, Range range) noexcept {
   return grid_with(scheme, scheme.bits == 8 ? int8_scale(range.high) : int4_scale(range.high), 0);
 }
 
-// Eight partial sums, folded at the end: an order that vector lanes can keep.
-double squared_error(std::span<const float> x, const Grid& grid) noexcept {
-  constexpr size_t kLanes = 8;
+// Eight partial sums, folded at the end. The compiler makes vectors of both inner loops, of one loop with both it does
+// not.
+double squared_error(std::span<const float> x, const Grid& found) noexcept {
+  constexpr size_t kLanes = 8, kStrip = 256;
+  const Grid grid = found;  // nothing written below can change this one
+  std::array<float, kStrip> differences;
   std::array<double, kLanes> sums{};
-  const auto add = [&grid](double& sum, float value) {
-    const double difference = value - steps(value, grid) * grid.scale;
-    sum += difference * difference;
-  };
-  size_t i = 0;
-  for (; i + kLanes <= x.size(); i += kLanes) {
-    for (size_t lane = 0; lane < kLanes; ++lane) add(sums[lane], x[i + lane]);
+  for (size_t first = 0; first < x.size(); first += kStrip) {
+    const size_t count = std::min(kStrip, x.size() - first);
+    for (size_t i = 0; i < count; ++i) differences[i] = x[first + i] - steps(x[first + i], grid) * grid.scale;
+    size_t padded = count;
+    while (padded % kLanes != 0) differences[padded++] = 0.0f;
+    for (size_t i = 0; i < padded; i += kLanes) {
+      for (size_t lane = 0; lane < kLanes; ++lane) {
+        const double difference = differences[i + lane];
+        sums[lane] += difference * difference;
+      }
+    }
   }
-  for (size_t lane = 0; i < x.size(); ++i, ++lane) add(sums[lane], x[i]);
   for (size_t width = kLanes / 2; width > 0; width /= 2) {
     for (size_t lane = 0; lane < width; ++lane) sums[lane] += sums[lane + width];
   }
