@@ -47,7 +47,7 @@ Linear::Part WeightSource::linear(const std::string& layer, int64_t outputs, int
     part.weight.value = std::move(codes);
   } else {
     part.weight.value = tensor(layer + ".weight", shape);
-    if (recipe_ != nullptr && role == Role::kBlock) part.weight.scheme = recipe_->scheme_for(layer);
+    if (recipe_ != nullptr && role == Role::kBlock) part.weight.scheme = recipe_->scheme_for(layer, inputs);
   }
   if (contains(layer + ".bias")) part.bias = tensor(layer + ".bias", {outputs});
   return part;
