@@ -39,7 +39,7 @@ Linear::Part WeightSource::linear(const std::string& layer, int64_t outputs, int
   const std::optional<StoredScheme> stored = quantization ? quantization->scheme_for(layer) : std::nullopt;
   if (stored) {
     part.weight.scheme = stored->scheme;
-    QTensor codes = decode_weight(checkpoint_, layer, stored->format);
+    QTensor codes = decode_weight(checkpoint_, layer, *stored);
     if (codes.codes.shape() != shape) {
       fail<ShapeError>("{}: the quantized weight of '{}' has the shape {}; config.json asks for {}",
                        checkpoint_.folder().string(), layer, to_string(codes.codes.shape()), to_string(shape));

@@ -69,7 +69,7 @@ QuantizeReport quantize_model(const Checkpoint& checkpoint, const Recipe& recipe
           quantized.emplace(weight.layer, quantize_weight(values.view(), weight.scheme->weight, weight.layer))
               .first->second;
       layer.relative_error = relative_error(values.view(), codes);
-      layer.bytes_after = encoded_bytes(weight.shape, format_for(*weight.scheme));
+      layer.bytes_after = encoded_bytes(weight.shape, *weight.scheme);
       values.release_pages();
       schemes.emplace(weight.layer, *weight.scheme);
       replaced.insert(weight.layer + ".weight");
