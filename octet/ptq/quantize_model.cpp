@@ -55,7 +55,7 @@ QuantizeReport quantize_model(const Checkpoint& checkpoint, const Recipe& recipe
   report.unmatched_patterns = unmatched_patterns(recipe, *model);
 
   std::map<std::string, QTensor> quantized;  // outlives the writer's sources
-  std::map<std::string, Scheme> schemes;
+  std::map<std::string, Scheme> schemes, embeddings;
   std::vector<std::string> float_layers;
   std::set<std::string> replaced;
   SafetensorsWriter writer;
@@ -65,13 +65,14 @@ QuantizeReport quantize_model(const Checkpoint& checkpoint, const Recipe& recipe
     LayerReport layer{
         .name = weight.layer, .scheme = weight.scheme, .bytes_before = values.bytes(), .bytes_after = values.bytes()};
     if (weight.scheme) {
+      const FloatWeight floats(weight);
       const QTensor& codes =
-          quantized.emplace(weight.layer, quantize_weight(values.view(), weight.scheme->weight, weight.layer))
+          quantized.emplace(weight.layer, quantize_weight(floats.view(), weight.scheme->weight, weight.layer))
               .first->second;
-      layer.relative_error = relative_error(values.view(), codes);
-      layer.bytes_after = encoded_bytes(weight.shape, format_for(*weight.scheme));
+      layer.relative_error = relative_error(floats.view(), codes);
+      layer.bytes_after = encoded_bytes(weight.shape, *weight.scheme);
       values.release_pages();
-      schemes.emplace(weight.layer, *weight.scheme);
+      (weight.over_vocabulary ? embeddings : schemes).emplace(weight.layer, *weight.scheme);
       replaced.insert(weight.layer + ".weight");
       for (TensorSource& source : encode_weight(weight.layer, codes, format_for(*weight.scheme)))
         writer.add(std::move(source));
@@ -81,6 +82,8 @@ QuantizeReport quantize_model(const Checkpoint& checkpoint, const Recipe& recipe
     report.layers.push_back(std::move(layer));
     if (advance) advance(static_cast<int64_t>(report.layers.size()), static_cast<int64_t>(parts.size()));
   }
+  // A head that is tied to a quantized table has no layer of its own here, but one in transformers.
+  if (!embeddings.empty() && checkpoint.config().flag("tie_word_embeddings", false)) float_layers.push_back("lm_head");
   if (schemes.empty()) {
     fail(
         "recipe '{}' quantizes none of this model's {} linear layers; its patterns match others. Names look like '{}'.",
@@ -96,7 +99,7 @@ QuantizeReport quantize_model(const Checkpoint& checkpoint, const Recipe& recipe
 
   writer.write(directory.path() / "model.safetensors");
   OutputFile config(directory.path() / "config.json");
-  config.write(quantized_model_config(checkpoint.config(), schemes, float_layers).dump(2) + "\n");
+  config.write(quantized_model_config(checkpoint.config(), schemes, float_layers, embeddings).dump(2) + "\n");
   config.commit();
   copy_other_files(checkpoint.folder(), directory.path());
   directory.commit();
