@@ -42,6 +42,9 @@ struct Activation {
   Activation columns(int64_t first, int64_t count) const noexcept {
     return {memory.slice(first * 4, memory.bytes() - first * 4), rows, count, stride};
   }
+  Activation row_range(int64_t first, int64_t count) const noexcept {
+    return {memory.slice(first * stride * 4, memory.bytes() - first * stride * 4), count, cols, stride};
+  }
 };
 
 /// A weight in the layout that one backend's products read. It holds the codes and scales (or fp32 values) and nothing
@@ -193,9 +196,16 @@ class Backend {
   /// The inverse of the packing of quantized weights: all parts as one [out, K], bit for bit what was packed.
   virtual QTensor unpack(const PackedWeight& packed) const = 0;
 
+  /// Bytes that kKvBlockTokens tokens of one layer take in a KvBlocks of `dtype`, F32 or F16.
+  virtual int64_t kv_bytes(DType dtype, int64_t kv_heads, int64_t head_width) const = 0;
+
   virtual void embed(const EmbedOp& op) = 0;
   virtual void linear(const LinearOp& op) = 0;
   virtual void layer_norm(const LayerNormOp& op) = 0;
+  virtual void rms_norm(const RmsNormOp& op) = 0;
+  /// Throws ShapeError where an angle exceeds 2^20 radians.
+  virtual void rope(const RopeOp& op) = 0;
+  virtual void gated(const GatedOp& op) = 0;
   virtual void attention(const AttentionOp& op) = 0;
   virtual void pool(const PoolOp& op) = 0;
   /// Rows of x scaled to unit Euclidean length, in place; a row shorter than 1e-12 is divided by 1e-12.

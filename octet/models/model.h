@@ -29,6 +29,9 @@ struct ModelInfo {
   int64_t width = 0;          ///< of hidden states
   int64_t blocks = 0;
   OutputKind output = OutputKind::kHiddenStates;
+  bool causal = false;   ///< a decoder: a token sees those before it, and a KvCache may hold them
+  int64_t kv_heads = 0;  ///< of a decoder: heads of keys and values, and their width
+  int64_t kv_head_width = 0;
 };
 
 /// A transformer: embed, blocks callable one by one, head. Weights are views of the mapped checkpoint until prepare
@@ -50,6 +53,7 @@ class Model {
   virtual Activation embed(Context& context, const DeviceBatch& batch) const = 0;
   /// Block `index` on the hidden states x [tokens, width], in place.
   virtual void run_block(Context& context, int64_t index, const DeviceBatch& batch, const Activation& x) const = 0;
+  /// Heads that give a row a token take any of the rows of x, as many as there are.
   virtual Activation head(Context& context, const DeviceBatch& batch, const Activation& x) const = 0;
 
   /// Throws Error for ids, types or positions outside the model's ranges.

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "octet/models/session.h"
 
+#include <algorithm>
+#include <array>
+
+#include "octet/base/error.h"
+
 namespace octet {
 
 Session::Session(const std::filesystem::path& directory, LoadOptions options)
@@ -18,6 +23,71 @@ Tensor Session::run(const TokenBatch& batch) {
   Tensor result(DType::kF32, {output.rows, output.cols});
   backend_->download(output, result.mutable_as<float>());
   return result;
+}
+
+void Session::run_in_parts(const TokenBatch& batch, int64_t rows_at_once,
+                           const std::function<void(int64_t first, std::span<const float> rows)>& visit) {
+  const Workspace::Scope scope(workspace_);
+  Context context = this->context();
+  const DeviceBatch on_device = upload(context, batch);
+  const Activation x = model_->hidden_states(context, on_device);
+  std::vector<float> rows;
+  for (int64_t first = 0; first < x.rows; first += rows_at_once) {
+    const Workspace::Scope part(workspace_);
+    const Activation output =
+        model_->head(context, on_device, x.row_range(first, std::min(rows_at_once, x.rows - first)));
+    check_numerics(context, model_->sites(), batch.offsets);
+    rows.resize(static_cast<size_t>(output.rows * output.cols));
+    backend_->download(output, rows);
+    visit(first, rows);
+  }
+}
+
+KvCache Session::make_cache(DType dtype) {
+  const ModelInfo& info = model_->info();
+  if (!info.causal) {
+    fail<UsageError>("{}: {} is not a decoder; it does not continue text", checkpoint_.folder().string(),
+                     info.architecture);
+  }
+  return {*backend_,
+          {.layers = info.blocks,
+           .heads = info.kv_heads,
+           .head_width = info.kv_head_width,
+           .dtype = dtype,
+           .max_tokens = info.max_positions}};
+}
+
+void Session::step(KvCache& cache, std::span<const int> sequences, const TokenBatch& batch, std::span<float> logits) {
+  const Workspace::Scope scope(workspace_);
+  Context context = this->context();
+  std::vector<int64_t> lengths;
+  for (const int sequence : sequences) lengths.push_back(cache.length(sequence));
+  std::vector<int32_t> last_rows;
+  for (int64_t b = 0; b < batch.sequences(); ++b) {
+    const auto at = static_cast<size_t>(b);
+    if (batch.offsets[at + 1] == batch.offsets[at]) fail("sequence {} of a batch is empty; nothing follows it", b);
+    last_rows.push_back(batch.offsets[at + 1] - 1);
+  }
+  try {
+    DeviceBatch on_device = upload(context, batch);
+    on_device.kv = cache.extend(workspace_, sequences, batch.offsets);
+    const Activation x = model_->hidden_states(context, on_device);
+    // Each sequence's last row, gathered unless all rows are that.
+    Activation last = x;
+    if (batch.sequences() != x.rows) {
+      last = workspace_.take_matrix(batch.sequences(), x.cols);
+      const std::array<EmbedOp::Lookup, 1> rows = {
+          {{.table = {.memory = x.memory, .dtype = DType::kF32, .rows = x.rows, .cols = x.cols},
+            .indices = workspace_.upload(std::span<const int32_t>(last_rows))}}};
+      backend_->embed({.lookups = rows, .y = last});
+    }
+    const Activation output = model_->head(context, on_device, last);
+    check_numerics(context, model_->sites(), batch.offsets);
+    backend_->download(output, logits);
+  } catch (...) {
+    for (size_t b = 0; b < lengths.size(); ++b) cache.truncate(sequences[b], lengths[b]);
+    throw;
+  }
 }
 
 }  // namespace octet

@@ -2,8 +2,10 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -32,6 +34,19 @@ class Session {
 
   /// The model's output for `batch`, [tokens or sequences, columns] fp32 (see ModelInfo::output).
   Tensor run(const TokenBatch& batch);
+  /// The same in parts, so that the logits of a long text need not be held at once: visit(first, rows) gets the output
+  /// rows [first, first + rows.size() / columns) one part after another, each at most `rows_at_once`. Not for outputs
+  /// of a row a sequence.
+  void run_in_parts(const TokenBatch& batch, int64_t rows_at_once,
+                    const std::function<void(int64_t first, std::span<const float> rows)>& visit);
+
+  /// A cache for sequences of this model, keys and values in F32 or F16. Throws UsageError where the model is no
+  /// decoder.
+  KvCache make_cache(DType dtype = DType::kF32);
+  /// Runs a batch whose sequence b continues sequences[b] of `cache`: its positions are cache.length(sequences[b]) and
+  /// on. `logits` [sequences, vocabulary] are those after each sequence's last token; no sequence may be empty. Where
+  /// it throws, the cache's sequences are as long as before.
+  void step(KvCache& cache, std::span<const int> sequences, const TokenBatch& batch, std::span<float> logits);
 
  private:
   Checkpoint checkpoint_;

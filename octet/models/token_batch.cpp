@@ -49,13 +49,14 @@ int64_t TokenBatch::longest() const noexcept {
   return longest;
 }
 
-void TokenBatch::add(std::span<const int32_t> sequence_ids, std::span<const int32_t> sequence_type_ids) {
+void TokenBatch::add(std::span<const int32_t> sequence_ids, std::span<const int32_t> sequence_type_ids,
+                     int64_t first_position) {
   if (!sequence_type_ids.empty() && sequence_type_ids.size() != sequence_ids.size()) {
     fail<ShapeError>("{} type ids for {} tokens", sequence_type_ids.size(), sequence_ids.size());
   }
   ids.insert(ids.end(), sequence_ids.begin(), sequence_ids.end());
   for (size_t i = 0; i < sequence_ids.size(); ++i) {
-    positions.push_back(static_cast<int32_t>(i));
+    positions.push_back(narrow<int32_t>(first_position + static_cast<int64_t>(i)));
     type_ids.push_back(sequence_type_ids.empty() ? 0 : sequence_type_ids[i]);
   }
   offsets.push_back(narrow<int32_t>(tokens()));

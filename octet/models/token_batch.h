@@ -2,10 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "octet/nn/context.h"
+#include "octet/nn/kv_cache.h"
 #include "octet/tensor/tensor.h"
 
 namespace octet {
@@ -20,8 +22,10 @@ struct TokenBatch {
   int64_t sequences() const noexcept { return static_cast<int64_t>(offsets.size()) - 1; }
   int64_t longest() const noexcept;
 
-  /// A sequence at positions 0, 1, …; type ids 0 where none are given. Throws ShapeError if their number differs.
-  void add(std::span<const int32_t> sequence_ids, std::span<const int32_t> sequence_type_ids = {});
+  /// A sequence at positions first_position, first_position + 1, …; type ids 0 where none are given. Throws ShapeError
+  /// if their number differs.
+  void add(std::span<const int32_t> sequence_ids, std::span<const int32_t> sequence_type_ids = {},
+           int64_t first_position = 0);
 
   /// Sequences [first, last) as a batch of their own.
   TokenBatch slice(int64_t first, int64_t last) const;
@@ -35,6 +39,7 @@ struct TokenBatch {
 struct DeviceBatch {
   const TokenBatch& host;
   DeviceSpan ids, positions, type_ids, offsets;
+  std::optional<KvView> kv = {};  ///< where the sequences continue those of a cache
 };
 
 /// Uploads into the open scope of the context's workspace.

@@ -49,7 +49,9 @@ std::vector<GroupFallback> group_fallbacks(const Recipe& recipe, const Model& mo
   for (const Linear::Part* part : model.linear_parts()) {
     const Parameter& weight = part->weight;
     const std::optional<int64_t> asked = recipe.asked_group_size(weight.layer);
-    if (!weight.scheme || !asked || *asked == weight.scheme->weight.group_size) continue;
+    // Recipes do not name embeddings and heads, whose scheme is a matter of its own.
+    if (!weight.scheme || weight.over_vocabulary || !asked) continue;
+    if (*asked == weight.scheme->weight.group_size) continue;
     const GroupFallback taken{
         .asked = *asked, .inputs = weight.shape[1], .taken = weight.scheme->weight.group_size, .layers = 1};
     const auto known = std::find_if(fallbacks.begin(), fallbacks.end(), [&](const GroupFallback& other) {
@@ -84,7 +86,7 @@ QuantizeReport quantize_model(const Checkpoint& checkpoint, const Recipe& recipe
   // Scales and zero points. They decide the codes, which are dropped here and made again when they are written: only
   // one layer's are held at a time.
   std::map<std::string, QTensor> grids;
-  std::map<std::string, Scheme> schemes;
+  std::map<std::string, Scheme> schemes, embeddings;
   std::vector<std::string> float_layers;
   std::set<std::string> replaced;
   SafetensorsWriter writer;
@@ -94,21 +96,21 @@ QuantizeReport quantize_model(const Checkpoint& checkpoint, const Recipe& recipe
     LayerReport layer{
         .name = weight.layer, .scheme = weight.scheme, .bytes_before = values.bytes(), .bytes_after = values.bytes()};
     if (weight.scheme) {
-      const WeightFormat format = format_for(*weight.scheme);
-      QTensor& grid = grids.emplace(weight.layer, quantize_weight(values.view(), weight.scheme->weight, weight.layer))
+      const FloatWeight floats(weight);
+      QTensor& grid = grids.emplace(weight.layer, quantize_weight(floats.view(), weight.scheme->weight, weight.layer))
                           .first->second;
-      layer.relative_error = relative_error(values.view(), grid);
+      layer.relative_error = relative_error(floats.view(), grid);
       layer.bytes_after = encoded_bytes(weight.shape, *weight.scheme);
       grid.codes = Tensor();
       values.release_pages();
-      schemes.emplace(weight.layer, *weight.scheme);
+      (weight.over_vocabulary ? embeddings : schemes).emplace(weight.layer, *weight.scheme);
       replaced.insert(weight.layer + ".weight");
       const auto codes = [&weight, &values, &grid] {
-        Tensor made = quantize_codes(values.view(), grid, weight.layer);
+        Tensor made = quantize_codes(FloatWeight(weight).view(), grid, weight.layer);
         values.release_pages();
         return made;
       };
-      for (TensorSource& source : encode_weight(weight.layer, weight.shape, grid, codes, format))
+      for (TensorSource& source : encode_weight(weight.layer, weight.shape, grid, codes, format_for(*weight.scheme)))
         writer.add(std::move(source));
     } else {
       float_layers.push_back(weight.layer);
@@ -116,7 +118,9 @@ QuantizeReport quantize_model(const Checkpoint& checkpoint, const Recipe& recipe
     report.layers.push_back(std::move(layer));
     if (advance) advance(static_cast<int64_t>(report.layers.size()), static_cast<int64_t>(parts.size()));
   }
-  if (schemes.empty()) {
+  // A head that is tied to a quantized table has no layer of its own here, but one in transformers.
+  if (!embeddings.empty() && checkpoint.config().flag("tie_word_embeddings", false)) float_layers.push_back("lm_head");
+  if (schemes.empty() && embeddings.empty()) {
     fail(
         "recipe '{}' quantizes none of this model's {} linear layers; its patterns match others. Names look like '{}'.",
         recipe.name(), parts.size(), parts.empty() ? std::string() : parts.front()->weight.layer);
@@ -131,7 +135,7 @@ QuantizeReport quantize_model(const Checkpoint& checkpoint, const Recipe& recipe
 
   writer.write(directory.path() / "model.safetensors");
   OutputFile config(directory.path() / "config.json");
-  config.write(quantized_model_config(checkpoint.config(), schemes, float_layers).dump(2) + "\n");
+  config.write(quantized_model_config(checkpoint.config(), schemes, float_layers, embeddings).dump(2) + "\n");
   config.commit();
   copy_other_files(checkpoint.folder(), directory.path());
   directory.commit();

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "octet/backend/cpu/isa.h"
+#include "octet/backend/cpu/kv_blocks.h"
 #include "octet/backend/cpu/operations.h"
 #include "octet/backend/cpu/packed_weight.h"
 #include "octet/base/checked.h"
@@ -55,6 +56,22 @@ namespace {
 
 // Rows that a task of a row operation takes: about 16,384 elements, some microseconds.
 int64_t rows_per_task(int64_t cols) { return std::max<int64_t>(1, 16'384 / std::max<int64_t>(1, cols)); }
+
+// Sine and cosine are right up to 2^20; what a frequency that is not finite gives is NaN.
+void check_angles(std::span<const int32_t> positions, std::span<const float> frequencies) {
+  int32_t farthest = 0;
+  for (const int32_t position : positions) {
+    if (position < 0) fail<ShapeError>("rope: position {}", position);
+    farthest = std::max(farthest, position);
+  }
+  for (const float frequency : frequencies) {
+    const float angle = std::abs(static_cast<float>(farthest) * frequency);
+    if (std::isfinite(angle) && angle > 0x1p20f) {
+      fail<ShapeError>("rope: position {} at {} radians a position; angles up to 2^20 can be turned by", farthest,
+                       frequency);
+    }
+  }
+}
 
 TableElement element_of(DType dtype) {
   switch (dtype) {
@@ -127,10 +144,10 @@ class CpuBackend final : public Backend {
   std::unique_ptr<PackedWeight> pack(std::span<const QTensor* const> parts, ActivationMode activations) override {
     return std::make_unique<CpuWeight>(table_, workspace_.threads(), parts, activations);
   }
-  QTensor unpack(const PackedWeight& packed) const override {
-    const auto* weight = dynamic_cast<const CpuWeight*>(&packed);
-    if (weight == nullptr) fail("unpack: the weight was not packed by this backend");
-    return weight->unpack();
+  QTensor unpack(const PackedWeight& packed) const override { return own(packed, "unpack").unpack(); }
+
+  int64_t kv_bytes(DType dtype, int64_t kv_heads, int64_t head_width) const override {
+    return cpu::kv_bytes(table_, dtype, kv_heads, head_width);
   }
 
   void embed(const EmbedOp& op) override {
@@ -139,14 +156,20 @@ class CpuBackend final : public Backend {
     if (op.lookups.empty()) fail<ShapeError>("embed: no table to look up in");
     for (const EmbedOp::Lookup& lookup : op.lookups) {
       check_vector(lookup.indices, rows, "embed: indices");
-      if (lookup.table.cols != cols) fail<ShapeError>("embed: a table of {} columns for {}", lookup.table.cols, cols);
+      const int64_t width = lookup.packed != nullptr ? own(*lookup.packed, "embed").cols() : lookup.table.cols;
+      if (width != cols) fail<ShapeError>("embed: a table of {} columns for {}", width, cols);
     }
     for_rows(rows, cols, [&](int64_t row) {
       Start start = Start::kFromZero;
+      float* y = data(op.y) + row * op.y.stride;
       for (const EmbedOp::Lookup& lookup : op.lookups) {
         const int64_t index = int32s(lookup.indices)[row];
-        const std::byte* entry = lookup.table.memory.address() + index * cols * byte_size(lookup.table.dtype);
-        table_.embed(entry, element_of(lookup.table.dtype), cols, start, data(op.y) + row * op.y.stride);
+        if (lookup.packed != nullptr) {
+          static_cast<const CpuWeight*>(lookup.packed)->read_row(index, start, y);
+        } else {
+          const std::byte* entry = lookup.table.memory.address() + index * cols * byte_size(lookup.table.dtype);
+          table_.embed(entry, element_of(lookup.table.dtype), cols, start, y);
+        }
         start = Start::kFromTile;
       }
     });
@@ -165,6 +188,42 @@ class CpuBackend final : public Backend {
     for_row_blocks(op.x.rows, op.x.cols, [&](int64_t first, int64_t count) {
       table_.layer_norm({data(op.x) + first * op.x.stride, op.x.stride, count, op.x.cols, floats(op.gamma),
                          floats(op.beta), op.eps, data(op.y) + first * op.y.stride, op.y.stride});
+    });
+  }
+
+  void rms_norm(const RmsNormOp& op) override {
+    check_shape(op.x, op.x.rows, op.x.cols, "rms_norm: x");
+    check_shape(op.y, op.x.rows, op.x.cols, "rms_norm: y");
+    check_vector(op.gamma, op.x.cols, "rms_norm: gamma");
+    for_row_blocks(op.x.rows, op.x.cols, [&](int64_t first, int64_t count) {
+      table_.rms_norm({data(op.x) + first * op.x.stride, op.x.stride, count, op.x.cols, floats(op.gamma), op.eps,
+                       data(op.y) + first * op.y.stride, op.y.stride});
+    });
+  }
+
+  void rope(const RopeOp& op) override {
+    if (op.heads < 1 || op.head_width < 1) fail<ShapeError>("rope: {} heads of width {}", op.heads, op.head_width);
+    if (op.rotary_width < 0 || op.rotary_width > op.head_width || op.rotary_width % 2 != 0) {
+      fail<ShapeError>("rope: {} columns of {} to turn; an even number up to these is needed", op.rotary_width,
+                       op.head_width);
+    }
+    check_shape(op.x, op.x.rows, checked_mul(op.heads, op.head_width), "rope: x");
+    check_vector(op.positions, op.x.rows, "rope: positions");
+    check_vector(op.frequencies, op.rotary_width / 2, "rope: frequencies");
+    check_angles(std::span(int32s(op.positions), static_cast<size_t>(op.x.rows)),
+                 std::span(floats(op.frequencies), static_cast<size_t>(op.rotary_width / 2)));
+    for_row_blocks(op.x.rows, op.x.cols, [&](int64_t first, int64_t count) {
+      table_.rope({data(op.x) + first * op.x.stride, op.x.stride, count, op.heads, op.head_width, op.rotary_width / 2,
+                   int32s(op.positions) + first, floats(op.frequencies), op.factor});
+    });
+  }
+
+  void gated(const GatedOp& op) override {
+    check_shape(op.y, op.y.rows, op.y.cols, "gated: y");
+    check_shape(op.x, op.y.rows, checked_mul(2, op.y.cols), "gated: x");
+    for_row_blocks(op.x.rows, op.x.cols, [&](int64_t first, int64_t count) {
+      table_.gated({data(op.x) + first * op.x.stride, op.x.stride, count, op.y.cols, op.nonlinearity,
+                    data(op.y) + first * op.y.stride, op.y.stride});
     });
   }
 
@@ -211,6 +270,15 @@ class CpuBackend final : public Backend {
 
  private:
   static constexpr int64_t kCacheLine = 64;
+
+  // A weight as this backend made it.
+  const CpuWeight& own(const PackedWeight& packed, const char* operation) const {
+    const auto* weight = dynamic_cast<const CpuWeight*>(&packed);
+    if (weight == nullptr || &weight->table() != &table_) {
+      fail("{}: the weight was not packed by this backend", operation);
+    }
+    return *weight;
+  }
 
   template <class Body>
   void for_row_blocks(int64_t rows, int64_t cols, Body body) {

@@ -6,12 +6,11 @@
 #include <limits>
 
 #include "octet/backend/cpu/kernels.h"
+#include "octet/backend/cpu/ref/products.h"
 #include "octet/backend/cpu/ref/reference.h"
 #include "octet/backend/cpu/vector_math.h"
-#include "octet/quant/quantize.h"
 #include "octet/tensor/half.h"
 
-// Panels are one output wide, so that a panel is a row of W; codes are plain int8.
 namespace octet::cpu {
 namespace {
 
@@ -39,30 +38,12 @@ OneLane power_of_two(OneLane t) {
   return {std::bit_cast<float>(static_cast<uint32_t>(std::max(n + 127, 0)) << 23)};
 }
 
-template <class W>
-void product(const FloatProduct& p) {
-  const W* panels = static_cast<const W*>(p.panels);
-  for (int64_t r = 0; r < p.rows; ++r) {
-    for (int64_t c = 0; c < p.panel_count; ++c) {
-      float& out = p.tile[r * p.tile_stride + c];
-      const float start = p.start == Start::kFromTile ? out : 0.0f;
-      out = reference::dot(p.x + r * p.x_stride, 1, panels + c * p.panel_stride, 1, p.depth, start);
-    }
-  }
+// even for an even integer in the low bits of t, else odd; negated for 2 and 3 modulo 4.
+OneLane by_quadrant(OneLane t, OneLane even, OneLane odd) {
+  const uint32_t n = std::bit_cast<uint32_t>(t.v);
+  const float magnitude = (n & 1) == 0 ? even.v : odd.v;
+  return {(n & 2) == 0 ? magnitude : -magnitude};
 }
-
-void product_int8(const Int8Product& p) {
-  const int8_t* codes = static_cast<const int8_t*>(p.codes);
-  for (int64_t r = 0; r < p.rows; ++r) {
-    for (int64_t c = 0; c < p.panel_count; ++c) {
-      int32_t sum = 0;
-      for (int64_t k = 0; k < p.depth; ++k) sum += codes[r * p.codes_stride + k] * p.panels[c * p.panel_stride + k];
-      p.tile[r * p.tile_stride + c] = sum;
-    }
-  }
-}
-
-void widen(const int8_t* codes, int64_t count, float* out) { std::copy_n(codes, count, out); }
 
 float apply_to(float x, Nonlinearity kind) {
   switch (kind) {
@@ -76,6 +57,8 @@ float apply_to(float x, Nonlinearity kind) {
       return apply<Nonlinearity::kRelu>(OneLane{x}).v;
     case Nonlinearity::kTanh:
       return apply<Nonlinearity::kTanh>(OneLane{x}).v;
+    case Nonlinearity::kSilu:
+      return apply<Nonlinearity::kSilu>(OneLane{x}).v;
   }
   return x;
 }
@@ -109,28 +92,6 @@ void finish(const Finish& f) {
   }
 }
 
-void add_chunk(const AddChunk& a) {
-  for (int64_t r = 0; r < a.rows; ++r) {
-    for (int64_t c = 0; c < a.cols; ++c) {
-      float& t = a.t[r * a.stride + c];
-      t = std::fma(static_cast<float>(a.tile[r * a.stride + c]), a.scales[c], t);
-    }
-  }
-}
-
-uint32_t absmax_bits(const float* x, int64_t count) {
-  uint32_t largest = 0;
-  for (int64_t i = 0; i < count; ++i) largest = std::max(largest, std::bit_cast<uint32_t>(x[i]) & 0x7fffffffu);
-  return largest;
-}
-
-int32_t quantize(const float* x, int64_t count, float inverse, void* codes) {
-  int8_t* out = static_cast<int8_t*>(codes);
-  int32_t sum = 0;
-  for (int64_t i = 0; i < count; ++i) sum += out[i] = int8_code(x[i], inverse);
-  return sum;
-}
-
 void pack_columns(const PackPanels& p) {
   for (int64_t c = 0; c < p.cols; ++c) {
     for (int64_t r = 0; r < p.rows; ++r) p.panels[c * p.rows + r] = p.source[r * p.stride + c];
@@ -155,6 +116,32 @@ void scale(const float* x, int64_t count, float factor, float* y) {
 void layer_norm(const LayerNorm& l) {
   for (int64_t r = 0; r < l.rows; ++r) {
     reference::layer_norm_row(l.x + r * l.x_stride, l.cols, l.gamma, l.beta, l.eps, l.y + r * l.y_stride);
+  }
+}
+
+void rms_norm(const RmsNorm& n) {
+  for (int64_t r = 0; r < n.rows; ++r) {
+    reference::rms_norm_row(n.x + r * n.x_stride, n.cols, n.gamma, n.eps, n.y + r * n.y_stride);
+  }
+}
+
+void rope(const Rope& p) {
+  for (int64_t r = 0; r < p.rows; ++r) {
+    const float position = static_cast<float>(p.positions[r]);
+    for (int64_t i = 0; i < p.pairs; ++i) {
+      const SineCosine<OneLane> turn = sine_cosine(OneLane{position * p.frequencies[i]});
+      for (int64_t head = 0; head < p.heads; ++head) {
+        float* x = p.x + r * p.x_stride + head * p.head_width + i;
+        reference::rotate(x[0], x[p.pairs], turn.sine.v * p.factor, turn.cosine.v * p.factor);
+      }
+    }
+  }
+}
+
+void gated(const Gated& g) {
+  const auto nonlinearity = [&g](float x) { return apply_to(x, g.nonlinearity); };
+  for (int64_t r = 0; r < g.rows; ++r) {
+    reference::gated_row(g.x + r * g.x_stride, g.cols, nonlinearity, g.y + r * g.y_stride);
   }
 }
 
@@ -197,26 +184,28 @@ void embed(const void* row, TableElement element, int64_t count, Start start, fl
 constexpr KernelTable kTable = {
     .name = "ref",
     .panel_width = 1,
-    .interleave = 1,
-    .code_bytes = 1,
-    .code_flip = 0,
     .tile_panels = 16,
     .wide_panels = 16,
     .row_block = 16,
     .k_block = 384,
-    .product_f32 = product<float>,
-    .product_w8 = product<int8_t>,
-    .product_int8 = product_int8,
-    .widen = widen,
+    .product_f32 = ref::product_f32,
+    .w8a16 = {.format = {.bits = 8}, .product = ref::product_w8a16, .widen = ref::widen_w8},
+    .w4a16 = {.format = {.bits = 4, .nibble_block = 2}, .product = ref::product_w4a16, .widen = ref::widen_w4},
+    .w8a8 = {.format = {.bits = 8}, .code_bytes = 1, .quantize = ref::quantize, .product = ref::product_w8a8},
+    .w4a8 = {.format = {.bits = 4, .nibble_block = 2},
+             .code_bytes = 1,
+             .quantize = ref::quantize,
+             .product = ref::product_w4a8},
     .finish = finish,
-    .add_chunk = add_chunk,
-    .absmax_bits = absmax_bits,
-    .quantize = quantize,
+    .absmax_bits = ref::absmax_bits,
     .pack_columns = pack_columns,
     .pack_rows = pack_rows,
     .softmax = softmax,
     .scale = scale,
     .layer_norm = layer_norm,
+    .rms_norm = rms_norm,
+    .rope = rope,
+    .gated = gated,
     .l2_normalize = reference::l2_normalize_row<float>,
     .pool = pool,
     .embed = embed,

@@ -10,11 +10,11 @@
 /// where it serves to check gradients by finite differences. One output at a time, one operation after the other.
 namespace octet::cpu::reference {
 
-/// start + Σ a[k] · b[k] by fma over ascending k; a's elements are `a_step` apart.
-template <class T, class B>
-T dot(const T* a, int64_t a_step, const B* b, int64_t b_step, int64_t depth, T start) {
+/// start + Σ x[k] · weight(k) by fma over ascending k in [first, last).
+template <class T, class Weight>
+T dot(const T* x, const Weight& weight, int64_t first, int64_t last, T start) {
   T sum = start;
-  for (int64_t k = 0; k < depth; ++k) sum = std::fma(a[k * a_step], static_cast<T>(b[k * b_step]), sum);
+  for (int64_t k = first; k < last; ++k) sum = std::fma(x[k], static_cast<T>(weight(k)), sum);
   return sum;
 }
 
@@ -37,6 +37,27 @@ void layer_norm_row(const T* x, int64_t cols, const T* gamma, const T* beta, T e
   const T variance = sum_by_sixteen<T>(cols, square) / width;
   const T inverse = T{1} / std::sqrt(variance + eps);
   for (int64_t i = 0; i < cols; ++i) y[i] = std::fma((x[i] - mean) * inverse, gamma[i], beta[i]);
+}
+
+template <class T>
+void rms_norm_row(const T* x, int64_t cols, const T* gamma, T eps, T* y) {
+  const T squares = sum_by_sixteen<T>(cols, [x](int64_t i, T sum) { return std::fma(x[i], x[i], sum); });
+  const T inverse = T{1} / std::sqrt(squares / static_cast<T>(cols) + eps);
+  for (int64_t i = 0; i < cols; ++i) y[i] = x[i] * inverse * gamma[i];
+}
+
+/// (a, b) turned by an angle in the plane, sine and cosine having what length changes in them.
+template <class T>
+void rotate(T& a, T& b, T sine, T cosine) {
+  const T turned = std::fma(a, cosine, -(b * sine));
+  b = std::fma(b, cosine, a * sine);
+  a = turned;
+}
+
+/// x [2 · cols]: the gate, then what it lets through. nonlinearity(T) is the caller's.
+template <class T, class F>
+void gated_row(const T* x, int64_t cols, F nonlinearity, T* y) {
+  for (int64_t c = 0; c < cols; ++c) y[c] = nonlinearity(x[c]) * x[cols + c];
 }
 
 template <class T>
