@@ -2,6 +2,8 @@
 #include "octet/io/compressed_tensors.h"
 
 #include <cstring>
+#include <map>
+#include <string>
 #include <vector>
 
 #include <fmt/format.h>
@@ -88,17 +90,22 @@ void expect_equal(const QTensor& a, const QTensor& b) {
 
 TEST_F(CompressedTensors, AnyShapeSurvivesWritingAndReading) {
   for (const Layout& layout : layouts()) {
+    std::map<std::string, QTensor> weights;
+    SafetensorsWriter writer;
     for (const int64_t cols : {0, 1, 2, 3, 4, 5, 7, 8, 9, 32, 96, 384}) {
       if (layout.scheme.group_size != 0 && cols % layout.scheme.group_size != 0) continue;
       for (const int64_t rows : {1, 3, 8, 17}) {
-        const QTensor weight = sample(rows, cols, layout.scheme);
-        SafetensorsWriter writer;
-        add(writer, encode_weight("a.b", weight, layout.format));
-        const QTensor back = decode_weight(checkpoint(writer), "a.b", layout.stored());
-        SCOPED_TRACE(fmt::format("{}, [{}, {}]", text_of(layout), rows, cols));
-        expect_equal(back, weight);
-        EXPECT_EQ(back.codes.is_mapped(), layout.format == WeightFormat::kIntQuantized && layout.scheme.symmetric);
+        const std::string name = fmt::format("layer.{}.{}", rows, cols);
+        const QTensor& weight = weights.emplace(name, sample(rows, cols, layout.scheme)).first->second;
+        add(writer, encode_weight(name, weight, layout.format));
       }
+    }
+    const Checkpoint opened = checkpoint(writer);
+    for (const auto& [name, weight] : weights) {
+      const QTensor back = decode_weight(opened, name, layout.stored());
+      SCOPED_TRACE(text_of(layout) + ", " + name);
+      expect_equal(back, weight);
+      EXPECT_EQ(back.codes.is_mapped(), layout.format == WeightFormat::kIntQuantized && layout.scheme.symmetric);
     }
   }
 }
