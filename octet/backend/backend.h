@@ -202,6 +202,10 @@ class Backend {
   virtual void embed(const EmbedOp& op) = 0;
   virtual void linear(const LinearOp& op) = 0;
   virtual void layer_norm(const LayerNormOp& op) = 0;
+  virtual void rms_norm(const RmsNormOp& op) = 0;
+  /// Throws ShapeError where an angle exceeds 2^20 radians.
+  virtual void rope(const RopeOp& op) = 0;
+  virtual void gated(const GatedOp& op) = 0;
   virtual void attention(const AttentionOp& op) = 0;
   virtual void pool(const PoolOp& op) = 0;
   /// Rows of x scaled to unit Euclidean length, in place; a row shorter than 1e-12 is divided by 1e-12.

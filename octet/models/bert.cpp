@@ -7,29 +7,10 @@
 #include <utility>
 
 #include "octet/base/error.h"
-#include "octet/base/suggest.h"
+#include "octet/models/model_config.h"
 
 namespace octet {
 namespace {
-
-constexpr int64_t kLargestExtent = int64_t{1} << 24;  // of any number in a config: products of two stay in int64
-
-Nonlinearity nonlinearity_of(const Config& config) {
-  static const std::array<std::pair<std::string, Nonlinearity>, 5> known = {
-      {{"gelu", Nonlinearity::kGelu},
-       {"gelu_new", Nonlinearity::kGeluTanh},
-       {"gelu_pytorch_tanh", Nonlinearity::kGeluTanh},
-       {"relu", Nonlinearity::kRelu},
-       {"tanh", Nonlinearity::kTanh}}};
-  const std::string asked = config.text("hidden_act", "gelu");
-  std::vector<std::string> names;
-  for (const auto& [name, value] : known) {
-    if (asked == name) return value;
-    names.push_back(name);
-  }
-  fail<FormatError>("{}: hidden_act is '{}', which Octet does not have.{}", config.source(), asked,
-                    did_you_mean(asked, names));
-}
 
 struct Sizes {
   int64_t width, heads, feed_forward;
@@ -46,10 +27,10 @@ class BertBlock {
         head_width_(sizes.width / sizes.heads),
         nonlinearity_(sizes.nonlinearity),
         qkv_(attention_inputs(source, path + ".attention.self.", sizes.width), sites),
-        attention_output_(part(source, path + ".attention.output.dense", sizes.width, sizes.width), sites),
+        attention_output_(source.lone_linear(path + ".attention.output.dense", sizes.width, sizes.width), sites),
         attention_norm_(source.layer_norm(path + ".attention.output.LayerNorm", sizes.width, sizes.eps)),
-        intermediate_(part(source, path + ".intermediate.dense", sizes.feed_forward, sizes.width), sites),
-        output_(part(source, path + ".output.dense", sizes.width, sizes.feed_forward), sites),
+        intermediate_(source.lone_linear(path + ".intermediate.dense", sizes.feed_forward, sizes.width), sites),
+        output_(source.lone_linear(path + ".output.dense", sizes.width, sizes.feed_forward), sites),
         output_norm_(source.layer_norm(path + ".output.LayerNorm", sizes.width, sizes.eps)) {}
 
   void forward(Context& context, const DeviceBatch& batch, const Activation& x) const {
@@ -64,6 +45,7 @@ class BertBlock {
                                  .v = qkv.columns(2 * x.cols, x.cols),
                                  .y = mixed,
                                  .heads = heads_,
+                                 .kv_heads = heads_,
                                  .head_width = head_width_,
                                  .scale = 1.0f / std::sqrt(static_cast<float>(head_width_)),
                                  .offsets = batch.offsets,
@@ -91,12 +73,6 @@ class BertBlock {
   }
 
  private:
-  static std::vector<Linear::Part> part(const WeightSource& source, const std::string& layer, int64_t outputs,
-                                        int64_t inputs) {
-    std::vector<Linear::Part> parts;
-    parts.push_back(source.linear(layer, outputs, inputs));
-    return parts;
-  }
   static std::vector<Linear::Part> attention_inputs(const WeightSource& source, const std::string& path,
                                                     int64_t width) {
     std::vector<Linear::Part> parts;
@@ -124,9 +100,7 @@ class BertHead {
 
 Linear head_linear(const WeightSource& source, const std::string& layer, int64_t outputs, int64_t inputs,
                    QuantSites& sites) {
-  std::vector<Linear::Part> parts;
-  parts.push_back(source.linear(layer, outputs, inputs, WeightSource::Role::kHead));
-  return {std::move(parts), sites};
+  return {source.lone_linear(layer, outputs, inputs, WeightSource::Role::kHead), sites};
 }
 
 // A head's number of outputs is what its weight says: config.json's label maps are often left out.
@@ -336,7 +310,7 @@ class Bert : public Model {
                       .heads = config.integer("num_attention_heads", {1, kLargestExtent}),
                       .feed_forward = config.integer("intermediate_size", {1, kLargestExtent}),
                       .eps = static_cast<float>(config.number("layer_norm_eps", 1e-12)),
-                      .nonlinearity = nonlinearity_of(config)};
+                      .nonlinearity = read_nonlinearity(config, "hidden_act", "gelu")};
     if (sizes.width % sizes.heads != 0) {
       fail<FormatError>("{}: hidden_size {} is not a multiple of num_attention_heads {}", config.source(), sizes.width,
                         sizes.heads);

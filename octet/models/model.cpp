@@ -8,6 +8,8 @@
 #include "octet/base/suggest.h"
 #include "octet/io/compressed_tensors.h"
 #include "octet/models/bert.h"
+#include "octet/models/gpt2.h"
+#include "octet/models/llama.h"
 
 namespace octet {
 namespace {
@@ -21,6 +23,12 @@ const std::map<std::string, Loader>& loaders() {
       {"BertForSequenceClassification", load_bert},
       {"BertForQuestionAnswering", load_bert},
       {"BertForMaskedLM", load_bert},
+      {"LlamaModel", load_llama},
+      {"LlamaForCausalLM", load_llama},
+      {"MistralForCausalLM", load_llama},
+      {"Qwen2ForCausalLM", load_llama},
+      {"GPT2Model", load_gpt2},
+      {"GPT2LMHeadModel", load_gpt2},
   };
   return table;
 }

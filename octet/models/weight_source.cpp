@@ -32,25 +32,59 @@ Tensor WeightSource::tensor(const std::string& name, const Shape& shape) const {
   return tensor;
 }
 
-Linear::Part WeightSource::linear(const std::string& layer, int64_t outputs, int64_t inputs, Role role) const {
-  const Shape shape{outputs, inputs};
-  Linear::Part part{.weight = {.layer = layer, .shape = shape, .value = {}, .scheme = {}}, .bias = {}};
-  const std::optional<StoredQuantization>& quantization = checkpoint_.quantization();
-  const std::optional<StoredScheme> stored = quantization ? quantization->scheme_for(layer) : std::nullopt;
-  if (stored) {
-    part.weight.scheme = stored->scheme;
-    QTensor codes = decode_weight(checkpoint_, layer, stored->format);
-    if (codes.codes.shape() != shape) {
-      fail<ShapeError>("{}: the quantized weight of '{}' has the shape {}; config.json asks for {}",
-                       checkpoint_.folder().string(), layer, to_string(codes.codes.shape()), to_string(shape));
-    }
-    part.weight.value = std::move(codes);
-  } else {
-    part.weight.value = tensor(layer + ".weight", shape);
-    if (recipe_ != nullptr && role == Role::kBlock) part.weight.scheme = recipe_->scheme_for(layer);
+Parameter WeightSource::parameter(const std::string& layer, const Shape& shape,
+                                  const std::optional<StoredScheme>& stored, const std::optional<Scheme>& asked,
+                                  Storage storage) const {
+  Parameter out{.layer = layer, .shape = shape, .value = {}, .scheme = asked};
+  if (!stored) {
+    out.transposed = storage == Storage::kInOut;
+    out.value = tensor(layer + ".weight", out.transposed ? Shape{shape[1], shape[0]} : shape);
+    return out;
   }
+  out.scheme = stored->scheme;
+  QTensor codes = decode_weight(checkpoint_, layer, stored->format);
+  if (codes.codes.shape() != shape) {
+    fail<ShapeError>("{}: the quantized weight of '{}' has the shape {}; config.json asks for {}",
+                     checkpoint_.folder().string(), layer, to_string(codes.codes.shape()), to_string(shape));
+  }
+  out.value = std::move(codes);
+  return out;
+}
+
+Linear::Part WeightSource::linear(const std::string& layer, int64_t outputs, int64_t inputs, Role role,
+                                  Storage storage) const {
+  const std::optional<StoredQuantization>& quantization = checkpoint_.quantization();
+  std::optional<Scheme> asked;
+  if (recipe_ != nullptr && role == Role::kBlock) asked = recipe_->scheme_for(layer);
+  Linear::Part part{.weight = parameter(layer, {outputs, inputs},
+                                        quantization ? quantization->scheme_for(layer) : std::nullopt, asked, storage),
+                    .bias = {}};
   if (contains(layer + ".bias")) part.bias = tensor(layer + ".bias", {outputs});
   return part;
+}
+
+std::vector<Linear::Part> WeightSource::lone_linear(const std::string& layer, int64_t outputs, int64_t inputs,
+                                                    Role role, Storage storage) const {
+  std::vector<Linear::Part> parts;
+  parts.push_back(linear(layer, outputs, inputs, role, storage));
+  return parts;
+}
+
+Linear::Part WeightSource::embedding(const std::string& table, int64_t entries, int64_t width, bool tied) const {
+  std::optional<Scheme> asked;
+  // A table that nothing multiplies by meets no activations.
+  if (asked && !tied) asked->activations = ActivationMode::kFloat;
+  return {.weight = parameter(table, {entries, width}, std::nullopt, asked, Storage::kOutIn), .bias = {}};
+}
+
+std::vector<Linear::Part> WeightSource::vocabulary_head(const std::string& layer, const std::string& table,
+                                                        int64_t entries, int64_t width, bool tied) const {
+  if (!tied) return lone_linear(layer, entries, width, Role::kVocabularyHead);
+  const Shape shape{entries, width};
+  std::vector<Linear::Part> parts;
+  parts.push_back({.weight = {.layer = layer, .shape = shape, .value = tensor(table + ".weight", shape), .scheme = {}},
+                   .bias = {}});
+  return parts;
 }
 
 LayerNorm WeightSource::layer_norm(const std::string& layer, int64_t width, float eps) const {

@@ -15,8 +15,11 @@ namespace octet {
 /// with the scheme that the checkpoint records or the recipe asks for.
 class WeightSource {
  public:
-  /// What a linear layer is in its model: recipes speak of block layers, heads stay float.
-  enum class Role : uint8_t { kBlock, kHead };
+  /// What a linear layer is in its model: recipes speak of block layers; output heads over the vocabulary follow their
+  /// word on embeddings; other heads stay float.
+  enum class Role : uint8_t { kBlock, kVocabularyHead, kHead };
+  /// How a float weight lies in files: as products read it, or turned around, as in GPT-2's.
+  enum class Storage : uint8_t { kOutIn, kInOut };
 
   /// Throws UsageError for a recipe on a checkpoint that is quantized already.
   WeightSource(const Checkpoint& checkpoint, const Recipe* recipe);
@@ -27,11 +30,28 @@ class WeightSource {
   Tensor tensor(const std::string& name) const;
   Tensor tensor(const std::string& name, const Shape& shape) const;
   /// LAYER.weight [outputs, inputs] as stored, and LAYER.bias [outputs] where there is one.
-  Linear::Part linear(const std::string& layer, int64_t outputs, int64_t inputs, Role role = Role::kBlock) const;
+  Linear::Part linear(const std::string& layer, int64_t outputs, int64_t inputs, Role role = Role::kBlock,
+                      Storage storage = Storage::kOutIn) const;
+  /// The same as the only part of a group.
+  std::vector<Linear::Part> lone_linear(const std::string& layer, int64_t outputs, int64_t inputs,
+                                        Role role = Role::kBlock, Storage storage = Storage::kOutIn) const;
+  /// TABLE.weight [entries, width], the vectors of a vocabulary's tokens. `tied`: a head multiplies by it too.
+  Linear::Part embedding(const std::string& table, int64_t entries, int64_t width, bool tied) const;
+  /// The product over the vocabulary: LAYER.weight, or, `tied` to a float table, TABLE.weight.
+  std::vector<Linear::Part> vocabulary_head(const std::string& layer, const std::string& table, int64_t entries,
+                                            int64_t width, bool tied) const;
   /// LAYER.weight and LAYER.bias [width], or gamma and beta, as old checkpoints call them.
   LayerNorm layer_norm(const std::string& layer, int64_t width, float eps) const;
+  /// LAYER.weight [width].
+  RmsNorm rms_norm(const std::string& layer, int64_t width, float eps) const {
+    return {tensor(layer + ".weight", {width}), eps};
+  }
 
  private:
+  /// Codes of a stored scheme, or float values and the scheme, if any, that a recipe asks for.
+  Parameter parameter(const std::string& layer, const Shape& shape, const std::optional<StoredScheme>& stored,
+                      const std::optional<Scheme>& asked, Storage storage) const;
+
   const Checkpoint& checkpoint_;
   const Recipe* recipe_;
 };

@@ -19,4 +19,29 @@ void LayerNorm::forward(Context& context, const Activation& x, const Activation&
                               .y = y});
 }
 
+void RmsNorm::prepare(Backend& backend) {
+  memory_ = DeviceMemory(backend, gamma_.shape().elements() * int64_t{sizeof(float)});
+  backend.upload(std::as_bytes(to_f32(gamma_.view()).as<float>()), memory_.span());
+}
+
+void RmsNorm::forward(Context& context, const Activation& x, const Activation& y) const {
+  context.backend.rms_norm({.x = x, .gamma = memory_.span(), .eps = eps_, .y = y});
+}
+
+void Rotary::prepare(Backend& backend) {
+  const auto bytes = std::as_bytes(std::span<const float>(frequencies_));
+  memory_ = DeviceMemory(backend, static_cast<int64_t>(bytes.size()));
+  backend.upload(bytes, memory_.span());
+}
+
+void Rotary::forward(Context& context, const Activation& x, int64_t head_width, DeviceSpan positions) const {
+  context.backend.rope({.x = x,
+                        .heads = x.cols / head_width,
+                        .head_width = head_width,
+                        .rotary_width = 2 * static_cast<int64_t>(frequencies_.size()),
+                        .positions = positions,
+                        .frequencies = memory_.span(),
+                        .factor = factor_});
+}
+
 }  // namespace octet

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <vector>
+
 #include "octet/nn/context.h"
 #include "octet/tensor/tensor.h"
 
@@ -20,6 +22,39 @@ class LayerNorm {
   Tensor gamma_, beta_;
   float eps_;
   DeviceMemory memory_;  ///< gamma, then beta, fp32
+};
+
+/// Root-mean-square normalization (Zhang and Sennrich, 2019) over the last dimension; gamma [width], any float dtype.
+class RmsNorm {
+ public:
+  RmsNorm(Tensor gamma, float eps) : gamma_(std::move(gamma)), eps_(eps) {}
+
+  void prepare(Backend& backend);
+  int64_t packed_bytes() const noexcept { return memory_.span().bytes(); }
+  /// y [T, width] may be x.
+  void forward(Context& context, const Activation& x, const Activation& y) const;
+
+ private:
+  Tensor gamma_;
+  float eps_;
+  DeviceMemory memory_;  ///< gamma, fp32
+};
+
+/// Rotary position embedding (Su et al., 2021): how fast each pair of a head's columns turns, see RopeOp.
+class Rotary {
+ public:
+  /// `frequencies` in radians a position, one for each pair of columns; `factor` on sine and cosine.
+  Rotary(std::vector<float> frequencies, float factor) : frequencies_(std::move(frequencies)), factor_(factor) {}
+
+  void prepare(Backend& backend);
+  int64_t packed_bytes() const noexcept { return memory_.span().bytes(); }
+  /// Turns the heads of x [T, heads · head_width] in place, by int32 positions [T].
+  void forward(Context& context, const Activation& x, int64_t head_width, DeviceSpan positions) const;
+
+ private:
+  std::vector<float> frequencies_;
+  float factor_;
+  DeviceMemory memory_;
 };
 
 /// A table of vectors [entries, width], read in its stored dtype where it lies.

@@ -74,17 +74,20 @@ Linear::Product Linear::pack(Backend& backend, std::span<Part> parts, int64_t fi
     made.reserve(parts.size());
     std::vector<const QTensor*> quantized;
     for (const Part& part : parts) {
-      if (const Tensor* values = std::get_if<Tensor>(&part.weight.value)) {
-        quantized.push_back(&made.emplace_back(quantize_weight(values->view(), scheme->weight, part.weight.layer)));
+      if (std::holds_alternative<Tensor>(part.weight.value)) {
+        const FloatWeight values(part.weight);
+        quantized.push_back(&made.emplace_back(quantize_weight(values.view(), scheme->weight, part.weight.layer)));
       } else {
         quantized.push_back(&std::get<QTensor>(part.weight.value));
       }
     }
     product.weight = backend.pack(quantized, scheme->activations);
   } else {
-    std::vector<ConstTensorView> values;
-    for (const Part& part : parts) values.push_back(std::get<Tensor>(part.weight.value).view());
-    product.weight = backend.pack(values);
+    std::vector<FloatWeight> values;
+    values.reserve(parts.size());
+    std::vector<ConstTensorView> views;
+    for (const Part& part : parts) views.push_back(values.emplace_back(part.weight).view());
+    product.weight = backend.pack(views);
   }
   // The packed form is now the only one in memory: codes can be had back from it, pages from the file.
   for (Part& part : parts) {
@@ -93,6 +96,11 @@ Linear::Product Linear::pack(Backend& backend, std::span<Part> parts, int64_t fi
     part.weight.value = std::monostate();
   }
   return product;
+}
+
+const PackedWeight& Linear::packed() const {
+  if (products_.size() != 1) fail("layer '{}' is {} products, where one is needed", site_.name, products_.size());
+  return *products_.front().weight;
 }
 
 int64_t Linear::packed_bytes() const noexcept {

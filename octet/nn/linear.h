@@ -33,6 +33,8 @@ class Linear {
   /// Lays the weights out for `backend`, once, and lets go of their sources: codes are dropped (packing is
   /// invertible), mapped pages released. Nothing but the packed form stays in memory.
   void prepare(Backend& backend);
+  /// The packed weight of a layer that is one product, for an embedding that shares it. Good once prepared.
+  const PackedWeight& packed() const;
   /// Bytes of the packed weights and biases; 0 before prepare.
   int64_t packed_bytes() const noexcept;
 

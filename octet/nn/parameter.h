@@ -18,6 +18,18 @@ struct Parameter {
   Shape shape;
   std::variant<std::monostate, Tensor, QTensor> value;  ///< nothing once a packed form has taken its place
   std::optional<Scheme> scheme;                         ///< none: products in fp32
+  bool transposed = false;                              ///< float values lie as [in, out]
+};
+
+/// The float values of a parameter as [out, in], turned around in memory of their own where they lie the other way.
+class FloatWeight {
+ public:
+  explicit FloatWeight(const Parameter& parameter);
+  ConstTensorView view() const noexcept { return view_; }
+
+ private:
+  Tensor turned_;
+  ConstTensorView view_;
 };
 
 }  // namespace octet

@@ -14,34 +14,96 @@ namespace {
 
 constexpr float kScale = 0.25f;
 
-// q, k and v side by side, [rows, 3 · heads · head_width], as one product writes them.
+// Columns of q, k and v side by side, as one product writes them.
+int64_t columns_of(const AttentionCase& c) { return (c.heads + 2 * c.key_heads()) * c.head_width; }
+
 std::vector<float> random_qkv(const AttentionCase& c, uint64_t seed) {
   const int64_t rows = std::accumulate(c.lengths.begin(), c.lengths.end(), int64_t{0});
-  return random_floats(rows * 3 * c.heads * c.head_width, seed);
+  return random_floats(rows * columns_of(c), seed);
+}
+
+AttentionOp op_of(const AttentionCase& c, const Activation& qkv, const Activation& y, DeviceSpan offsets) {
+  const int64_t q_width = c.heads * c.head_width, kv_width = c.key_heads() * c.head_width;
+  return {.q = qkv.columns(0, q_width),
+          .k = qkv.columns(q_width, kv_width),
+          .v = qkv.columns(q_width + kv_width, kv_width),
+          .y = y,
+          .heads = c.heads,
+          .kv_heads = c.key_heads(),
+          .head_width = c.head_width,
+          .scale = kScale,
+          .offsets = offsets,
+          .sequences = static_cast<int64_t>(c.lengths.size()),
+          .longest = *std::ranges::max_element(c.lengths),
+          .causal = c.causal,
+          .window = c.window,
+          .cache = {}};
+}
+
+std::vector<int32_t> offsets_of(std::span<const int32_t> lengths) {
+  std::vector<int32_t> offsets = {0};
+  for (const int32_t length : lengths) offsets.push_back(offsets.back() + length);
+  return offsets;
 }
 
 std::vector<float> run(const AttentionCase& c, std::span<const float> qkv, const std::string& isa, int threads,
                        int64_t gap) {
   const std::unique_ptr<Backend> backend = make_cpu_backend({.threads = threads, .isa = isa});
-  std::vector<int32_t> offsets = {0};
-  for (const int32_t length : c.lengths) offsets.push_back(offsets.back() + length);
-  const int64_t rows = offsets.back(), width = c.heads * c.head_width;
-  const Matrix all(*backend, rows, 3 * width, gap, qkv);
-  const Matrix y(*backend, rows, width, 2 * gap);
+  const std::vector<int32_t> offsets = offsets_of(c.lengths);
+  const Matrix all(*backend, offsets.back(), columns_of(c), gap, qkv);
+  const Matrix y(*backend, offsets.back(), c.heads * c.head_width, 2 * gap);
   const Memory offset_memory(*backend, offsets);
-  const Activation activation = all.activation();
-  backend->attention({.q = activation.columns(0, width),
-                      .k = activation.columns(width, width),
-                      .v = activation.columns(2 * width, width),
-                      .y = y.activation(),
-                      .heads = c.heads,
-                      .head_width = c.head_width,
-                      .scale = kScale,
-                      .offsets = offset_memory.span(),
-                      .sequences = static_cast<int64_t>(c.lengths.size()),
-                      .longest = *std::ranges::max_element(c.lengths)});
+  backend->attention(op_of(c, all.activation(), y.activation(), offset_memory.span()));
   EXPECT_TRUE(y.gaps_untouched()) << c.what;
   return y.values();
+}
+
+// The same through a cache, each sequence's rows in pieces of at most `piece`: what comes out for all rows.
+std::vector<float> run_cached(const AttentionCase& c, std::span<const float> qkv, const std::string& isa, int threads,
+                              int32_t piece, DType dtype) {
+  const std::unique_ptr<Backend> backend = make_cpu_backend({.threads = threads, .isa = isa});
+  const int64_t columns = columns_of(c), width = c.heads * c.head_width, layer = 1;
+  const int64_t block_bytes = backend->kv_bytes(dtype, c.key_heads(), c.head_width);
+  std::vector<Memory> blocks;
+  std::vector<uint64_t> addresses;
+  std::vector<int32_t> first_block = {0};
+  for (const int32_t length : c.lengths) {
+    for (int32_t token = 0; token < length; token += kKvBlockTokens) {
+      blocks.emplace_back(*backend, 2 * block_bytes);  // of two layers, of which the second is used
+      addresses.push_back(blocks.back().span().handle());
+    }
+    first_block.push_back(static_cast<int32_t>(addresses.size()));
+  }
+  std::vector<float> out(static_cast<size_t>(offsets_of(c.lengths).back() * width));
+  const std::vector<int32_t> whole = offsets_of(c.lengths);
+  for (int32_t done = 0; done < *std::ranges::max_element(c.lengths); done += piece) {
+    AttentionCase step = c;
+    std::vector<int32_t> past;
+    std::vector<float> rows;
+    for (size_t b = 0; b < c.lengths.size(); ++b) {
+      past.push_back(std::min(done, c.lengths[b]));
+      step.lengths[b] = std::min(piece, c.lengths[b] - past[b]);
+      const auto from = qkv.begin() + (whole[b] + past[b]) * columns;
+      rows.insert(rows.end(), from, from + step.lengths[b] * columns);
+    }
+    const std::vector<int32_t> offsets = offsets_of(step.lengths);
+    const Matrix all(*backend, offsets.back(), columns, 0, rows), y(*backend, offsets.back(), width, 0);
+    const Memory offset_memory(*backend, offsets), past_memory(*backend, past), first_memory(*backend, first_block),
+        address_memory(*backend, addresses);
+    AttentionOp op = op_of(step, all.activation(), y.activation(), offset_memory.span());
+    op.cache = KvBlocks{.addresses = address_memory.span(),
+                        .first_block = first_memory.span(),
+                        .past = past_memory.span(),
+                        .layer_bytes = layer * block_bytes,
+                        .dtype = dtype};
+    backend->attention(op);
+    const std::vector<float> values = y.values();
+    for (size_t b = 0; b < c.lengths.size(); ++b) {
+      std::copy_n(values.begin() + offsets[b] * width, step.lengths[b] * width,
+                  out.begin() + (whole[b] + past[b]) * width);
+    }
+  }
+  return out;
 }
 
 // The case with sequences of at most `longest` rows.
@@ -68,6 +130,9 @@ TEST(Attention, EveryInstructionSetGivesTheBitsOfRefOnSmallShapes) {
   std::mt19937_64 engine(2);
   for (int i = 0; i < (kSanitized ? 20 : 200); ++i) {
     AttentionCase c{{}, 1 + static_cast<int64_t>(engine() % 3), 1 + static_cast<int64_t>(engine() % 40), "random"};
+    c.causal = engine() % 2 == 0;
+    if (c.causal && engine() % 2 == 0) c.window = 1 + static_cast<int64_t>(engine() % 20);
+    c.kv_heads = engine() % 2 == 0 ? 1 : c.heads;
     for (uint64_t b = 0, count = 1 + engine() % 4; b < count; ++b)
       c.lengths.push_back(static_cast<int32_t>(engine() % 40));
     const std::vector<float> qkv = random_qkv(c, engine());
@@ -125,6 +190,62 @@ TEST(Attention, RefIsSoftmaxAttentionInDouble) {
   EXPECT_TRUE(near(run(c, qkv, "ref", 1, 0), expected, [](size_t) { return 2e-6; }));
 }
 
+TEST(Attention, RefIsCausalAttentionOfGroupedQueriesInDouble) {
+  for (const int64_t window : {0, 9}) {
+    const AttentionCase c{{40}, 4, 12, "causal against double", 2, true, window};
+    const std::vector<float> qkv = random_qkv(c, 8);
+    const int64_t columns = columns_of(c), width = c.heads * c.head_width;
+    std::vector<double> expected;
+    for (int64_t i = 0; i < 40; ++i) {
+      for (int64_t column = 0; column < width; ++column) {
+        const int64_t head = column / c.head_width, kv = head / 2 * c.head_width, d_of = column % c.head_width;
+        double sum = 0, weighted = 0;
+        for (int64_t j = window == 0 ? 0 : std::max<int64_t>(0, i - window + 1); j <= i; ++j) {
+          double score = 0;
+          for (int64_t d = 0; d < c.head_width; ++d) {
+            score += double{qkv[i * columns + head * c.head_width + d]} * qkv[j * columns + width + kv + d];
+          }
+          const double p = std::exp(score * kScale);
+          sum += p;
+          weighted += p * qkv[j * columns + width + 2 * c.head_width + kv + d_of];
+        }
+        expected.push_back(weighted / sum);
+      }
+    }
+    EXPECT_TRUE(near(run(c, qkv, "ref", 1, 0), expected, [](size_t) { return 2e-6; })) << window;
+  }
+}
+
+TEST(Attention, ThroughAnFp32CacheInPiecesOfAnySizeTheBitsAreThoseWithoutOne) {
+  for (const AttentionCase& full : kAttentionCases) {
+    if (!full.causal) continue;
+    const AttentionCase c = shortened(full, kSanitized ? 70 : 200);
+    const std::vector<float> qkv = random_qkv(c, 9);
+    const std::vector<float> expected = run(c, qkv, "ref", 1, 0);
+    for (const std::string& isa : cpu_isas()) {
+      for (const int32_t piece : {1, 7, 64, 200}) {
+        EXPECT_TRUE(same_bits(run_cached(c, qkv, isa, 2, piece, DType::kF32), expected))
+            << c.what << " on " << isa << " in pieces of " << piece;
+      }
+    }
+  }
+}
+
+TEST(Attention, ThroughAnFp16CacheTheBitsAreThoseOfRoundedKeysAndValues) {
+  const AttentionCase c{{150, 3}, 4, 20, "fp16", 2, true, 0};
+  const std::vector<float> qkv = random_qkv(c, 10);
+  std::vector<float> rounded = qkv;
+  for (size_t i = 0; i < rounded.size(); ++i) {
+    if (static_cast<int64_t>(i) % columns_of(c) >= c.heads * c.head_width) rounded[i] = to_float(to_half(qkv[i]));
+  }
+  const std::vector<float> expected = run(c, rounded, "ref", 1, 0);
+  for (const std::string& isa : cpu_isas()) {
+    for (const int32_t piece : {1, 50, 150}) {
+      EXPECT_TRUE(same_bits(run_cached(c, qkv, isa, 2, piece, DType::kF16), expected)) << isa << " " << piece;
+    }
+  }
+}
+
 TEST(Attention, LargeScoresNeitherOverflowNorLoseTheWinner) {
   const AttentionCase c{{20}, 1, 8, "large"};
   std::vector<float> qkv = random_qkv(c, 5);
@@ -159,6 +280,7 @@ TEST(Attention, OffsetsThatDoNotDescribeTheRowsAreErrors) {
                         .v = x.activation(),
                         .y = y.activation(),
                         .heads = 2,
+                        .kv_heads = 2,
                         .head_width = 4,
                         .scale = 1,
                         .offsets = memory.span(),

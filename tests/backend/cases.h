@@ -53,6 +53,11 @@ struct AttentionCase {
   std::vector<int32_t> lengths;
   int64_t heads, head_width;
   const char* what;
+  int64_t kv_heads = 0;  // 0: as many as heads
+  bool causal = false;
+  int64_t window = 0;
+
+  int64_t key_heads() const { return kv_heads == 0 ? heads : kv_heads; }
 };
 
 inline const std::vector<AttentionCase> kAttentionCases = {
@@ -62,6 +67,11 @@ inline const std::vector<AttentionCase> kAttentionCases = {
     {{512}, 2, 64, "one sequence in parts"},
     {{1400, 3}, 1, 8, "scores in several strips"},
     {{1}, 1, 1, "the smallest"},
+    {{128}, 9, 64, "SmolLM2, a short prompt", 3, true},
+    {{1, 1, 1}, 9, 64, "SmolLM2, one token each", 3, true},
+    {{70, 1, 0, 33, 129}, 4, 24, "causal, ragged, two heads share one", 2, true},
+    {{300, 20}, 3, 7, "a sliding window", 1, true, 17},
+    {{1200}, 2, 8, "causal, scores in several strips", 1, true},
 };
 
 }  // namespace octet::backend_cases

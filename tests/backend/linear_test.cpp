@@ -78,6 +78,9 @@ std::vector<double> in_double(const LinearData& data, Weights weights, std::vect
         case Nonlinearity::kTanh:
           sum = std::tanh(sum);
           break;
+        case Nonlinearity::kSilu:
+          sum = sum / (1 + std::exp(-sum));
+          break;
       }
       if (c.residual) sum += data.residual[m * c.n + n], magnitude += std::abs(data.residual[m * c.n + n]);
       y[m * c.n + n] = sum;
@@ -95,7 +98,7 @@ LinearCase with_rows(LinearCase c, int64_t rows) {
 
 LinearCase random_case(std::mt19937_64& engine) {
   const auto below = [&engine](int64_t limit) { return static_cast<int64_t>(engine() % limit); };
-  return {1 + below(40), 1 + below(70), 1 + below(70), static_cast<Nonlinearity>(below(5)),
+  return {1 + below(40), 1 + below(70), 1 + below(70), static_cast<Nonlinearity>(below(6)),
           below(2) == 0, below(2) == 0, "random"};
 }
 
@@ -293,7 +296,7 @@ TEST(Linear, SubnormalAndHugeNumbersKeepTheBitsOfRef) {
 TEST(Linear, NonFiniteInputsReachTheirRowOnly) {
   for (const Weights weights : {Weights::kF32, Weights::kW8A16}) {
     for (const float value : {kNaN, kInfinity, -kInfinity}) {
-      for (int nonlinearity = 0; nonlinearity < 5; ++nonlinearity) {
+      for (int nonlinearity = 0; nonlinearity < 6; ++nonlinearity) {
         const LinearCase c{5, 35, 20, static_cast<Nonlinearity>(nonlinearity), true, true, "a value not finite"};
         LinearData data(c, 11);
         const LinearData finite(c, 11);

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "octet/backend/cpu/isa.h"
+#include "octet/backend/cpu/kv_blocks.h"
 #include "octet/backend/cpu/operations.h"
 #include "octet/backend/cpu/packed_weight.h"
 #include "octet/base/checked.h"
@@ -55,6 +56,22 @@ namespace {
 
 // Rows that a task of a row operation takes: about 16,384 elements, some microseconds.
 int64_t rows_per_task(int64_t cols) { return std::max<int64_t>(1, 16'384 / std::max<int64_t>(1, cols)); }
+
+// Sine and cosine are right up to 2^20; what a frequency that is not finite gives is NaN.
+void check_angles(std::span<const int32_t> positions, std::span<const float> frequencies) {
+  int32_t farthest = 0;
+  for (const int32_t position : positions) {
+    if (position < 0) fail<ShapeError>("rope: position {}", position);
+    farthest = std::max(farthest, position);
+  }
+  for (const float frequency : frequencies) {
+    const float angle = std::abs(static_cast<float>(farthest) * frequency);
+    if (std::isfinite(angle) && angle > 0x1p20f) {
+      fail<ShapeError>("rope: position {} at {} radians a position; angles up to 2^20 can be turned by", farthest,
+                       frequency);
+    }
+  }
+}
 
 TableElement element_of(DType dtype) {
   switch (dtype) {
@@ -169,6 +186,42 @@ class CpuBackend final : public Backend {
     for_row_blocks(op.x.rows, op.x.cols, [&](int64_t first, int64_t count) {
       table_.layer_norm({data(op.x) + first * op.x.stride, op.x.stride, count, op.x.cols, floats(op.gamma),
                          floats(op.beta), op.eps, data(op.y) + first * op.y.stride, op.y.stride});
+    });
+  }
+
+  void rms_norm(const RmsNormOp& op) override {
+    check_shape(op.x, op.x.rows, op.x.cols, "rms_norm: x");
+    check_shape(op.y, op.x.rows, op.x.cols, "rms_norm: y");
+    check_vector(op.gamma, op.x.cols, "rms_norm: gamma");
+    for_row_blocks(op.x.rows, op.x.cols, [&](int64_t first, int64_t count) {
+      table_.rms_norm({data(op.x) + first * op.x.stride, op.x.stride, count, op.x.cols, floats(op.gamma), op.eps,
+                       data(op.y) + first * op.y.stride, op.y.stride});
+    });
+  }
+
+  void rope(const RopeOp& op) override {
+    if (op.heads < 1 || op.head_width < 1) fail<ShapeError>("rope: {} heads of width {}", op.heads, op.head_width);
+    if (op.rotary_width < 0 || op.rotary_width > op.head_width || op.rotary_width % 2 != 0) {
+      fail<ShapeError>("rope: {} columns of {} to turn; an even number up to these is needed", op.rotary_width,
+                       op.head_width);
+    }
+    check_shape(op.x, op.x.rows, checked_mul(op.heads, op.head_width), "rope: x");
+    check_vector(op.positions, op.x.rows, "rope: positions");
+    check_vector(op.frequencies, op.rotary_width / 2, "rope: frequencies");
+    check_angles(std::span(int32s(op.positions), static_cast<size_t>(op.x.rows)),
+                 std::span(floats(op.frequencies), static_cast<size_t>(op.rotary_width / 2)));
+    for_row_blocks(op.x.rows, op.x.cols, [&](int64_t first, int64_t count) {
+      table_.rope({data(op.x) + first * op.x.stride, op.x.stride, count, op.heads, op.head_width, op.rotary_width / 2,
+                   int32s(op.positions) + first, floats(op.frequencies), op.factor});
+    });
+  }
+
+  void gated(const GatedOp& op) override {
+    check_shape(op.y, op.y.rows, op.y.cols, "gated: y");
+    check_shape(op.x, op.y.rows, checked_mul(2, op.y.cols), "gated: x");
+    for_row_blocks(op.x.rows, op.x.cols, [&](int64_t first, int64_t count) {
+      table_.gated({data(op.x) + first * op.x.stride, op.x.stride, count, op.y.cols, op.nonlinearity,
+                    data(op.y) + first * op.y.stride, op.y.stride});
     });
   }
 

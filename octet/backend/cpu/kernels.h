@@ -97,6 +97,37 @@ struct LayerNorm {
   int64_t y_stride = 0;
 };
 
+struct RmsNorm {
+  const float* x = nullptr;
+  int64_t x_stride = 0;
+  int64_t rows = 0, cols = 0;
+  const float* gamma = nullptr;
+  float eps = 0;
+  float* y = nullptr;  ///< may be x
+  int64_t y_stride = 0;
+};
+
+/// Turns columns i and i + pairs of each head of x by position · frequencies[i].
+struct Rope {
+  float* x = nullptr;
+  int64_t x_stride = 0;
+  int64_t rows = 0, heads = 0, head_width = 0;
+  int64_t pairs = 0;                   ///< half the rotary width
+  const int32_t* positions = nullptr;  ///< [rows]
+  const float* frequencies = nullptr;  ///< [pairs]
+  float factor = 1;
+};
+
+/// y[r][c] = nonlinearity(x[r][c]) · x[r][cols + c]
+struct Gated {
+  const float* x = nullptr;
+  int64_t x_stride = 0;
+  int64_t rows = 0, cols = 0;
+  Nonlinearity nonlinearity = Nonlinearity::kNone;
+  float* y = nullptr;
+  int64_t y_stride = 0;
+};
+
 /// Columns of rows [0, rows) combined in ascending order: Σ / divisor, or the maximum. rows > 0.
 struct PoolColumns {
   enum class Kind : uint8_t { kSum, kMax };
@@ -149,6 +180,9 @@ struct KernelTable {
   /// y = x · scale
   void (*scale)(const float* x, int64_t count, float scale, float* y);
   void (*layer_norm)(const LayerNorm&);
+  void (*rms_norm)(const RmsNorm&);
+  void (*rope)(const Rope&);
+  void (*gated)(const Gated&);
   void (*l2_normalize)(float* x, int64_t count);
   void (*pool)(const PoolColumns&);
   /// y = row, or y + row for Start::kFromTile

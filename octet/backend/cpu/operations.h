@@ -26,8 +26,6 @@ int threads_for(int64_t work, int threads);
 
 /// Returns the lowest row of x that could not be quantized, if any.
 std::optional<int64_t> linear(const KernelTable& table, Workspace& workspace, const LinearOp& op);
-/// What kKvBlockTokens tokens of one layer take, see Backend::kv_bytes.
-int64_t kv_bytes(const KernelTable& table, DType dtype, int64_t heads, int64_t head_width);
 void attention(const KernelTable& table, Workspace& workspace, const AttentionOp& op);
 
 }  // namespace octet::cpu

@@ -3,13 +3,14 @@
 
 #include "octet/backend/nonlinearity.h"
 
-/// exp, tanh and GELU as fixed sequences of IEEE operations, written once over a lane type V: `ref` instantiates them
-/// with one lane, the vector kernels with sixteen, and all give the same bits. Lane types live in anonymous namespaces,
-/// so that each instantiation stays in the file that made it.
+/// exp, tanh, GELU, SiLU, sine and cosine as fixed sequences of IEEE operations, written once over a lane type V: `ref`
+/// instantiates them with one lane, the vector kernels with sixteen, and all give the same bits. Lane types live in
+/// anonymous namespaces, so that each instantiation stays in the file that made it.
 ///
 /// V offers: V::all(float); + - * /; fma(a, b, c) = a·b + c and fms(a, b, c) = a·b - c, rounded once;
 /// min(a, b) = a < b ? a : b and max(a, b) = a > b ? a : b, which return b where one is NaN; abs;
-/// copy_sign(magnitude, sign); if_less(a, b, yes, no); power_of_two(t), see split_power below.
+/// copy_sign(magnitude, sign); if_less(a, b, yes, no); power_of_two(t), see split_power below; by_quadrant(t, even,
+/// odd), see sine_cosine.
 ///
 /// Polynomials are minimax fits in relative error (Lawson's iteration on Chebyshev points), rounded to fp32; the bounds
 /// in ulp are in docs/NUMERICS.md and tested by sweeps. always_inline, because gcc 12 passes pairs of registers to a
@@ -98,6 +99,15 @@ template <class V>
   return max(x, V::all(0.0f)) - tail;
 }
 
+/// x / (1 + e^-v) for a v of the sign of x, by t = |x| and e = e^-|v|: that is x e / (1 + e) where x < 0. `t` may stop
+/// growing where e is 0, so that no infinity meets it.
+template <class V>
+[[gnu::always_inline]] inline V times_logistic(V x, V t, SplitPower<V> e) {
+  const V zero = V::all(0.0f), one = V::all(1.0f);
+  const V quotient = if_less(x, zero, zero - t * e.polynomial, x) / fma(e.polynomial, e.power, one);
+  return quotient * if_less(x, zero, e.power, one);
+}
+
 /// x/2 · (1 + tanh(√(2/π)(x + 0.044715 x³))) = x / (1 + e^-v), v = 2√(2/π)(x + 0.044715 x³).
 template <class V>
 [[gnu::always_inline]] inline V gelu_tanh(V x) {
@@ -116,10 +126,51 @@ template <class V>
   const V sum_rest = (product - (factor - c1_part)) + (c1 - c1_part);
   const V v = t * factor;
   const V v_rest = fma(t, sum_rest + product_rest, fms(t, factor, v));
-  const SplitPower<V> e = split_power(v, v_rest, -1.0f);
-  const V zero = V::all(0.0f), one = V::all(1.0f);
-  const V quotient = if_less(x, zero, zero - t * e.polynomial, x) / fma(e.polynomial, e.power, one);
-  return quotient * if_less(x, zero, e.power, one);
+  return times_logistic(x, t, split_power(v, v_rest, -1.0f));
+}
+
+/// x / (1 + e^-x)
+template <class V>
+[[gnu::always_inline]] inline V silu(V x) {
+  // At 88 the power is 0 already; only an infinity needs the limit.
+  const V t = min(V::all(100.0f), abs(x));
+  return times_logistic(x, t, split_power(t, -1.0f));
+}
+
+template <class V>
+struct SineCosine {
+  V sine, cosine;
+};
+
+/// sin x and cos x for |x| ≤ 2^20.
+template <class V>
+[[gnu::always_inline]] inline SineCosine<V> sine_cosine(V x) {
+  // x = n · π/2 + r (Cody and Waite, 1980), π/2 in three parts of 24 bits, the third of which ends at 2^-76. As n is
+  // off by at most 2^20 · 2/π · 2^-24.6 where it rounds, |r| ≤ 0.828.
+  const V first = V::all(-0x1.921fb6p0f), second = V::all(-0x1.777a5cp-25f), third = V::all(0x1.ee59dap-50f);
+  const V rounder = V::all(0x1.8p23f);  // as in split_power
+  const V t = fma(x, V::all(0x1.45f306p-1f), rounder);
+  const V n = t - rounder;
+  // Exact: from x = 1 on a multiple of 2^-23 and less than 1; and 1 times π/2 from a smaller x only halves or doubles.
+  const V coarse = fma(n, first, x);
+  const V product = n * second;
+  const V r = coarse - product;
+  // What these two roundings lost, and the third part. Where n is not 0, `coarse` is a multiple of the ulp of
+  // `product`, so that the first line is exact (Dekker's fast two-sum).
+  const V sum_rest = (coarse - r) - product;
+  const V rest = fma(n, third, sum_rest - fms(n, second, product));
+  const V square = r * r;
+  // sin(r + rest) = r + r³ · S(r²) + rest · (1 - r²/2), S to 2^-27 of the sine.
+  V s = fma(square, V::all(-0x1.9862aap-13f), V::all(0x1.110486p-7f));
+  s = fma(s, square, V::all(-0x1.55553ep-3f));
+  const V sine = r + fma(r * square, s, rest * fma(square, V::all(-0.5f), V::all(1.0f)));
+  // cos(r + rest) = 1 - r²/2 + r⁴ · C(r²) - rest · r, C to 2^-32 of the cosine.
+  V c = fma(square, V::all(0x1.993bcep-16f), V::all(-0x1.6c09c0p-10f));
+  c = fma(c, square, V::all(0x1.555546p-5f));
+  c = fma(c, square, V::all(-0.5f));
+  const V cosine = V::all(1.0f) + fms(square, c, rest * r);
+  // n mod 4 says which of the two it is, and its sign; cos x = sin(x + π/2).
+  return {by_quadrant(t, sine, cosine), by_quadrant(t + V::all(1.0f), sine, cosine)};
 }
 
 template <Nonlinearity kind, class V>
@@ -128,6 +179,7 @@ template <Nonlinearity kind, class V>
   if constexpr (kind == Nonlinearity::kGeluTanh) return gelu_tanh(x);
   if constexpr (kind == Nonlinearity::kRelu) return max(V::all(0.0f), x);
   if constexpr (kind == Nonlinearity::kTanh) return tanh(x);
+  if constexpr (kind == Nonlinearity::kSilu) return silu(x);
   return x;
 }
 

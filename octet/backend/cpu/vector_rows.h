@@ -49,20 +49,28 @@ void finish_columns(const Finish& f) {
   }
 }
 
+/// Calls run.template operator()<kind>() for the kind it is given.
+template <class Run>
+void for_nonlinearity(Nonlinearity kind, Run run) {
+  switch (kind) {
+    case Nonlinearity::kNone:
+      return run.template operator()<Nonlinearity::kNone>();
+    case Nonlinearity::kGelu:
+      return run.template operator()<Nonlinearity::kGelu>();
+    case Nonlinearity::kGeluTanh:
+      return run.template operator()<Nonlinearity::kGeluTanh>();
+    case Nonlinearity::kRelu:
+      return run.template operator()<Nonlinearity::kRelu>();
+    case Nonlinearity::kTanh:
+      return run.template operator()<Nonlinearity::kTanh>();
+    case Nonlinearity::kSilu:
+      return run.template operator()<Nonlinearity::kSilu>();
+  }
+}
+
 template <class V, Rescale rescale>
 void finish_rescaled(const Finish& f) {
-  switch (f.nonlinearity) {
-    case Nonlinearity::kNone:
-      return finish_columns<V, rescale, Nonlinearity::kNone>(f);
-    case Nonlinearity::kGelu:
-      return finish_columns<V, rescale, Nonlinearity::kGelu>(f);
-    case Nonlinearity::kGeluTanh:
-      return finish_columns<V, rescale, Nonlinearity::kGeluTanh>(f);
-    case Nonlinearity::kRelu:
-      return finish_columns<V, rescale, Nonlinearity::kRelu>(f);
-    case Nonlinearity::kTanh:
-      return finish_columns<V, rescale, Nonlinearity::kTanh>(f);
-  }
+  for_nonlinearity(f.nonlinearity, [&f]<Nonlinearity kind>() { finish_columns<V, rescale, kind>(f); });
 }
 
 template <class V>
@@ -150,6 +158,58 @@ void layer_norm_rows(const LayerNorm& l) {
       store_upto(fma(scaled, load_upto<V>(l.gamma + i, n), load_upto<V>(l.beta + i, n)), y + i, n);
     });
   }
+}
+
+template <class V>
+void rms_norm_rows(const RmsNorm& n) {
+  const float width = static_cast<float>(n.cols);
+  for (int64_t r = 0; r < n.rows; ++r) {
+    const float* x = n.x + r * n.x_stride;
+    float* y = n.y + r * n.y_stride;
+    V squares = V::all(0.0f);
+    for_blocks(n.cols, [&](int64_t i, int64_t count) {
+      const V v = load_upto<V>(x + i, count);
+      squares = fma(v, v, squares);
+    });
+    const V inverse = V::all(1.0f) / sqrt(V::all(squares.sum() / width + n.eps));
+    for_blocks(n.cols, [&](int64_t i, int64_t count) {
+      const V scaled = load_upto<V>(x + i, count) * inverse;
+      store_upto(scaled * load_upto<V>(n.gamma + i, count), y + i, count);
+    });
+  }
+}
+
+template <class V>
+void rope_rows(const Rope& p) {
+  const V factor = V::all(p.factor);
+  for (int64_t r = 0; r < p.rows; ++r) {
+    const V position = V::all(static_cast<float>(p.positions[r]));
+    float* row = p.x + r * p.x_stride;
+    // All heads turn by the same angles.
+    for_blocks(p.pairs, [&](int64_t i, int64_t n) {
+      const SineCosine<V> turn = sine_cosine(position * load_upto<V>(p.frequencies + i, n));
+      const V sine = turn.sine * factor, cosine = turn.cosine * factor;
+      for (int64_t head = 0; head < p.heads; ++head) {
+        float* x = row + head * p.head_width + i;
+        const V a = load_upto<V>(x, n), b = load_upto<V>(x + p.pairs, n);
+        store_upto(fms(a, cosine, b * sine), x, n);
+        store_upto(fma(b, cosine, a * sine), x + p.pairs, n);
+      }
+    });
+  }
+}
+
+template <class V>
+void gated_rows(const Gated& g) {
+  for_nonlinearity(g.nonlinearity, [&g]<Nonlinearity kind>() {
+    for (int64_t r = 0; r < g.rows; ++r) {
+      const float *gate = g.x + r * g.x_stride, *up = gate + g.cols;
+      float* y = g.y + r * g.y_stride;
+      for_blocks(g.cols, [&](int64_t i, int64_t n) {
+        store_upto(apply<kind>(load_upto<V>(gate + i, n)) * load_upto<V>(up + i, n), y + i, n);
+      });
+    }
+  });
 }
 
 template <class V>

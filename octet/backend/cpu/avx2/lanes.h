@@ -129,5 +129,16 @@ inline __m256 power_of_two(__m256 t) {
 }
 inline Sixteen power_of_two(Sixteen t) { return {power_of_two(t.a), power_of_two(t.b)}; }
 
+// even for an even integer in the low bits of t, else odd; negated for 2 and 3 modulo 4.
+inline __m256 by_quadrant(__m256 t, __m256 even, __m256 odd) {
+  const __m256i n = _mm256_castps_si256(t);
+  const __m256 magnitude = _mm256_blendv_ps(even, odd, _mm256_castsi256_ps(_mm256_slli_epi32(n, 31)));
+  const __m256 second_bit = _mm256_castsi256_ps(_mm256_slli_epi32(n, 30));
+  return _mm256_xor_ps(magnitude, _mm256_and_ps(second_bit, _mm256_set1_ps(-0.0f)));
+}
+inline Sixteen by_quadrant(Sixteen t, Sixteen even, Sixteen odd) {
+  return {by_quadrant(t.a, even.a, odd.a), by_quadrant(t.b, even.b, odd.b)};
+}
+
 }  // namespace
 }  // namespace octet::cpu

@@ -86,5 +86,13 @@ inline Sixteen power_of_two(Sixteen t) {
   return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_max_epi32(exponent, _mm512_setzero_si512()), 23))};
 }
 
+// even for an even integer in the low bits of t, else odd; negated for 2 and 3 modulo 4.
+inline Sixteen by_quadrant(Sixteen t, Sixteen even, Sixteen odd) {
+  const __m512i n = _mm512_castps_si512(t.v);
+  const __m512 magnitude = _mm512_mask_blend_ps(_mm512_test_epi32_mask(n, _mm512_set1_epi32(1)), even.v, odd.v);
+  const __m512 second_bit = _mm512_castsi512_ps(_mm512_slli_epi32(n, 30));
+  return {_mm512_xor_ps(magnitude, _mm512_and_ps(second_bit, _mm512_set1_ps(-0.0f)))};
+}
+
 }  // namespace
 }  // namespace octet::cpu

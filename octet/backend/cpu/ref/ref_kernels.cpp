@@ -39,6 +39,13 @@ OneLane power_of_two(OneLane t) {
   return {std::bit_cast<float>(static_cast<uint32_t>(std::max(n + 127, 0)) << 23)};
 }
 
+// even for an even integer in the low bits of t, else odd; negated for 2 and 3 modulo 4.
+OneLane by_quadrant(OneLane t, OneLane even, OneLane odd) {
+  const uint32_t n = std::bit_cast<uint32_t>(t.v);
+  const float magnitude = (n & 1) == 0 ? even.v : odd.v;
+  return {(n & 2) == 0 ? magnitude : -magnitude};
+}
+
 template <class W>
 void product(const FloatProduct& p) {
   const W* panels = static_cast<const W*>(p.panels);
@@ -76,6 +83,8 @@ float apply_to(float x, Nonlinearity kind) {
       return apply<Nonlinearity::kRelu>(OneLane{x}).v;
     case Nonlinearity::kTanh:
       return apply<Nonlinearity::kTanh>(OneLane{x}).v;
+    case Nonlinearity::kSilu:
+      return apply<Nonlinearity::kSilu>(OneLane{x}).v;
   }
   return x;
 }
@@ -158,6 +167,32 @@ void layer_norm(const LayerNorm& l) {
   }
 }
 
+void rms_norm(const RmsNorm& n) {
+  for (int64_t r = 0; r < n.rows; ++r) {
+    reference::rms_norm_row(n.x + r * n.x_stride, n.cols, n.gamma, n.eps, n.y + r * n.y_stride);
+  }
+}
+
+void rope(const Rope& p) {
+  for (int64_t r = 0; r < p.rows; ++r) {
+    const float position = static_cast<float>(p.positions[r]);
+    for (int64_t i = 0; i < p.pairs; ++i) {
+      const SineCosine<OneLane> turn = sine_cosine(OneLane{position * p.frequencies[i]});
+      for (int64_t head = 0; head < p.heads; ++head) {
+        float* x = p.x + r * p.x_stride + head * p.head_width + i;
+        reference::rotate(x[0], x[p.pairs], turn.sine.v * p.factor, turn.cosine.v * p.factor);
+      }
+    }
+  }
+}
+
+void gated(const Gated& g) {
+  const auto nonlinearity = [&g](float x) { return apply_to(x, g.nonlinearity); };
+  for (int64_t r = 0; r < g.rows; ++r) {
+    reference::gated_row(g.x + r * g.x_stride, g.cols, nonlinearity, g.y + r * g.y_stride);
+  }
+}
+
 void pool(const PoolColumns& p) {
   for (int64_t c = 0; c < p.cols; ++c) {
     float y = p.x[c];
@@ -217,6 +252,9 @@ constexpr KernelTable kTable = {
     .softmax = softmax,
     .scale = scale,
     .layer_norm = layer_norm,
+    .rms_norm = rms_norm,
+    .rope = rope,
+    .gated = gated,
     .l2_normalize = reference::l2_normalize_row<float>,
     .pool = pool,
     .embed = embed,

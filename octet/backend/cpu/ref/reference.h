@@ -40,6 +40,27 @@ void layer_norm_row(const T* x, int64_t cols, const T* gamma, const T* beta, T e
 }
 
 template <class T>
+void rms_norm_row(const T* x, int64_t cols, const T* gamma, T eps, T* y) {
+  const T squares = sum_by_sixteen<T>(cols, [x](int64_t i, T sum) { return std::fma(x[i], x[i], sum); });
+  const T inverse = T{1} / std::sqrt(squares / static_cast<T>(cols) + eps);
+  for (int64_t i = 0; i < cols; ++i) y[i] = x[i] * inverse * gamma[i];
+}
+
+/// (a, b) turned by an angle in the plane, sine and cosine having what length changes in them.
+template <class T>
+void rotate(T& a, T& b, T sine, T cosine) {
+  const T turned = std::fma(a, cosine, -(b * sine));
+  b = std::fma(b, cosine, a * sine);
+  a = turned;
+}
+
+/// x [2 · cols]: the gate, then what it lets through. nonlinearity(T) is the caller's.
+template <class T, class F>
+void gated_row(const T* x, int64_t cols, F nonlinearity, T* y) {
+  for (int64_t c = 0; c < cols; ++c) y[c] = nonlinearity(x[c]) * x[cols + c];
+}
+
+template <class T>
 void l2_normalize_row(T* x, int64_t cols) {
   const T length = std::sqrt(sum_by_sixteen<T>(cols, [x](int64_t i, T sum) { return std::fma(x[i], x[i], sum); }));
   // As max(a, b) = a > b ? a : b, so that a NaN in the row reaches all of it.
