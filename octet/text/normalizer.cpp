@@ -72,21 +72,55 @@ void ReplaceNormalizer::apply(AlignedText& text) const {
   if (text.empty()) return;
   // A file can ask for "a" to become "aa" again and again; no honest one makes text this much longer.
   const size_t longest = 64 * size_t{text.back().end - text.front().begin} + 4096;
-  const auto same = [](const AlignedChar& c, char32_t code) { return c.code == code; };
   AlignedText replaced;
-  for (auto position = text.begin();;) {
-    const auto match = std::search(position, text.end(), pattern.begin(), pattern.end(), same);
-    replaced.insert(replaced.end(), position, match);
-    if (match == text.end()) break;
-    position = match + static_cast<AlignedText::difference_type>(pattern.size());
+  size_t copied = 0;
+  const auto copy_until = [&](size_t end) {
+    replaced.insert(replaced.end(), text.begin() + static_cast<std::ptrdiff_t>(copied),
+                    text.begin() + static_cast<std::ptrdiff_t>(end));
+  };
+  const auto replace = [&](size_t begin, size_t end) {
+    copy_until(begin);
+    copied = end;
     if (content.size() > longest - std::min(longest, replaced.size())) {
       fail<FormatError>(
           "the tokenizer's Replace normalizers make a text more than 64 times longer; its file is damaged");
     }
-    const AlignedChar last = *(position - 1);
+    const uint32_t before = text.front().begin;
+    const AlignedChar last = end > 0 ? text[end - 1] : AlignedChar{0, before, before};
     for (const char32_t c : content) replaced.push_back({c, last.begin, last.end});
+  };
+  if (const auto* wanted = std::get_if<std::u32string>(&pattern)) {
+    const auto same = [](const AlignedChar& c, char32_t code) { return c.code == code; };
+    for (auto position = text.begin();;) {
+      position = std::search(position, text.end(), wanted->begin(), wanted->end(), same);
+      if (position == text.end()) break;
+      const auto begin = static_cast<size_t>(position - text.begin());
+      replace(begin, begin + wanted->size());
+      position += static_cast<std::ptrdiff_t>(wanted->size());
+    }
+  } else {
+    size_t byte = 0, at = 0;
+    const auto char_at = [&](size_t wanted_byte) {
+      for (; byte < wanted_byte; ++at) byte += unicode::utf8_size(text[at].code);
+      return at;
+    };
+    for (const ByteRange& match : std::get<Regex>(pattern).find_all(to_utf8(text))) {
+      const size_t begin = char_at(match.begin);
+      replace(begin, char_at(match.end));
+    }
   }
+  copy_until(text.size());
   text = std::move(replaced);
+}
+
+void PrependNormalizer::apply(AlignedText& text) const {
+  if (text.empty()) return;
+  const AlignedChar first = text.front();
+  AlignedText longer;
+  longer.reserve(content.size() + text.size());
+  for (const char32_t c : content) longer.push_back({c, first.begin, first.end});
+  longer.insert(longer.end(), text.begin(), text.end());
+  text = std::move(longer);
 }
 
 void Normalizer::apply(AlignedText& text) const {

@@ -6,6 +6,8 @@
 #include <vector>
 
 #include "octet/text/aligned_text.h"
+#include "octet/text/regex.h"
+#include "octet/text/sentence_piece_normalizer.h"
 #include "octet/text/unicode_normalization.h"
 
 namespace octet {
@@ -40,15 +42,22 @@ struct StripNormalizer {
   void apply(AlignedText& text) const;
 };
 
-/// Replaces every occurrence of `pattern` (not empty). All of `content` comes from the last replaced character, which
-/// is where the library aligns it.
+/// Replaces every occurrence of a text (not empty) or a pattern. All of `content` comes from the last replaced
+/// character (where none is replaced, the one before), which is where the library aligns it.
 struct ReplaceNormalizer {
-  std::u32string pattern, content;
+  std::variant<std::u32string, Regex> pattern;
+  std::u32string content;
+  void apply(AlignedText& text) const;
+};
+
+/// Puts `content` before a text that is not empty. It comes from the first character.
+struct PrependNormalizer {
+  std::u32string content;
   void apply(AlignedText& text) const;
 };
 
 using NormalizerStep = std::variant<BertNormalizer, LowercaseNormalizer, StripAccentsNormalizer, UnicodeNormalizer,
-                                    StripNormalizer, ReplaceNormalizer>;
+                                    StripNormalizer, ReplaceNormalizer, PrependNormalizer, SentencePieceNormalizer>;
 
 /// What is done to a text before it is split into words, step by step. No steps: nothing.
 class Normalizer {

@@ -6,8 +6,10 @@
 
 #include "octet/base/error.h"
 #include "octet/base/mapped_file.h"
+#include "octet/text/byte_level.h"
+#include "octet/text/stream_decoder.h"
+#include "octet/text/tokenizer_config.h"
 #include "octet/text/unicode.h"
-#include "octet/text/vocab_txt.h"
 
 namespace octet {
 
@@ -33,18 +35,51 @@ bool is_there(const std::filesystem::path& path) {
 }  // namespace
 
 Tokenizer Tokenizer::load(const std::filesystem::path& directory) {
-  const std::filesystem::path json = directory / "tokenizer.json", vocabulary = directory / "vocab.txt",
-                              config = directory / "tokenizer_config.json";
-  const std::string config_text = is_there(config) ? read_text_file(config, kMaxFileBytes) : std::string();
-  if (is_there(json)) {
-    Tokenizer tokenizer = from_json(read_text_file(json, kMaxFileBytes), json.string());
-    tokenizer.parts_.model_max_length = read_model_max_length(config_text, config.string());
-    return tokenizer;
+  const auto read = [](const std::filesystem::path& path) { return read_text_file(path, kMaxFileBytes); };
+  const auto read_if_there = [&](const std::filesystem::path& path) {
+    return is_there(path) ? read(path) : std::string();
+  };
+  const std::filesystem::path config = directory / "tokenizer_config.json",
+                              special = directory / "special_tokens_map.json";
+  const std::string config_text = read_if_there(config);
+  const auto load_parts = [&]() -> std::optional<Tokenizer> {
+    if (const auto json = directory / "tokenizer.json"; is_there(json)) return from_json(read(json), json.string());
+    for (const char* name : {"tokenizer.model", "spiece.model"}) {
+      const auto model = directory / name;
+      if (is_there(model)) return from_sentence_piece(read(model), model.string(), config_text, config.string());
+    }
+    for (const auto& [vocabulary_name, merges_name] : std::array<std::pair<const char*, const char*>, 2>{
+             {{"vocab.json", "merges.txt"}, {"encoder.json", "vocab.bpe"}}}) {
+      const auto vocabulary = directory / vocabulary_name, merges = directory / merges_name;
+      if (is_there(vocabulary) && is_there(merges)) {
+        return from_vocab_and_merges(read(vocabulary), vocabulary.string(), read(merges), merges.string(), config_text,
+                                     config.string());
+      }
+    }
+    if (const auto vocabulary = directory / "vocab.txt"; is_there(vocabulary)) {
+      return from_vocab_txt(read(vocabulary), vocabulary.string(), config_text, config.string());
+    }
+    return std::nullopt;
+  };
+  std::optional<Tokenizer> tokenizer = load_parts();
+  if (!tokenizer) {
+    fail(
+        "{}: no tokenizer.json, tokenizer.model, vocab.json with merges.txt, or vocab.txt there; name the directory of "
+        "a "
+        "Hugging Face model",
+        directory.string());
   }
-  if (is_there(vocabulary)) {
-    return from_vocab_txt(read_text_file(vocabulary, kMaxFileBytes), vocabulary.string(), config_text, config.string());
-  }
-  fail("{}: no tokenizer.json and no vocab.txt there; name the directory of a Hugging Face model", directory.string());
+  TokenizerParts& parts = tokenizer->parts_;
+  parts.model_max_length = read_model_max_length(config_text, config.string());
+  const std::string special_text = read_if_there(special);
+  const auto find_id = [&](std::string_view key, std::optional<int32_t>& id) {
+    auto token = read_token_name(config_text, config.string(), key);
+    if (!token) token = read_token_name(special_text, special.string(), key);
+    if (token) id = tokenizer->token_to_id(*token);
+  };
+  find_id("bos_token", parts.bos_id);
+  find_id("eos_token", parts.eos_id);
+  return *std::move(tokenizer);
 }
 
 Tokenizer::Tokens Tokenizer::tokenize(std::string_view text) const {
@@ -64,10 +99,7 @@ Tokenizer::Tokens Tokenizer::tokenize(std::string_view text) const {
     parts_.model->tokenize(word, pieces);
     // Pieces come in order, so one walk over the characters turns their bytes into places of the original text.
     size_t at = 0, byte = 0;
-    const auto byte_after = [&](size_t i) {
-      const char32_t c = chars[i].code;
-      return byte + (c < 0x80 ? 1u : c < 0x800 ? 2u : c < 0x10000 ? 3u : 4u);
-    };
+    const auto byte_after = [&](size_t i) { return byte + unicode::utf8_size(chars[i].code); };
     for (const ModelToken& piece : pieces) {
       while (at + 1 < chars.size() && byte_after(at) <= piece.begin) byte = byte_after(at++);
       const size_t first = at;
@@ -94,13 +126,27 @@ Tokenizer::Tokens Tokenizer::tokenize(std::string_view text) const {
         ++word_id;
         continue;
       }
-      for (const CharRange& range : parts_.pre_tokenizer.split(segment)) {
-        tokenize_word(segment.subspan(range.begin, range.end - range.begin));
+      const PreTokenizedText words = parts_.pre_tokenizer.split(AlignedText(segment.begin(), segment.end()));
+      for (const CharRange& range : words.words) {
+        tokenize_word(std::span(words.text).subspan(range.begin, range.end - range.begin));
         ++word_id;
       }
     }
   }
   return tokens;
+}
+
+void Tokenizer::trim_offsets(Encoding& encoding, size_t first) const {
+  for (size_t i = first; i < encoding.ids.size(); ++i) {
+    const std::string_view token = id_to_token(encoding.ids[i]).value_or(std::string_view());
+    auto& [begin, end] = encoding.offsets[i];
+    auto leading = static_cast<int64_t>(byte_level::leading_spaces(token));
+    const auto trailing = static_cast<int64_t>(byte_level::trailing_spaces(token));
+    const bool is_first = i == first || begin == 0;
+    if (is_first && parts_.post_processor.trim_offsets->add_prefix_space && leading == 1) leading = 0;
+    begin = std::min(begin + leading, end);
+    if (end >= trailing) end = std::max(end - trailing, begin);
+  }
 }
 
 std::vector<Encoding> Tokenizer::run(std::string_view first, const std::string_view* second,
@@ -154,6 +200,7 @@ std::vector<Encoding> Tokenizer::run(std::string_view first, const std::string_v
       append(encoding.word_ids, tokens.word_ids);
       encoding.type_ids.resize(encoding.ids.size(), piece.type_id);
       encoding.special_tokens_mask.resize(encoding.ids.size(), 0);
+      if (parts_.post_processor.trim_offsets) trim_offsets(encoding, encoding.ids.size() - (range.end - range.begin));
     }
     for (size_t i = 0; i < 2; ++i) encoding.dropped += texts[i].size() - (kept[i].end - kept[i].begin);
     return encoding;
@@ -197,15 +244,10 @@ std::vector<Encoding> Tokenizer::encode_pair_windows(std::string_view first, std
 }
 
 std::string Tokenizer::decode(std::span<const int32_t> ids, SpecialTokens special_tokens) const {
+  StreamDecoder decoder(*this, special_tokens);
   std::string text;
-  bool first = true;
-  for (const int32_t id : ids) {
-    const std::optional<std::string_view> token = id_to_token(id);
-    if (!token) fail<UsageError>("the id {} is not in the vocabulary, whose largest is {}", id, max_id());
-    if (special_tokens == SpecialTokens::kWithout && is_special(id)) continue;
-    parts_.decoder.append(text, *token, first);
-    first = false;
-  }
+  for (const int32_t id : ids) text += decoder.push(id);
+  text += decoder.finish();
   return text;
 }
 

@@ -62,15 +62,18 @@ struct TokenizerParts {
   std::optional<Truncation> truncation;
   std::optional<Padding> padding;
   std::optional<int64_t> model_max_length;
+  std::optional<int32_t> bos_id, eos_id;
 };
 
 /// Text to token ids and back, with the ids, offsets and type ids of the Hugging Face `tokenizers` library (0.23). A
 /// const one is safe to use from many threads. Text is UTF-8; bytes that are not count as U+FFFD.
 class Tokenizer {
  public:
-  /// Reads the tokenizer of a Hugging Face model directory: `tokenizer.json`, or else `vocab.txt` with the settings of
-  /// `tokenizer_config.json` (BERT). Throws Error where there is neither, FormatError for a file that is damaged or
-  /// asks for something that Octet does not read.
+  /// Reads the tokenizer of a Hugging Face model directory, the first of these that is there: `tokenizer.json`;
+  /// `tokenizer.model` or `spiece.model` (SentencePiece); `vocab.json` with `merges.txt`, or `encoder.json` with
+  /// `vocab.bpe` (GPT-2); `vocab.txt` (BERT). The others take settings of `tokenizer_config.json` and
+  /// `special_tokens_map.json`, which also name the tokens of bos_id() and eos_id(). Throws Error where there is none,
+  /// FormatError for a file that is damaged or asks for something that Octet does not read.
   static Tokenizer load(const std::filesystem::path& directory);
   /// Reads the contents of a `tokenizer.json`; errors name `source`.
   static Tokenizer from_json(std::string_view json, std::string_view source);
@@ -78,6 +81,15 @@ class Tokenizer {
   /// defaults).
   static Tokenizer from_vocab_txt(std::string_view vocabulary, std::string_view vocabulary_source,
                                   std::string_view config_json, std::string_view config_source);
+  /// Reads the contents of a byte-level BPE's `vocab.json` and `merges.txt` (GPT-2, or what the class in
+  /// `tokenizer_config.json` says: Roberta, Qwen2).
+  static Tokenizer from_vocab_and_merges(std::string_view vocabulary, std::string_view vocabulary_source,
+                                         std::string_view merges, std::string_view merges_source,
+                                         std::string_view config_json, std::string_view config_source);
+  /// Reads the contents of a SentencePiece model (BPE or Unigram). Offsets are those of the sentencepiece library, but
+  /// for the byte tokens of a character, which all have the character's.
+  static Tokenizer from_sentence_piece(std::string_view model, std::string_view source, std::string_view config_json,
+                                       std::string_view config_source);
 
   explicit Tokenizer(TokenizerParts parts) : parts_(std::move(parts)) {}
 
@@ -103,6 +115,11 @@ class Tokenizer {
   std::optional<int32_t> token_to_id(std::string_view token) const;
   std::optional<std::string_view> id_to_token(int32_t id) const;
   bool is_special(int32_t id) const { return parts_.added_tokens.is_special(id); }
+  /// The tokens that begin and end a text, as the model's files name them; none where they name none, or one that is
+  /// not in the vocabulary.
+  std::optional<int32_t> bos_id() const { return parts_.bos_id; }
+  std::optional<int32_t> eos_id() const { return parts_.eos_id; }
+  const Decoder& decoder() const { return parts_.decoder; }
 
   /// The truncation of the model's `tokenizer.json`: apply it by handing it to encode().
   const std::optional<Truncation>& truncation() const { return parts_.truncation; }
@@ -115,6 +132,8 @@ class Tokenizer {
   enum class Windows { kFirst, kAll };
 
   Tokens tokenize(std::string_view text) const;
+  /// What PostProcessor::trim_offsets asks for, on the tokens of a text from `first` on.
+  void trim_offsets(Encoding& encoding, size_t first) const;
   std::vector<Encoding> run(std::string_view first, const std::string_view* second, const EncodeOptions& options,
                             Windows which) const;
 

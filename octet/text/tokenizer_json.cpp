@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reads the `tokenizer.json` of Hugging Face's `tokenizers` library, version "1.0" of the format.
+#include "octet/text/tokenizer_json.h"
+
 #include <algorithm>
 #include <memory>
 #include <set>
@@ -8,111 +10,10 @@
 #include <vector>
 
 #include "octet/base/json.h"
-#include "octet/text/json_node.h"
 #include "octet/text/tokenizer.h"
-#include "octet/text/word_piece.h"
 
 namespace octet {
 namespace {
-
-std::u32string code_points(std::string_view text) {
-  std::u32string codes;
-  for (const AlignedChar& c : align(text)) codes.push_back(c.code);
-  return codes;
-}
-
-/// The members "type" and then `key`, an array, of a Sequence; sequences in a sequence are the same as their steps.
-template <class Step, class Read>
-void read_steps(const JsonNode& node, std::string_view key, std::vector<Step>& steps, const Read& read) {
-  if (node.at("type").string() == "Sequence") {
-    for (const JsonNode& element : node.at(key).elements()) read_steps(element, key, steps, read);
-  } else {
-    // Each step is a pass over every text; real files have up to five.
-    constexpr size_t kMostSteps = 64;
-    if (steps.size() == kMostSteps)
-      node.error("is step {} of its sequence; Octet takes {}", kMostSteps + 1, kMostSteps);
-    steps.push_back(read(node));
-  }
-}
-
-NormalizerStep read_normalizer_step(const JsonNode& node) {
-  const std::string& type = node.at("type").string();
-  if (type == "BertNormalizer") {
-    BertNormalizer bert;
-    bert.clean_text = node.at("clean_text").boolean();
-    bert.handle_chinese_chars = node.at("handle_chinese_chars").boolean();
-    bert.lowercase = node.at("lowercase").boolean();
-    const auto strip_accents = node.find("strip_accents");
-    bert.strip_accents = strip_accents ? strip_accents->boolean() : bert.lowercase;
-    return bert;
-  }
-  if (type == "Lowercase") return LowercaseNormalizer{};
-  if (type == "StripAccents") return StripAccentsNormalizer{};
-  if (type == "NFC") return UnicodeNormalizer{NormalizationForm::kNfc};
-  if (type == "NFD") return UnicodeNormalizer{NormalizationForm::kNfd};
-  if (type == "NFKC") return UnicodeNormalizer{NormalizationForm::kNfkc};
-  if (type == "NFKD") return UnicodeNormalizer{NormalizationForm::kNfkd};
-  if (type == "Strip") return StripNormalizer{node.at("strip_left").boolean(), node.at("strip_right").boolean()};
-  if (type == "Replace") {
-    const JsonNode pattern = node.at("pattern");
-    if (pattern.find("Regex")) pattern.error("is a Regex, which is not supported. Octet reads String patterns.");
-    const JsonNode text = pattern.at("String");
-    if (text.string().empty()) text.error("is empty; there is nothing to replace");
-    return ReplaceNormalizer{code_points(text.string()), code_points(node.at("content").string())};
-  }
-  node.at("type").unsupported(
-      "BertNormalizer, Lowercase, StripAccents, NFC, NFD, NFKC, NFKD, Strip, Replace and Sequence");
-}
-
-PreTokenizerStep read_pre_tokenizer_step(const JsonNode& node) {
-  const std::string& type = node.at("type").string();
-  if (type == "BertPreTokenizer") return PreTokenizerStep::kBert;
-  if (type == "Whitespace") return PreTokenizerStep::kWhitespace;
-  if (type == "WhitespaceSplit") return PreTokenizerStep::kWhitespaceSplit;
-  if (type == "Punctuation") {
-    const auto behavior = node.find("behavior");
-    if (behavior && behavior->string() != "Isolated") behavior->unsupported("Isolated");
-    return PreTokenizerStep::kPunctuation;
-  }
-  node.at("type").unsupported("BertPreTokenizer, Whitespace, WhitespaceSplit, Punctuation and Sequence");
-}
-
-Vocabulary read_vocabulary(const JsonNode& node) {
-  std::vector<std::pair<std::string, int32_t>> tokens;
-  tokens.reserve(node.members().size());
-  for (const auto& [token, id] : node.members()) {
-    if (!id.is_number_integer() || id.is_number_float() ||
-        (id.is_number_unsigned() ? id.get<uint64_t>() > uint64_t{kMaxTokenId} : true)) {
-      node.error("gives '{}' the id {}; ids are integers in [0, {}]", shorten(token), shorten(id.dump()), kMaxTokenId);
-    }
-    tokens.emplace_back(token, id.get<int32_t>());
-  }
-  if (tokens.empty()) node.error("is empty");
-  Vocabulary vocabulary(std::move(tokens));
-  const auto& by_id = vocabulary.tokens();
-  const auto twin =
-      std::adjacent_find(by_id.begin(), by_id.end(), [](const auto& a, const auto& b) { return a.second == b.second; });
-  if (twin != by_id.end()) {
-    node.error("gives both '{}' and '{}' the id {}", shorten(twin->first), shorten((twin + 1)->first), twin->second);
-  }
-  return vocabulary;
-}
-
-std::shared_ptr<const TokenModel> read_model(const JsonNode& node) {
-  // The first files of the format had no type. Only WordPiece has this member.
-  const auto type = node.find("type");
-  if (type ? type->string() != "WordPiece" : !node.find("max_input_chars_per_word")) {
-    if (type) type->unsupported("WordPiece");
-    node.error("has no 'type'");
-  }
-  Vocabulary vocabulary = read_vocabulary(node.at("vocab"));
-  const JsonNode unknown_token = node.at("unk_token");
-  const auto unknown = vocabulary.token_to_id(unknown_token.string());
-  if (!unknown) unknown_token.error("is '{}', which is not in the vocabulary", shorten(unknown_token.string()));
-  const std::string& prefix = node.at("continuing_subword_prefix").string();
-  const int64_t max_chars = node.at("max_input_chars_per_word").integer(0, WordPiece::kMaxCharsLimit);
-  return std::make_shared<WordPiece>(std::move(vocabulary), *unknown, prefix, max_chars);
-}
 
 std::vector<AddedToken> read_added_tokens(const JsonNode& node, const Vocabulary& vocabulary) {
   std::vector<AddedToken> tokens;
@@ -203,23 +104,48 @@ std::vector<TemplatePiece> read_template(const JsonNode& node, const JsonNode& s
   return pieces;
 }
 
+PostProcessor::TrimOffsets read_trim_offsets(const JsonNode& node) { return {node.at("add_prefix_space").boolean()}; }
+
 PostProcessor read_post_processor(const JsonNode& node, const IdCheck& known) {
   const std::string& type = node.at("type").string();
   if (type == "BertProcessing") {
     return PostProcessor::bert(read_token_and_id(node.at("cls"), known), read_token_and_id(node.at("sep"), known));
   }
+  if (type == "RobertaProcessing") {
+    PostProcessor roberta =
+        PostProcessor::roberta(read_token_and_id(node.at("cls"), known), read_token_and_id(node.at("sep"), known));
+    if (node.at("trim_offsets").boolean()) roberta.trim_offsets = read_trim_offsets(node);
+    return roberta;
+  }
+  if (type == "ByteLevel") {
+    PostProcessor byte_level;
+    if (node.at("trim_offsets").boolean()) byte_level.trim_offsets = read_trim_offsets(node);
+    return byte_level;
+  }
   if (type == "TemplateProcessing") {
     const JsonNode special_tokens = node.at("special_tokens");
     return {read_template(node.at("single"), special_tokens, false, known),
-            read_template(node.at("pair"), special_tokens, true, known)};
+            read_template(node.at("pair"), special_tokens, true, known), std::nullopt};
   }
-  node.at("type").unsupported("TemplateProcessing and BertProcessing");
+  node.at("type").unsupported(
+      "TemplateProcessing, BertProcessing, RobertaProcessing, ByteLevel and a Sequence of them");
 }
 
-Decoder read_decoder(const JsonNode& node) {
-  const JsonNode type = node.at("type");
-  if (type.string() != "WordPiece") type.unsupported("WordPiece");
-  return {Decoder::Kind::kWordPiece, node.at("prefix").string(), node.at("cleanup").boolean()};
+/// One, or a Sequence of them, of which one at most adds tokens.
+PostProcessor read_post_processors(const JsonNode& node, const IdCheck& known) {
+  if (node.at("type").string() != "Sequence") return read_post_processor(node, known);
+  PostProcessor result;
+  bool adds_tokens = false;
+  for (const JsonNode& element : node.at("processors").elements()) {
+    PostProcessor one = read_post_processor(element, known);
+    if (one.trim_offsets) result.trim_offsets = one.trim_offsets;
+    if (element.at("type").string() == "ByteLevel") continue;
+    if (adds_tokens) element.error("is the second of its sequence that adds tokens; Octet reads one");
+    adds_tokens = true;
+    result.single = std::move(one.single);
+    result.pair = std::move(one.pair);
+  }
+  return result;
 }
 
 constexpr int64_t kMaxLength = int64_t{1} << 62;
@@ -277,21 +203,13 @@ Tokenizer Tokenizer::from_json(std::string_view json, std::string_view source) {
 
   TokenizerParts parts;
   parts.model = read_model(root.at("model"));
-  if (const auto normalizer = root.find("normalizer")) {
-    std::vector<NormalizerStep> steps;
-    read_steps(*normalizer, "normalizers", steps, read_normalizer_step);
-    parts.normalizer = Normalizer(std::move(steps));
-  }
-  if (const auto pre_tokenizer = root.find("pre_tokenizer")) {
-    std::vector<PreTokenizerStep> steps;
-    read_steps(*pre_tokenizer, "pretokenizers", steps, read_pre_tokenizer_step);
-    parts.pre_tokenizer = PreTokenizer(std::move(steps));
-  }
+  if (const auto node = root.find("normalizer")) parts.normalizer = read_normalizer(*node);
+  if (const auto node = root.find("pre_tokenizer")) parts.pre_tokenizer = read_pre_tokenizer(*node);
   if (const auto added = root.find("added_tokens")) {
     parts.added_tokens = AddedTokens(read_added_tokens(*added, parts.model->vocabulary()), parts.normalizer);
   }
   const IdCheck known{&parts.model->vocabulary(), &parts.added_tokens};
-  if (const auto node = root.find("post_processor")) parts.post_processor = read_post_processor(*node, known);
+  if (const auto node = root.find("post_processor")) parts.post_processor = read_post_processors(*node, known);
   if (const auto node = root.find("decoder")) parts.decoder = read_decoder(*node);
   if (const auto node = root.find("truncation")) parts.truncation = read_truncation(*node, parts.post_processor);
   if (const auto node = root.find("padding")) parts.padding = read_padding(*node);

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "octet/text/unicode.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <unordered_map>
 #include <vector>
 
 #include <utf8proc.h>
 
+#include "octet/text/regex_tables.h"
 #include "octet/text/unicode_tables.h"
 
 namespace octet::unicode {
@@ -101,6 +103,14 @@ bool is_nonspacing_mark(char32_t c) { return has(c, kNonspacingMark); }
 bool is_mark(char32_t c) { return has(c, kMark); }
 bool is_word(char32_t c) { return has(c, kWord); }
 
+bool is_numeric(char32_t c) {
+  if (c < 0x80) return c >= '0' && c <= '9';
+  const std::span<const CodePointRange> ranges = tables::numeric();
+  const auto after = std::upper_bound(ranges.begin(), ranges.end(), c,
+                                      [](char32_t code, const CodePointRange& range) { return code < range.first; });
+  return after != ranges.begin() && c <= (after - 1)->last;
+}
+
 bool is_cjk(char32_t c) {
   if (c < 0x3400) return false;
   // The blocks as the library has them: it begins Extension E at U+2B920, not at its true U+2B820.
@@ -183,6 +193,23 @@ char32_t decode_utf8(std::string_view text, size_t& position) {
     high = 0xBF;
   }
   return code;
+}
+
+size_t unfinished_bytes(std::string_view text) {
+  for (size_t count = 1; count <= std::min<size_t>(3, text.size()); ++count) {
+    const auto lead = static_cast<unsigned char>(text[text.size() - count]);
+    if (lead < 0xC0) {
+      if (lead < 0x80) return 0;
+      continue;
+    }
+    const size_t size = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2;
+    if (lead < 0xC2 || lead > 0xF4 || count >= size) return 0;
+    // It has begun well where the decoder goes on to the end.
+    size_t position = text.size() - count;
+    decode_utf8(text, position);
+    return position == text.size() ? count : 0;
+  }
+  return 0;
 }
 
 void append_utf8(std::string& text, char32_t c) {

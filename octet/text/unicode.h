@@ -27,6 +27,8 @@ bool is_nonspacing_mark(char32_t c);
 bool is_mark(char32_t c);
 /// \w: alphabetic, mark, decimal digit, connector punctuation or join control.
 bool is_word(char32_t c);
+/// A digit of any script, or another number: ½, ④, Ⅷ.
+bool is_numeric(char32_t c);
 
 /// One code point's lowercase, without regard to its neighbours (so Σ is σ at the end of a word too). Only İ expands.
 struct Lowercase {
@@ -51,6 +53,10 @@ char32_t compose(char32_t first, char32_t second);
 /// give U+FFFD, one for each maximal part of a sequence that was begun well (the Unicode Standard, section 3.9, and
 /// Python's errors="replace").
 char32_t decode_utf8(std::string_view text, size_t& position);
+/// How many bytes at the end of `text` begin a character that more bytes could complete.
+size_t unfinished_bytes(std::string_view text);
 void append_utf8(std::string& text, char32_t c);
+/// The bytes of `c` in UTF-8.
+constexpr size_t utf8_size(char32_t c) { return c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4; }
 
 }  // namespace octet::unicode

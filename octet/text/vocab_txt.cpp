@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "octet/text/vocab_txt.h"
-
+// Reads BERT's vocab.txt.
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <string>
@@ -8,20 +8,14 @@
 #include <vector>
 
 #include "octet/base/error.h"
-#include "octet/base/json.h"
 #include "octet/text/json_node.h"
 #include "octet/text/tokenizer.h"
+#include "octet/text/tokenizer_config.h"
 #include "octet/text/unicode.h"
 #include "octet/text/word_piece.h"
 
 namespace octet {
 namespace {
-
-using Json = nlohmann::json;
-
-Json parse_config(std::string_view text, std::string_view source) {
-  return text.empty() ? Json::object() : parse_json(text, std::string(source));
-}
 
 /// The lines of a vocabulary, ended by \n, \r\n or \r as Python's text files are. The line's number is the token's id.
 std::vector<std::pair<std::string, int32_t>> read_lines(std::string_view text, std::string_view source) {
@@ -45,46 +39,13 @@ std::vector<std::pair<std::string, int32_t>> read_lines(std::string_view text, s
   return tokens;
 }
 
-bool flag(const JsonNode& config, std::string_view key, bool otherwise) {
-  const auto node = config.find(key);
-  return node ? node->boolean() : otherwise;
-}
-
-/// A special token of the configuration: its text, or an object that says how it is matched.
-AddedToken special_token(const JsonNode& node) {
-  AddedToken token;
-  token.special = true;
-  if (node.value().is_string()) {
-    token.content = node.string();
-    return token;
-  }
-  token.content = node.at("content").string();
-  token.single_word = flag(node, "single_word", false);
-  token.lstrip = flag(node, "lstrip", false);
-  token.rstrip = flag(node, "rstrip", false);
-  token.normalized = flag(node, "normalized", false);
-  token.special = flag(node, "special", true);
-  return token;
-}
-
 }  // namespace
-
-std::optional<int64_t> read_model_max_length(std::string_view config_json, std::string_view source) {
-  const Json config = parse_config(config_json, source);
-  const auto node = JsonNode(config, source).find("model_max_length");
-  if (!node) return std::nullopt;
-  if (!node->value().is_number()) node->error("must be a number");
-  constexpr int64_t kNoLimit = int64_t{1} << 31;
-  if (node->value().is_number_float() || node->value().get<double>() >= static_cast<double>(kNoLimit))
-    return std::nullopt;
-  return node->integer(1, kNoLimit);
-}
 
 Tokenizer Tokenizer::from_vocab_txt(std::string_view vocabulary, std::string_view vocabulary_source,
                                     std::string_view config_json, std::string_view config_source) {
-  const Json document = parse_config(config_json, config_source);
+  const nlohmann::json document = parse_config(config_json, config_source);
   const JsonNode config(document, config_source);
-  if (!flag(config, "do_basic_tokenize", true)) {
+  if (!read_flag(config, "do_basic_tokenize", true)) {
     config.at("do_basic_tokenize").error("is false, which is not supported: Octet splits words as BERT does");
   }
   if (const auto never = config.find("never_split"); never && !never->elements().empty()) {
@@ -103,7 +64,7 @@ Tokenizer Tokenizer::from_vocab_txt(std::string_view vocabulary, std::string_vie
   if (const auto decoder = config.find("added_tokens_decoder")) {
     for (const auto& [key, value] : decoder->members()) {
       const JsonNode node = decoder->at(key);
-      AddedToken token = special_token(node);
+      AddedToken token = read_special_token(node);
       // A key that is no number, or not this token's, cannot equal the text of its id.
       const auto id = tokens.token_to_id(token.content);
       if (!id || std::to_string(*id) != key) {
@@ -116,7 +77,7 @@ Tokenizer Tokenizer::from_vocab_txt(std::string_view vocabulary, std::string_vie
     AddedToken token;
     token.content = otherwise;
     token.special = true;
-    if (const auto node = config.find(key)) token = special_token(*node);
+    if (const auto node = config.find(key)) token = read_special_token(*node);
     std::string content = token.content;
     if (!added.contains(content)) add(std::move(token));
     return content;
@@ -135,14 +96,14 @@ Tokenizer Tokenizer::from_vocab_txt(std::string_view vocabulary, std::string_vie
 
   TokenizerParts parts;
   BertNormalizer bert;
-  bert.lowercase = flag(config, "do_lower_case", true);
-  bert.handle_chinese_chars = flag(config, "tokenize_chinese_chars", true);
-  bert.strip_accents = flag(config, "strip_accents", bert.lowercase);
+  bert.lowercase = read_flag(config, "do_lower_case", true);
+  bert.handle_chinese_chars = read_flag(config, "tokenize_chinese_chars", true);
+  bert.strip_accents = read_flag(config, "strip_accents", bert.lowercase);
   parts.normalizer = Normalizer({bert});
-  parts.pre_tokenizer = PreTokenizer({PreTokenizerStep::kBert});
+  parts.pre_tokenizer = PreTokenizer({CharacterSplit::kBert});
   parts.model = std::make_shared<WordPiece>(std::move(tokens), unknown, "##", 100);
   parts.post_processor = PostProcessor::bert(cls, sep);
-  parts.decoder = {Decoder::Kind::kWordPiece, "##", true};
+  parts.decoder.steps = {WordPieceDecoder{"##", true}};
   std::vector<AddedToken> list;
   for (auto& [content, token] : added) list.push_back(std::move(token));
   parts.added_tokens = AddedTokens(std::move(list), parts.normalizer);

@@ -34,8 +34,8 @@ const std::vector<DamagedDocument> kDamagedDocuments = {
     {[](Json& d) { d.erase("model"); }, "tokenizer.json: the top level has no 'model'"},
     {[](Json& d) { d["model"] = 3; }, "tokenizer.json: model must be an object"},
     {[](Json& d) { d["model"]["type"] = "Unigram"; },
-     "tokenizer.json: model.type 'Unigram' is not supported. Octet reads WordPiece."},
-    {[](Json& d) { d["model"]["type"] = "BPE"; }, "model.type 'BPE' is not supported"},
+     "tokenizer.json: model.type 'Unigram' is not supported. Octet reads WordPiece and BPE."},
+    {[](Json& d) { d["model"]["type"] = "BPE"; }, "model has no 'merges'"},
     {[](Json& d) {
        d["model"] = {{"vocab", {{"a", 0}}}};
      },
@@ -67,9 +67,9 @@ const std::vector<DamagedDocument> kDamagedDocuments = {
     {[](Json& d) { d["normalizer"].erase("clean_text"); }, "normalizer has no 'clean_text'"},
     {[](Json& d) { d["normalizer"]["lowercase"] = "yes"; }, "normalizer.lowercase must be true or false"},
     {[](Json& d) {
-       d["normalizer"] = {{"type", "Replace"}, {"pattern", {{"Regex", "a+"}}}, {"content", "b"}};
+       d["normalizer"] = {{"type", "Replace"}, {"pattern", {{"Regex", "a+("}}}, {"content", "b"}};
      },
-     "normalizer.pattern is a Regex, which is not supported"},
+     "normalizer.pattern.Regex is not a pattern that Octet can read: missing closing parenthesis"},
     {[](Json& d) {
        d["normalizer"] = {{"type", "Replace"}, {"pattern", {{"String", ""}}}, {"content", "b"}};
      },
@@ -78,19 +78,21 @@ const std::vector<DamagedDocument> kDamagedDocuments = {
        d["normalizer"] = {{"type", "Sequence"}, {"normalizers", std::vector<Json>(65, {{"type", "NFC"}})}};
      },
      "normalizer.normalizers[64] is step 65 of its sequence; Octet takes 64"},
-    {[](Json& d) { d["pre_tokenizer"]["type"] = "ByteLevel"; }, "pre_tokenizer.type 'ByteLevel' is not supported"},
+    {[](Json& d) { d["pre_tokenizer"]["type"] = "ByteLevel"; }, "pre_tokenizer has no 'trim_offsets'"},
+    {[](Json& d) { d["pre_tokenizer"]["type"] = "UnicodeScripts"; },
+     "pre_tokenizer.type 'UnicodeScripts' is not supported"},
     {[](Json& d) {
-       d["pre_tokenizer"] = {{"type", "Punctuation"}, {"behavior", "Removed"}};
+       d["pre_tokenizer"] = {{"type", "Punctuation"}, {"behavior", "Dropped"}};
      },
-     "pre_tokenizer.behavior 'Removed' is not supported. Octet reads Isolated."},
+     "pre_tokenizer.behavior 'Dropped' is not supported. Octet reads Removed, Isolated, "},
     {[](Json& d) {
        d["pre_tokenizer"] = {{"type", "Sequence"}};
      },
      "pre_tokenizer has no 'pretokenizers'"},
-    {[](Json& d) { d["decoder"]["type"] = "ByteLevel"; }, "decoder.type 'ByteLevel' is not supported"},
+    {[](Json& d) { d["decoder"]["type"] = "CTC"; }, "decoder.type 'CTC' is not supported"},
     {[](Json& d) { d["decoder"].erase("cleanup"); }, "decoder has no 'cleanup'"},
-    {[](Json& d) { d["post_processor"]["type"] = "RobertaProcessing"; },
-     "post_processor.type 'RobertaProcessing' is not supported"},
+    {[](Json& d) { d["post_processor"]["type"] = "RobertaProcessing"; }, "post_processor has no 'cls'"},
+    {[](Json& d) { d["post_processor"]["type"] = "Twice"; }, "post_processor.type 'Twice' is not supported"},
     {[](Json& d) { d["post_processor"]["single"][1]["Sequence"]["id"] = "B"; },
      "post_processor.single[1].Sequence.id 'B' is not supported. Octet reads A in a template for one text."},
     {[](Json& d) { d["post_processor"]["pair"][3]["Sequence"]["id"] = "A"; }, "'A' stands twice in the template"},

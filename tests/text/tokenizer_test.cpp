@@ -205,7 +205,8 @@ TEST_F(TokenizerDirectory, HugeModelMaxLengthMeansNoLimit) {
 
 TEST_F(TokenizerDirectory, NamesWhatIsMissing) {
   EXPECT_THAT([&] { Tokenizer::load(directory_); },
-              ThrowsMessage<Error>(HasSubstr("no tokenizer.json and no vocab.txt")));
+              ThrowsMessage<Error>(
+                  HasSubstr("no tokenizer.json, tokenizer.model, vocab.json with merges.txt, or vocab.txt there")));
   EXPECT_THROW(Tokenizer::load(directory_ / "absent"), Error);
 }
 
