@@ -98,7 +98,7 @@ void bench_decoder(Session& session, const BenchOptions& options) {
 
 void run(const BenchOptions& options) {
   Session session = open_session(options);
-  if (session.model().info().causal) {
+  if (predicts_next_token(session.model().info())) {
     bench_decoder(session, options);
   } else {
     bench_encoder(session, options);

@@ -81,6 +81,7 @@ double DecoderTiming::prefill_tokens_per_s() const noexcept { return per_second(
 double DecoderTiming::decode_tokens_per_s() const noexcept { return per_second(decode_tokens, decode); }
 
 DecoderTiming time_decoder(Session& session, const DecoderLoad& load) {
+  require_decoder(session);
   const int64_t longest = session.model().info().max_positions;
   if (load.seq + load.decode_tokens > longest) {
     fail("{} tokens and {} more; this model's longest context is {}", load.seq, load.decode_tokens, longest);

@@ -95,16 +95,6 @@ int64_t logit_rows_at_once(int64_t vocabulary) {
   return std::clamp<int64_t>(kBytes / (std::max<int64_t>(1, vocabulary) * 4), 1, kWindowTokensAtOnce);
 }
 
-bool predicts_next_token(const ModelInfo& info) { return info.causal && info.output == OutputKind::kTokenLogits; }
-
-void require_decoder(const Session& session) {
-  const ModelInfo& info = session.model().info();
-  if (!predicts_next_token(info)) {
-    fail<UsageError>("{}: {} does not predict the next token; a decoder with a head is needed (LlamaForCausalLM, …)",
-                     session.checkpoint().folder().string(), info.architecture);
-  }
-}
-
 NllSums measure_perplexity(Session& session, const TextWindows& text, int threads,
                            const std::function<void(int64_t windows)>& advance) {
   require_decoder(session);

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "octet/eval/text_windows.h"
-#include "octet/models/session.h"
+#include "octet/generate/prefill.h"
 
 namespace octet {
 
@@ -63,11 +63,6 @@ void add_text_of(const TextWindows& text, const TextWindows::Window& window, Nll
 constexpr int64_t kWindowTokensAtOnce = 1024;
 /// Rows of logits that are held at once: about 16 MiB of them.
 int64_t logit_rows_at_once(int64_t vocabulary);
-
-/// Whether a model predicts the next token: a decoder with a head over its vocabulary.
-bool predicts_next_token(const ModelInfo& info);
-/// Throws UsageError where the session's model does not.
-void require_decoder(const Session& session);
 
 /// Runs the windows and adds up, on `threads` threads where the model itself does not run (0: all). Throws UsageError
 /// where the model is no decoder, NumericError for logits with NaN or infinity.

@@ -153,6 +153,7 @@ double Generation::decode_tokens_per_s() const noexcept {
 
 std::vector<Generation> generate(Session& session, std::span<const std::vector<int32_t>> prompts,
                                  const GenerateOptions& options, const GenerateCallbacks& callbacks) {
+  require_decoder(session);
   check(session.model().info(), prompts, options);
   return Batch(session, prompts, options, callbacks).run();
 }

@@ -3,7 +3,19 @@
 
 #include <algorithm>
 
+#include "octet/base/error.h"
+
 namespace octet {
+
+bool predicts_next_token(const ModelInfo& info) { return info.causal && info.output == OutputKind::kTokenLogits; }
+
+void require_decoder(const Session& session) {
+  const ModelInfo& info = session.model().info();
+  if (!predicts_next_token(info)) {
+    fail<UsageError>("{}: {} does not predict the next token; a decoder with a head is needed (LlamaForCausalLM, …)",
+                     session.checkpoint().folder().string(), info.architecture);
+  }
+}
 
 void step_in_pieces(Session& session, KvCache& cache, std::span<Continuation> continuations, int64_t most_tokens,
                     std::vector<float>& logits) {

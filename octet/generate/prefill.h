@@ -9,6 +9,11 @@
 
 namespace octet {
 
+/// Whether a model predicts the next token: a decoder with a head over its vocabulary.
+bool predicts_next_token(const ModelInfo& info);
+/// Throws UsageError where the session's model does not.
+void require_decoder(const Session& session);
+
 /// Tokens of prompts that go through a model at once, unless told otherwise: enough for its matrix products to run at
 /// full speed, while the workspace does not grow with the prompt.
 constexpr int64_t kPrefillTokens = 512;
