@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "apps/octet/commands.h"
+#include "apps/octet/decoder_options.h"
 #include "apps/octet/options.h"
 #include "octet/eval/benchmark.h"
 #include "octet/report/format.h"
@@ -10,62 +11,129 @@ namespace octet::cli {
 namespace {
 
 struct BenchOptions : ModelOptions {
-  int64_t batch = 8, seq = 128, repetitions = 20, warm_up = 3;
+  std::optional<int64_t> batch, seq, repetitions, warm_up;
+  DecoderLoad decoder;
+  std::string kv_dtype = "fp32";
 };
 
-void run(const BenchOptions& options) {
-  Session session = open_session(options);
-  const TokenBatch batch = random_batch(session.model().info(), options.batch, options.seq);
-  const Timing timing = time_forward(session, batch, options.warm_up, options.repetitions);
+struct Memory {
+  int64_t packed, workspace, anonymous;
+};
+
+Memory memory_of(Session& session) {
+  return {session.model().packed_bytes(), session.workspace().bytes(), anonymous_bytes()};
+}
+
+void bench_encoder(Session& session, const BenchOptions& options) {
+  const int64_t sequences = options.batch.value_or(8), seq = options.seq.value_or(128);
+  const TokenBatch batch = random_batch(session.model().info(), sequences, seq);
+  const Timing timing = time_forward(session, batch, options.warm_up.value_or(3), options.repetitions.value_or(20));
   const double tokens_per_s = static_cast<double>(batch.tokens()) / timing.median_ms * 1e3;
-  const int64_t packed = session.model().packed_bytes(), workspace = session.workspace().bytes(),
-                anonymous = anonymous_bytes();
+  const Memory memory = memory_of(session);
   if (options.json) {
     print_json({{"backend", session.backend().describe()},
-                {"batch", options.batch},
-                {"seq", options.seq},
+                {"batch", sequences},
+                {"seq", seq},
                 {"repetitions", timing.repetitions},
                 {"min_ms", timing.min_ms},
                 {"median_ms", timing.median_ms},
                 {"tokens_per_s", tokens_per_s},
-                {"packed_bytes", packed},
-                {"workspace_bytes", workspace},
-                {"anonymous_bytes", anonymous}});
+                {"packed_bytes", memory.packed},
+                {"workspace_bytes", memory.workspace},
+                {"anonymous_bytes", memory.anonymous}});
     return;
   }
-  fmt::print("{} × {} tokens on {}, {} runs\n", options.batch, options.seq, session.backend().describe(),
-             timing.repetitions);
+  fmt::print("{} × {} tokens on {}, {} runs\n", sequences, seq, session.backend().describe(), timing.repetitions);
   fmt::print("  time    {} fastest, {} median  ({} tokens/s)\n", format_ms(timing.min_ms), format_ms(timing.median_ms),
              format_number(tokens_per_s));
-  fmt::print("  memory  {} packed weights, {} workspace, {} anonymous in all\n", format_bytes(packed),
-             format_bytes(workspace), format_bytes(anonymous));
+  fmt::print("  memory  {} packed weights, {} workspace, {} anonymous in all\n", format_bytes(memory.packed),
+             format_bytes(memory.workspace), format_bytes(memory.anonymous));
+}
+
+DecoderLoad decoder_load(const BenchOptions& options) {
+  DecoderLoad load = options.decoder;
+  load.batch = options.batch.value_or(load.batch);
+  load.seq = options.seq.value_or(load.seq);
+  load.repetitions = options.repetitions.value_or(load.repetitions);
+  load.warm_up = options.warm_up.value_or(load.warm_up);
+  load.kv_dtype = parse_kv_dtype(options.kv_dtype);
+  return load;
+}
+
+void bench_decoder(Session& session, const BenchOptions& options) {
+  const DecoderLoad load = decoder_load(options);
+  const DecoderTiming timing = time_decoder(session, load);
+  const Memory memory = memory_of(session);
+  if (options.json) {
+    print_json({{"backend", session.backend().describe()},
+                {"batch", load.batch},
+                {"seq", load.seq},
+                {"decode_tokens", load.decode_tokens},
+                {"kv_dtype", options.kv_dtype},
+                {"repetitions", load.repetitions},
+                {"prefill_tokens_per_s", timing.prefill_tokens_per_s()},
+                {"decode_tokens_per_s", timing.decode_tokens_per_s()},
+                {"prefill_min_ms", timing.prefill.min_ms},
+                {"prefill_median_ms", timing.prefill.median_ms},
+                {"decode_min_ms", timing.decode.min_ms},
+                {"decode_median_ms", timing.decode.median_ms},
+                {"packed_bytes", memory.packed},
+                {"kv_bytes", timing.kv_bytes},
+                {"workspace_bytes", memory.workspace},
+                {"anonymous_bytes", memory.anonymous}});
+    return;
+  }
+  fmt::print("{} × {} tokens on {}, then {} more one by one, {} runs\n", load.batch, load.seq,
+             session.backend().describe(), load.decode_tokens, load.repetitions);
+  const auto line = [](const char* what, const Timing& time, double tokens_per_s) {
+    fmt::print("  {}  {} fastest, {} median  ({} tokens/s)\n", what, format_ms(time.min_ms), format_ms(time.median_ms),
+               format_number(tokens_per_s));
+  };
+  line("prefill", timing.prefill, timing.prefill_tokens_per_s());
+  line("decode ", timing.decode, timing.decode_tokens_per_s());
+  fmt::print("  memory   {} packed weights, {} keys and values, {} workspace, {} anonymous in all\n",
+             format_bytes(memory.packed), format_bytes(timing.kv_bytes), format_bytes(memory.workspace),
+             format_bytes(memory.anonymous));
+}
+
+void run(const BenchOptions& options) {
+  Session session = open_session(options);
+  if (predicts_next_token(session.model().info())) {
+    bench_decoder(session, options);
+  } else {
+    bench_encoder(session, options);
+  }
 }
 
 }  // namespace
 
 void add_bench(CLI::App& app) {
   auto options = std::make_shared<BenchOptions>();
-  CLI::App* command = app.add_subcommand("bench", "Time forward passes on random tokens");
+  CLI::App* command = app.add_subcommand(
+      "bench", "Time forward passes on random tokens; of a decoder, reading prompts and decoding token by token");
   options->add_to(*command);
-  command->add_option("--batch", options->batch, "Sequences")
+  command->add_option("--batch", options->batch, "Sequences (default: 8; of a decoder 1)")
       ->check(CLI::PositiveNumber)
-      ->capture_default_str()
       ->type_name("B");
-  command->add_option("--seq", options->seq, "Tokens in each")
+  command->add_option("--seq", options->seq, "Tokens in each (default: 128; of a decoder 512)")
       ->check(CLI::PositiveNumber)
-      ->capture_default_str()
       ->type_name("S");
-  command->add_option("--repetitions", options->repetitions, "Timed runs")
+  command->add_option("--decode-tokens", options->decoder.decode_tokens, "Tokens a decoder adds to each, one by one")
       ->check(CLI::Range(1, 1'000'000))
       ->capture_default_str()
       ->type_name("N");
-  command->add_option("--warm-up", options->warm_up, "Untimed runs before them")
+  add_kv_dtype(*command, options->kv_dtype);
+  command->add_option("--repetitions", options->repetitions, "Timed runs (default: 20; of a decoder 5)")
+      ->check(CLI::Range(1, 1'000'000))
+      ->type_name("N");
+  command->add_option("--warm-up", options->warm_up, "Untimed runs before them (default: 3; of a decoder 1)")
       ->check(CLI::Range(0, 1'000'000))
-      ->capture_default_str()
       ->type_name("N");
   command->footer(
-      "Examples:\n  octet bench minilm --batch 8 --seq 128\n  octet bench minilm --batch 1 --seq 16 --recipe "
-      "w8a8_dynamic --threads 1 --json");
+      "Examples:\n"
+      "  octet bench minilm --batch 8 --seq 128\n"
+      "  octet bench minilm --batch 1 --seq 16 --recipe w8a8_dynamic --threads 1 --json\n"
+      "  octet bench smollm2 --batch 1 --seq 512 --decode-tokens 64 --recipe w8a16");
   command->callback([options] { run(*options); });
 }
 

@@ -43,8 +43,8 @@ fs::path demo_encoder() {
 std::optional<double> accuracy(Session& session, const fs::path& model, const fs::path& data) {
   if (session.model().info().output != OutputKind::kHiddenStates) return std::nullopt;
   const TaskResult result = run_similarity(session, {.model = model, .data = data, .limit = {}});
-  for (const auto& [metric, value] : result.metrics) {
-    if (metric == "accuracy") return value;
+  for (const TaskResult::Metric& metric : result.metrics) {
+    if (metric.name == "accuracy") return metric.value;
   }
   fail("{}: its pairs must have labels 0 or 1", data.string());
 }

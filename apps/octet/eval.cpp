@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+
 #include <fmt/format.h>
 
 #include "apps/octet/commands.h"
+#include "apps/octet/decoder_options.h"
 #include "apps/octet/options.h"
+#include "octet/base/error.h"
 #include "octet/base/progress.h"
 #include "octet/eval/task.h"
 #include "octet/report/format.h"
@@ -13,31 +17,56 @@ namespace {
 struct EvalOptions : ModelOptions {
   std::string task, data;
   std::optional<int64_t> limit;
+  TextOptions text;
 };
 
-void run(const EvalOptions& options) {
+void print_for_people(const Task& task, const TaskResult& result) {
+  fmt::print("{}, {} {}\n", task.name, format_count(result.examples), task.examples);
+  size_t width = 10;
+  for (const TaskResult::Metric& metric : result.metrics) width = std::max(width, metric.name.size() + 2);
+  for (const TaskResult::Metric& metric : result.metrics) {
+    fmt::print("  {:<{}}{:.4f}", metric.name, width, metric.value);
+    if (metric.standard_error) fmt::print(" ± {:.4f}", *metric.standard_error);
+    fmt::print("\n");
+  }
+  for (const auto& [name, count] : result.counts) fmt::print("  {:<{}}{}\n", name, width, format_count(count));
+}
+
+void print_as_json(const Task& task, const TaskResult& result) {
+  nlohmann::ordered_json json = {{"task", task.name}, {"examples", result.examples}};
+  for (const TaskResult::Metric& metric : result.metrics) {
+    json[metric.name] = metric.value;
+    if (metric.standard_error) json[metric.name + "_standard_error"] = *metric.standard_error;
+  }
+  for (const auto& [name, count] : result.counts) json[name] = count;
+  print_json(json);
+}
+
+void run(const EvalOptions& options, const CLI::App& command) {
   const Task& task = find_task(options.task);
+  const WindowOptions windows = options.text.parsed();
+  if (const std::string given = TextOptions::first_given(command); task.data != Task::Data::kText && !given.empty())
+    fail<UsageError>("the task '{}' reads no text; leave {} out", task.name, given);
   Session session = open_session(options);
   std::optional<Progress> progress;
   int64_t seen = 0;
   const TaskResult result = task.run(session, {.model = options.model,
                                                .data = options.data,
                                                .limit = options.limit,
+                                               .windows = windows,
+                                               .threads = options.threads,
                                                .advance = [&](int64_t done, int64_t total) {
-                                                 if (!progress) progress.emplace("evaluating", total, "inputs");
+                                                 if (!progress) progress.emplace("evaluating", total, task.examples);
                                                  progress->advance(done - seen);
                                                  seen = done;
                                                }});
   progress.reset();
   for (const std::string& note : result.notes) warn(note);
   if (options.json) {
-    nlohmann::ordered_json json = {{"task", task.name}, {"examples", result.examples}};
-    for (const auto& [metric, value] : result.metrics) json[metric] = value;
-    print_json(json);
-    return;
+    print_as_json(task, result);
+  } else {
+    print_for_people(task, result);
   }
-  fmt::print("{}, {} examples\n", task.name, format_count(result.examples));
-  for (const auto& [metric, value] : result.metrics) fmt::print("  {:<10}{:.4f}\n", metric, value);
 }
 
 std::string task_list() {
@@ -54,14 +83,20 @@ void add_eval(CLI::App& app) {
   options->add_to(*command);
   command->add_option("--task", options->task, "What to measure")->required()->type_name("NAME");
   command->add_option("--data", options->data, "The task's data")->required()->type_name("FILE");
-  command->add_option("--limit", options->limit, "Use the first N examples only")
+  command
+      ->add_option("--limit", options->limit,
+                   "Use the first N examples only: pairs, documents, or windows of a text that is one document")
       ->check(CLI::PositiveNumber)
       ->type_name("N");
+  options->text.add_to(*command);
   command->footer(task_list() +
                   "Examples:\n"
                   "  octet eval minilm --task similarity --data MRPC/dev.tsv\n"
-                  "  octet eval minilm --task similarity --data MRPC/dev.tsv --recipe w8a8_dynamic --json");
-  command->callback([options] { run(*options); });
+                  "  octet eval minilm --task similarity --data MRPC/dev.tsv --recipe w8a8_dynamic --json\n"
+                  "  octet eval smollm2 --task perplexity --data wikitext.txt --window 512 --limit 64\n"
+                  "  octet eval stories --task perplexity --data stories.txt --documents end-of-text --truncate 512\n"
+                  "Standard errors (±) take tokens as independent.");
+  command->callback([options, command] { run(*options, *command); });
 }
 
 }  // namespace octet::cli

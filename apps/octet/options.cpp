@@ -55,6 +55,8 @@ void print_json(const nlohmann::ordered_json& json) {
   fmt::print("{}\n", json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
 }
 
-bool colours() { return ::isatty(STDOUT_FILENO) != 0 && std::getenv("NO_COLOR") == nullptr; }
+bool is_terminal() { return ::isatty(STDOUT_FILENO) != 0; }
+
+bool colours() { return is_terminal() && std::getenv("NO_COLOR") == nullptr; }
 
 }  // namespace octet::cli

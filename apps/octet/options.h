@@ -44,7 +44,8 @@ void warn_of_unmatched(const std::string& recipe, const std::vector<std::string>
 /// To stdout, indented, on lines of its own.
 void print_json(const nlohmann::ordered_json& json);
 
-/// Whether stdout is a terminal that takes colours.
+/// Whether stdout is a terminal; whether it is one that takes colours.
+bool is_terminal();
 bool colours();
 
 }  // namespace octet::cli

@@ -25,6 +25,29 @@ TokenBatch random_batch(const ModelInfo& info, int64_t batch, int64_t seq);
 /// Forward passes of `batch`, head included, after `warm_up` untimed ones; the output stays with the backend.
 Timing time_forward(Session& session, const TokenBatch& batch, int64_t warm_up, int64_t repetitions);
 
+struct DecoderLoad {
+  int64_t batch = 1, seq = 512;  ///< prompts, and tokens in each
+  int64_t decode_tokens = 64;    ///< that then follow each, one by one
+  DType kv_dtype = DType::kF32;
+  int64_t warm_up = 1, repetitions = 5;
+};
+
+/// Times of a decoder, of all sequences together.
+struct DecoderTiming {
+  Timing prefill, decode;
+  int64_t prefill_tokens = 0, decode_tokens = 0;
+  int64_t kv_bytes = 0;  ///< of the cache at its largest
+
+  /// By the median.
+  double prefill_tokens_per_s() const noexcept;
+  double decode_tokens_per_s() const noexcept;
+};
+
+/// Random prompts (see random_batch) run into a KvCache in pieces as generate() runs them, then random tokens one by
+/// one for all sequences at once, logits and their download included. Throws Error where prompts and tokens together
+/// are longer than the model's context.
+DecoderTiming time_decoder(Session& session, const DecoderLoad& load);
+
 /// Resident memory of this process that is backed by no file, in bytes; 0 where the system does not say.
 int64_t anonymous_bytes();
 

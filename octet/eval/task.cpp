@@ -10,9 +10,11 @@
 namespace octet {
 
 std::span<const Task> tasks() {
-  static const std::array<Task, 1> table = {{
+  static const std::array<Task, 2> table = {{
       {"similarity", "cosine of sentence vectors on pairs of sentences, graded (STS-B's tsv) or labelled (MRPC's tsv)",
-       run_similarity},
+       Task::Data::kPairs, "pairs", run_similarity},
+      {"perplexity", "how well a decoder predicts a text, per token, word and byte, in windows of its tokens",
+       Task::Data::kText, "windows", run_perplexity},
   }};
   return table;
 }

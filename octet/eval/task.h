@@ -9,27 +9,44 @@
 #include <utility>
 #include <vector>
 
+#include "octet/eval/text_windows.h"
 #include "octet/models/session.h"
 
 namespace octet {
 
 /// What a task measured: metrics by their names in snake case, in the order to show them, and how much was measured.
 struct TaskResult {
-  std::vector<std::pair<std::string, double>> metrics;
+  struct Metric {
+    std::string name;
+    double value = 0;
+    std::optional<double> standard_error = {};
+  };
+
+  std::vector<Metric> metrics;
+  std::vector<std::pair<std::string, int64_t>> counts = {};  ///< of what was measured, besides the examples
   int64_t examples = 0;
   std::vector<std::string> notes;  ///< what a reader must know: truncated inputs, a pooling that was assumed
 };
 
 struct TaskInput {
   std::filesystem::path model, data;
-  std::optional<int64_t> limit;  ///< use the first examples only
+  std::optional<int64_t> limit = {};  ///< use the first examples only (see WindowOptions::limit for windows of a text)
+  WindowOptions windows = {};         ///< of tasks that read a text
+  int threads = 0;                    ///< for work outside the model; 0: all
   std::function<void(int64_t done, int64_t total)> advance = [](int64_t, int64_t) {};
 };
 
 /// An evaluation that `octet eval --task NAME` offers.
 struct Task {
+  enum class Data {
+    kPairs,  ///< a file of sentence pairs
+    kText,   ///< a text, in windows
+  };
+
   std::string name;
   std::string description;  ///< one line, for --help: what is measured on which files
+  Data data = Data::kPairs;
+  std::string examples;  ///< what TaskResult::examples counts: "pairs"
   TaskResult (*run)(Session& session, const TaskInput& input);
 };
 
@@ -42,5 +59,9 @@ const Task& find_task(const std::string& name);
 /// Cosine of sentence vectors. Graded pairs: pearson, spearman; labelled pairs: accuracy and f1, each at its best
 /// threshold, and auc. Files as read_sentence_pairs takes them.
 TaskResult run_similarity(Session& session, const TaskInput& input);
+
+/// Perplexity of a decoder per token, word and byte, and bits per byte, each with its standard error (see NllSums), on
+/// the windows of a text (see TextWindows).
+TaskResult run_perplexity(Session& session, const TaskInput& input);
 
 }  // namespace octet

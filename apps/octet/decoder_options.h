@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+
+#include <CLI/CLI.hpp>
+
+#include "octet/eval/text_windows.h"
+#include "octet/tensor/dtype.h"
+
+// Options that several commands on decoders take.
+namespace octet::cli {
+
+/// --kv-dtype fp32|fp16, into `name`.
+void add_kv_dtype(CLI::App& command, std::string& name);
+DType parse_kv_dtype(const std::string& name);
+
+/// --window, --stride, --documents, --truncate.
+struct TextOptions {
+  WindowOptions windows;
+  std::string documents = "whole";
+
+  void add_to(CLI::App& command);
+  /// The first of these options that was given ("--stride"), "" if none was.
+  static std::string first_given(const CLI::App& command);
+  WindowOptions parsed() const;
+};
+
+}  // namespace octet::cli

@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <chrono>
+#include <cstdio>
+
+#include <fmt/format.h>
+
+#include "apps/octet/commands.h"
+#include "apps/octet/decoder_options.h"
+#include "apps/octet/options.h"
+#include "octet/base/error.h"
+#include "octet/data/lines.h"
+#include "octet/generate/generation_config.h"
+#include "octet/generate/generator.h"
+#include "octet/report/format.h"
+#include "octet/text/stream_decoder.h"
+
+namespace octet::cli {
+namespace {
+
+struct GenerateCommandOptions : ModelOptions {
+  std::optional<std::string> prompt, prompt_file;
+  std::string kv_dtype = "fp32";
+  bool ignore_eos = false;
+  GenerateOptions generate;
+};
+
+std::vector<std::string> read_prompts(const GenerateCommandOptions& options) {
+  if (options.prompt) return {*options.prompt};
+  if (!options.prompt_file) fail<UsageError>("no prompt: give --prompt TEXT or --prompt-file FILE");
+  std::vector<std::string> prompts = read_lines(*options.prompt_file);
+  std::erase(prompts, "");
+  if (prompts.empty()) fail("{}: holds no prompt", *options.prompt_file);
+  return prompts;
+}
+
+std::vector<std::vector<int32_t>> tokenize(const Tokenizer& tokenizer, const std::vector<std::string>& prompts) {
+  std::vector<std::vector<int32_t>> ids;
+  for (const std::string& prompt : prompts) {
+    ids.push_back(tokenizer.encode(prompt).ids);
+    if (ids.back().empty())
+      fail("the prompt is empty, and this model's tokenizer puts no token before a text. Give it some text.");
+  }
+  return ids;
+}
+
+// What the continuation of one prompt adds to its text, character by character.
+class Continued {
+ public:
+  Continued(const Tokenizer& tokenizer, const std::vector<int32_t>& prompt) : decoder_(tokenizer) {
+    // A space before a word belongs to the word's token, and only at the beginning of a text is it left out.
+    for (const int32_t id : prompt) decoder_.push(id);
+  }
+
+  void push(int32_t id) { text_ += decoder_.push(id); }
+  void finish() {
+    text_ += decoder_.finish();
+    finished_ = true;
+  }
+  bool finished() const { return finished_; }
+  const std::string& text() const { return text_; }
+
+ private:
+  StreamDecoder decoder_;
+  std::string text_;
+  bool finished_ = false;
+};
+
+// Texts on stdout in the order of their prompts: the first that has not ended as it comes, the others when their turn
+// has come. A terminal shows the prompts too.
+class Printer {
+ public:
+  Printer(const std::vector<std::string>& prompts, const std::vector<Continued>& texts)
+      : prompts_(prompts), texts_(texts) {
+    begin();
+  }
+
+  void update() {
+    for (;;) {
+      const Continued& text = texts_[current_];
+      print(std::string_view(text.text()).substr(printed_));
+      printed_ = text.text().size();
+      if (!text.finished()) break;
+      print("\n");
+      if (++current_ == texts_.size()) break;
+      print("\n");
+      begin();
+    }
+    // As it comes also means through a pipe; and a reader that is gone should end the work.
+    if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) fail("standard output: cannot write");
+  }
+  bool done() const { return current_ == texts_.size(); }
+
+ private:
+  void begin() {
+    printed_ = 0;
+    if (!is_terminal()) return;
+    if (colours()) print("\033[2m");
+    print(prompts_[current_]);
+    if (colours()) print("\033[0m");
+    std::fflush(stdout);
+  }
+  static void print(std::string_view text) { std::fwrite(text.data(), 1, text.size(), stdout); }
+
+  const std::vector<std::string>& prompts_;
+  const std::vector<Continued>& texts_;
+  size_t current_ = 0, printed_ = 0;
+};
+
+nlohmann::ordered_json to_json(const std::string& prompt, const Continued& text, const Generation& generation) {
+  return {{"prompt", prompt},
+          {"text", text.text()},
+          {"ids", generation.ids},
+          {"prompt_tokens", generation.prompt_tokens},
+          {"generated_tokens", generation.ids.size()},
+          {"finish_reason", to_string(generation.finish_reason)},
+          {"time_to_first_token_ms", generation.first_token_ms},
+          {"decode_tokens_per_s", generation.decode_tokens_per_s()}};
+}
+
+std::string tokens(int64_t count) { return fmt::format("{} token{}", format_count(count), count == 1 ? "" : "s"); }
+
+// Totals on stderr.
+void print_summary(const std::vector<Generation>& generations, double seconds, int64_t longest_context) {
+  int64_t prompt_tokens = 0, generated = 0;
+  size_t full = 0;
+  for (const Generation& generation : generations) {
+    prompt_tokens += generation.prompt_tokens;
+    generated += std::ssize(generation.ids);
+    full += generation.finish_reason == FinishReason::kContext ? 1 : 0;
+  }
+  if (generations.size() == 1) {
+    const Generation& only = generations.front();
+    fmt::print(stderr, "{} prompt {}, first token after {}; {}", format_count(prompt_tokens),
+               prompt_tokens == 1 ? "token" : "tokens", format_ms(only.first_token_ms), tokens(generated));
+    if (generated > 1) fmt::print(stderr, " at {} tokens/s", format_number(only.decode_tokens_per_s()));
+  } else {
+    fmt::print(stderr, "{} prompts with {}; {} in {} s, {} tokens/s in all", generations.size(), tokens(prompt_tokens),
+               tokens(generated), format_number(seconds), format_number(static_cast<double>(generated) / seconds));
+  }
+  fmt::print(stderr, "\n");
+  if (full > 0) {
+    warn(generations.size() == 1
+             ? fmt::format("the text fills the model's longest context, {}, and ends there", tokens(longest_context))
+             : fmt::format("{} of {} texts fill the model's longest context, {}, and end there", full,
+                           generations.size(), tokens(longest_context)));
+  }
+}
+
+void run(GenerateCommandOptions options) {
+  const std::vector<std::string> prompts = read_prompts(options);
+  options.generate.kv_dtype = parse_kv_dtype(options.kv_dtype);
+  const Sampler checked(options.generate.sampling);  // before the model is loaded
+  Session session = open_session(options);
+  const Tokenizer tokenizer = Tokenizer::load(options.model);
+  if (!options.ignore_eos) options.generate.stop_ids = read_eos_ids(session.checkpoint(), tokenizer.eos_id());
+  const std::vector<std::vector<int32_t>> ids = tokenize(tokenizer, prompts);
+  std::vector<Continued> texts;
+  for (const std::vector<int32_t>& prompt : ids) texts.emplace_back(tokenizer, prompt);
+
+  std::optional<Printer> printer;
+  const auto start = std::chrono::steady_clock::now();
+  const std::vector<Generation> generations = generate(session, ids, options.generate,
+                                                       {.on_token =
+                                                            [&](size_t prompt, int32_t id) {
+                                                              if (!printer && !options.json)
+                                                                printer.emplace(prompts, texts);
+                                                              texts[prompt].push(id);
+                                                              if (printer && !printer->done()) printer->update();
+                                                            },
+                                                        .on_finish =
+                                                            [&](size_t prompt) {
+                                                              texts[prompt].finish();
+                                                              if (printer && !printer->done()) printer->update();
+                                                            }});
+  const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
+  if (options.json) {
+    nlohmann::ordered_json json = nlohmann::ordered_json::array();
+    for (size_t i = 0; i < prompts.size(); ++i) json.push_back(to_json(prompts[i], texts[i], generations[i]));
+    print_json(options.prompt ? json.front() : json);
+    return;
+  }
+  print_summary(generations, elapsed.count(), session.model().info().max_positions);
+}
+
+void add_sampling(CLI::App& command, SamplingOptions& sampling) {
+  command
+      .add_option("--temperature", sampling.temperature,
+                  "Sample at this temperature; 0 always takes the most likely token")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
+      ->type_name("T");
+  command.add_option("--top-k", sampling.top_k, "Sample from the K most likely tokens only (0: from all)")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
+      ->type_name("K");
+  command
+      .add_option("--top-p", sampling.top_p, "Sample from the fewest most likely tokens whose probabilities reach P")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str()
+      ->type_name("P");
+  command
+      .add_option("--repetition-penalty", sampling.repetition_penalty,
+                  "Above 1: make tokens that were there before less likely")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str()
+      ->type_name("R");
+  command.add_option("--seed", sampling.seed, "The same seed gives the same text, on every machine")
+      ->capture_default_str()
+      ->type_name("S");
+}
+
+}  // namespace
+
+void add_generate(CLI::App& app) {
+  auto options = std::make_shared<GenerateCommandOptions>();
+  CLI::App* command = app.add_subcommand("generate", "Continue a text, token by token");
+  options->add_to(*command);
+  CLI::Option* prompt =
+      command->add_option("--prompt", options->prompt, "The text to continue; bytes that are not UTF-8 count as U+FFFD")
+          ->type_name("TEXT");
+  command->add_option("--prompt-file", options->prompt_file, "A prompt a line; empty lines are left out")
+      ->excludes(prompt)
+      ->type_name("FILE");
+  command->add_option("--max-tokens", options->generate.max_tokens, "Tokens to add at most")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str()
+      ->type_name("N");
+  add_sampling(*command, options->generate.sampling);
+  command->add_flag("--ignore-eos", options->ignore_eos, "Do not stop at the model's end-of-text tokens");
+  command->add_option("--batch", options->generate.batch, "Prompts of a file at work at once; changes no text")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str()
+      ->type_name("B");
+  add_kv_dtype(*command, options->kv_dtype);
+  command->footer(
+      "Without --temperature the text is the model's most likely one, token by token; sampling settings in the "
+      "model's\n"
+      "generation_config.json are not used. The text goes to stdout, counts and speed to stderr.\n"
+      "Examples:\n"
+      "  octet generate smollm2 --prompt 'The capital of France is' --max-tokens 64\n"
+      "  octet generate smollm2 --prompt 'Once upon a time' --temperature 0.8 --top-p 0.95 --seed 7\n"
+      "  octet generate smollm2 --prompt-file prompts.txt --recipe w8a16 --kv-dtype fp16 --json");
+  command->callback([options] { run(*options); });
+}
+
+}  // namespace octet::cli
