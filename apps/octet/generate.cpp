@@ -46,12 +46,16 @@ std::vector<std::vector<int32_t>> tokenize(const Tokenizer& tokenizer, const std
 // What the continuation of one prompt adds to its text, character by character.
 class Continued {
  public:
-  Continued(const Tokenizer& tokenizer, const std::vector<int32_t>& prompt) : decoder_(tokenizer) {
+  Continued(const Tokenizer& tokenizer, const std::vector<int32_t>& prompt)
+      : tokenizer_(&tokenizer), decoder_(tokenizer) {
     // A space before a word belongs to the word's token, and only at the beginning of a text is it left out.
     for (const int32_t id : prompt) decoder_.push(id);
   }
 
-  void push(int32_t id) { text_ += decoder_.push(id); }
+  void push(int32_t id) {
+    // Vocabularies of models are often padded to round sizes, with ids that no tokenizer has and that mean no text.
+    if (tokenizer_->id_to_token(id)) text_ += decoder_.push(id);
+  }
   void finish() {
     text_ += decoder_.finish();
     finished_ = true;
@@ -60,6 +64,7 @@ class Continued {
   const std::string& text() const { return text_; }
 
  private:
+  const Tokenizer* tokenizer_;
   StreamDecoder decoder_;
   std::string text_;
   bool finished_ = false;
@@ -94,12 +99,23 @@ class Printer {
   void begin() {
     printed_ = 0;
     if (!is_terminal()) return;
-    if (colours()) print("\033[2m");
+    if (colours()) print_as_is("\033[2m");
     print(prompts_[current_]);
-    if (colours()) print("\033[0m");
+    if (colours()) print_as_is("\033[0m");
     std::fflush(stdout);
   }
-  static void print(std::string_view text) { std::fwrite(text.data(), 1, text.size(), stdout); }
+  // Control characters in a model's text would steer the terminal.
+  static void print(std::string_view text) {
+    if (!is_terminal()) {
+      print_as_is(text);
+      return;
+    }
+    for (const char c : text) {
+      const bool control = (static_cast<unsigned char>(c) < 0x20 && c != '\n' && c != '\t') || c == 0x7F;
+      print_as_is(control ? "\uFFFD" : std::string_view(&c, 1));
+    }
+  }
+  static void print_as_is(std::string_view text) { std::fwrite(text.data(), 1, text.size(), stdout); }
 
   const std::vector<std::string>& prompts_;
   const std::vector<Continued>& texts_;

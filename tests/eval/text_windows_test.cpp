@@ -63,8 +63,7 @@ TEST(TextWindows, DocumentsBeginAnewAndMayBeCut) {
 
 TEST(TextWindows, LimitCountsDocumentsOrTheWindowsOfOne) {
   EXPECT_EQ(make_windows(words(20), letters(), {.window = 4, .limit = 3}, 100).windows.size(), 3);
-  const TextWindows lines =
-      make_windows("a\nb\n\nc\n", letters(), {.documents = Documents::kLines, .limit = 2}, 100);
+  const TextWindows lines = make_windows("a\nb\n\nc\n", letters(), {.documents = Documents::kLines, .limit = 2}, 100);
   EXPECT_EQ(lines.documents.size(), 2);
 }
 

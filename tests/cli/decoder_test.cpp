@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+
+#include <gmock/gmock.h>
+
+#include "tests/cli/cli.h"
+
+namespace octet {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+
+const std::string kGolden = OCTET_GOLDEN;
+
+// A small Llama with random weights and a tokenizer of letters, "model".
+class CliDecoder : public Cli {
+ protected:
+  void SetUp() override {
+    Cli::SetUp();
+    fs::create_directory(folder_ / "model");
+    for (const char* file : {"config.json", "model.safetensors"})
+      fs::copy(kGolden + "/llama_base/" + file, folder_ / "model");
+    std::string vocabulary = "[UNK]\n[CLS]\n[SEP]\n[PAD]\n[MASK]\n";
+    for (char c = 'a'; c <= 'z'; ++c) vocabulary += std::string(1, c) + "\n##" + std::string(1, c) + "\n";
+    for (int i = 57; i < 97; ++i) vocabulary += "é" + std::to_string(i) + "\n";
+    write("model/vocab.txt", vocabulary);
+    write("text.txt", "the quick brown fox\njumps over the lazy dog\n\nand runs away from all of the others\n");
+  }
+};
+
+TEST_F(CliDecoder, GenerateStreamsTextAndReportsItsSpeed) {
+  ASSERT_EQ(run("generate model --prompt 'a fox' --max-tokens 6 --ignore-eos"), 0) << err_;
+  const std::string text = out_;
+  EXPECT_THAT(text, testing::EndsWith("\n"));
+  EXPECT_THAT(err_, AllOf(HasSubstr("prompt tokens, first token after"), HasSubstr("6 tokens at")));
+  const json result = run_json("generate model --prompt 'a fox' --max-tokens 6 --ignore-eos");
+  EXPECT_EQ(result["text"].get<std::string>() + "\n", text);
+  EXPECT_EQ(result["prompt"], "a fox");
+  EXPECT_EQ(result["ids"].size(), 6);
+  EXPECT_EQ(result["generated_tokens"], 6);
+  EXPECT_EQ(result["prompt_tokens"], 2 + 4);
+  EXPECT_EQ(result["finish_reason"], "length");
+  EXPECT_GT(result["time_to_first_token_ms"], 0);
+  EXPECT_GT(result["decode_tokens_per_s"], 0);
+}
+
+TEST_F(CliDecoder, GenerateGivesEachPromptOfAFileItsOwnText) {
+  write("prompts.txt", "a fox\n\nthe dog runs\nz\n");
+  const std::string settings = " --max-tokens 7 --temperature 0.9 --top-p 0.9 --seed 5 --ignore-eos";
+  const json all = run_json("generate model --prompt-file prompts.txt --batch 2" + settings);
+  ASSERT_EQ(all.size(), 3);
+  std::string texts;
+  for (const json& one : all) {
+    const std::string prompt = one["prompt"];
+    const json alone = run_json("generate model --prompt '" + prompt + "' --threads 1" + settings);
+    EXPECT_EQ(alone["ids"], one["ids"]) << prompt;
+    texts += (texts.empty() ? "" : "\n") + one["text"].get<std::string>() + "\n";
+  }
+  EXPECT_EQ(run("generate model --prompt-file prompts.txt" + settings), 0) << err_;
+  EXPECT_EQ(out_, texts);
+  EXPECT_THAT(err_, HasSubstr("3 prompts"));
+}
+
+TEST_F(CliDecoder, GenerateSaysWhenTheContextIsFull) {
+  EXPECT_EQ(run("generate model --prompt 'a fox' --max-tokens 1000 --ignore-eos"), 0) << err_;
+  EXPECT_THAT(err_, AllOf(HasSubstr("43 tokens at"), HasSubstr("longest context, 48 tokens")));
+}
+
+TEST_F(CliDecoder, BadInputToDecodersIsOneMessage) {
+  const std::string fox = " --prompt 'a fox'";
+  write("empty.txt", "\n\n");
+  for (const std::string arguments :
+       {"generate model", "generate model --prompt-file empty.txt --prompt x", "generate model --top-k -1" + fox,
+        "generate model --temperature -1" + fox, "generate model --top-p 0" + fox, "generate model --top-p 1.5" + fox,
+        "generate model --max-tokens 0" + fox, "generate model --kv-dtype int8" + fox,
+        "generate " + kGolden + "/bert_base" + fox, "eval model --task perplexity --data text.txt --documents line",
+        "eval model --task perplexity --data text.txt --window 49",
+        "eval model --task perplexity --data text.txt --window 8 --stride 9",
+        "eval model --task similarity --data text.txt --window 8",
+        "eval " + kGolden + "/bert_base --task perplexity --data text.txt"}) {
+    EXPECT_EQ(run(arguments), 2) << arguments << "\n" << err_;
+    EXPECT_EQ(out_, "") << arguments;
+    EXPECT_THAT(err_, testing::StartsWith("octet: ")) << arguments;
+  }
+  const std::string letters(47, 'a');
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {"generate model --prompt " + letters, "longest context is 48"},
+      {"generate model --prompt-file empty.txt", "no prompt"},
+      {"generate model --prompt-file no.txt", "no.txt"},
+      {"generate " + kGolden + "/llama_base" + fox, "tokenizer"},
+      {"eval model --task perplexity --data no.txt", "no.txt"},
+      {"eval model --task perplexity --documents lines --data empty.txt", "no text"},
+      {"bench model --seq 40 --decode-tokens 9", "longest context is 48"},
+  };
+  for (const auto& [arguments, words] : cases) {
+    EXPECT_EQ(run(arguments), 1) << arguments << "\n" << err_;
+    EXPECT_EQ(out_, "") << arguments;
+    EXPECT_THAT(err_, AllOf(testing::StartsWith("octet: "), HasSubstr(words))) << arguments;
+  }
+  EXPECT_EQ(run("generate model --max-tokens 3" + fox, "", "/dev/full"), 1);
+  EXPECT_THAT(err_, HasSubstr("cannot write"));
+}
+
+TEST_F(CliDecoder, InvalidUtf8IsReadAsReplacementCharacters) {
+  const json broken = run_json("generate model --max-tokens 4 --prompt \"$(printf 'a \\377 fox')\"");
+  EXPECT_EQ(broken["prompt"], "a \uFFFD fox");
+}
+
+TEST_F(CliDecoder, EvalGivesPerplexityByTokensWordsAndBytes) {
+  const json whole = run_json("eval model --task perplexity --data text.txt --window 16");
+  EXPECT_EQ(whole["window"], 16);
+  EXPECT_NEAR(std::log(whole["perplexity"].get<double>()) * whole["tokens"].get<double>(),
+              std::log(whole["byte_perplexity"].get<double>()) * whole["bytes"].get<double>(), 1e-6);
+  EXPECT_NEAR(std::log2(whole["byte_perplexity"].get<double>()), whole["bits_per_byte"].get<double>(), 1e-9);
+  for (const char* name : {"perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte"})
+    EXPECT_GT(whole[std::string(name) + "_standard_error"], 0) << name;
+  // Text that is one document, whatever the threads.
+  EXPECT_EQ(run_json("eval model --task perplexity --data text.txt --window 16 --threads 1"), whole);
+  const json strided = run_json("eval model --task perplexity --data text.txt --window 16 --stride 4");
+  EXPECT_GT(strided["tokens"], whole["tokens"]);
+  const json lines = run_json("eval model --task perplexity --data text.txt --documents lines --truncate 10 --limit 2");
+  EXPECT_EQ(lines["documents"], 2);
+  EXPECT_EQ(lines["tokens"], 2 * 9);
+  EXPECT_EQ(run("eval model --task perplexity --data text.txt"), 0) << err_;
+  EXPECT_THAT(out_, AllOf(HasSubstr("word_perplexity"), HasSubstr("±")));
+}
+
+TEST_F(CliDecoder, CompareGivesTheDivergenceOfPredictions) {
+  const std::string text = " --data text.txt --window 16";
+  const json same = run_json("compare model model" + text);
+  EXPECT_EQ(same["kl_max"], 0);
+  EXPECT_EQ(same["top1_agreement"], 1);
+  EXPECT_EQ(same["perplexity_ratio"], 1);
+  const json perplexity = run_json("eval model --task perplexity" + text);
+  EXPECT_EQ(same["a"]["perplexity"], perplexity["perplexity"]);
+  EXPECT_EQ(same["tokens"], perplexity["tokens"]);
+  const json other = run_json("compare model model --recipe w8a16" + text);
+  EXPECT_GT(other["kl_mean"], 0);
+  EXPECT_LT(other["kl_mean"], 0.01);
+  EXPECT_LE(other["kl_p50"], other["kl_p90"]);
+  EXPECT_LE(other["kl_p99"], other["kl_max"]);
+  EXPECT_LT(other["b"]["bytes"], other["a"]["bytes"]);
+  EXPECT_NEAR(other["perplexity_ratio"].get<double>(), 1, 0.05);
+  EXPECT_EQ(run("compare model model --recipe w8a16" + text), 0) << err_;
+  EXPECT_THAT(out_, AllOf(HasSubstr("KL divergence"), HasSubstr("perplexity")));
+}
+
+TEST_F(CliDecoder, BenchTimesPrefillAndDecoding) {
+  const json bench = run_json("bench model --batch 3 --seq 12 --decode-tokens 8 --repetitions 2 --warm-up 0");
+  EXPECT_GT(bench["prefill_tokens_per_s"], 0);
+  EXPECT_GT(bench["decode_tokens_per_s"], 0);
+  EXPECT_LE(bench["prefill_min_ms"], bench["prefill_median_ms"]);
+  const json half = run_json("bench model --batch 3 --seq 12 --decode-tokens 8 --repetitions 2 --kv-dtype fp16");
+  EXPECT_LT(half["kv_bytes"], bench["kv_bytes"]);
+  EXPECT_EQ(run("bench model --seq 12 --decode-tokens 8 --repetitions 2"), 0) << err_;
+  EXPECT_THAT(out_, AllOf(HasSubstr("prefill"), HasSubstr("decode"), HasSubstr("tokens/s")));
+}
+
+}  // namespace
+}  // namespace octet
