@@ -82,7 +82,9 @@ void expect_cases(const Tokenizer& tokenizer, const Json& group) {
     const Encoding encoding = tokenizer.encode(expected["text"].get<std::string>());
     EXPECT_EQ(encoding.ids, expected["ids"].get<Ids>());
     EXPECT_EQ(encoding.offsets, expected["offsets"].get<Offsets>());
-    if (expected.contains("word_ids")) EXPECT_EQ(encoding.word_ids, expected["word_ids"].get<Ids>());
+    if (expected.contains("word_ids")) {
+      EXPECT_EQ(encoding.word_ids, expected["word_ids"].get<Ids>());
+    }
     if (expected.contains("decoded") && !expected["decoded"].is_null()) {
       EXPECT_EQ(tokenizer.decode(expected["ids"].get<Ids>()), expected["decoded"].get<std::string>());
     }

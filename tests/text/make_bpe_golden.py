@@ -115,7 +115,7 @@ GROUPS = [
     dict(base="byte_level", name="GPT-4o", pre_tokenizer=then_bytes(split(GPT4O))),
     dict(base="byte_level", name="GPT-2's pattern as a Split, removed and inverted",
          pre_tokenizer=then_bytes(split(GPT2, "Removed", True))),
-    dict(base="byte_level", name="words and boundaries", pre_tokenizer=then_bytes(split(r"\b|\w\W|[[:punct:]]{2}"))),
+    dict(base="byte_level", name="words and boundaries", pre_tokenizer=then_bytes(split(r"\b|\w\W|\p{P}{2}"))),
     dict(base="byte_level", name="look-around without characters", pre_tokenizer=then_bytes(split(r"(?=[A-Z])|(?<=_)|^|$"))),
     dict(base="byte_level", name="single digits", pre_tokenizer=dict(type="Sequence", pretokenizers=[
         dict(type="Digits", individual_digits=True), byte_level()])),
