@@ -13,8 +13,6 @@ they part: there rounding decides. --expected reads what transformers gives from
 (a list of objects with `prompt` and `continuation_ids`); --save writes one.
 
 Exits with 1 beyond these bounds.
-
-Tried with torch 2.15 and transformers 5.23.
 """
 
 import argparse
