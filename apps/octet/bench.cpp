@@ -5,6 +5,7 @@
 #include "apps/octet/decoder_options.h"
 #include "apps/octet/options.h"
 #include "octet/eval/benchmark.h"
+#include "octet/generate/prefill.h"
 #include "octet/report/format.h"
 
 namespace octet::cli {
