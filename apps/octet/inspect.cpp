@@ -5,6 +5,7 @@
 
 #include "apps/octet/commands.h"
 #include "apps/octet/options.h"
+#include "octet/ptq/quantize_model.h"
 #include "octet/report/format.h"
 #include "octet/report/table.h"
 
@@ -41,7 +42,7 @@ void print_as_json(const Checkpoint& checkpoint, const Model& model) {
               {"tensors", tensors}});
 }
 
-void print_for_people(const Checkpoint& checkpoint, const Model& model, bool all_tensors) {
+void print_for_people(const Checkpoint& checkpoint, const Model& model, const Recipe* recipe, bool all_tensors) {
   const ModelInfo& info = model.info();
   int64_t parameters = 0;
   std::map<std::string, std::pair<int64_t, int64_t>> by_dtype;  // tensors, bytes
@@ -82,6 +83,8 @@ void print_for_people(const Checkpoint& checkpoint, const Model& model, bool all
     fmt::print("\n{}", tensors.to_string(ink));
   }
   fmt::print("\n{}\n", format_bytes(stored_bytes(checkpoint, model)));
+  if (recipe == nullptr) return;
+  for (const GroupFallback& fallback : group_fallbacks(*recipe, model)) fmt::print("{}\n", to_string(fallback));
 }
 
 void run(const InspectOptions& options) {
@@ -91,7 +94,7 @@ void run(const InspectOptions& options) {
   if (options.json) {
     print_as_json(checkpoint, *model);
   } else {
-    print_for_people(checkpoint, *model, options.tensors);
+    print_for_people(checkpoint, *model, recipe ? &*recipe : nullptr, options.tensors);
   }
 }
 

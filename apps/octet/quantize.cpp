@@ -27,10 +27,18 @@ void print_as_json(const Recipe& recipe, const QuantizeReport& report) {
     }
     layers.push_back(std::move(entry));
   }
+  nlohmann::ordered_json fallbacks = nlohmann::ordered_json::array();
+  for (const GroupFallback& fallback : report.group_fallbacks) {
+    fallbacks.push_back({{"group_size", fallback.asked},
+                         {"inputs", fallback.inputs},
+                         {"taken", fallback.taken == 0 ? nlohmann::ordered_json("row") : fallback.taken},
+                         {"layers", fallback.layers}});
+  }
   print_json({{"recipe", recipe.name()},
               {"bytes_before", report.bytes_before},
               {"bytes", report.bytes_after},
               {"unmatched_patterns", report.unmatched_patterns},
+              {"group_size_fallbacks", fallbacks},
               {"layers", layers}});
 }
 
@@ -55,6 +63,7 @@ void print_for_people(const QuantizeReport& report) {
     if (worst == nullptr || layer.relative_error > worst->relative_error) worst = &layer;
   }
   for (const auto& [scheme, count] : schemes) fmt::print("{} linear layers → {}\n", count, scheme);
+  for (const GroupFallback& fallback : report.group_fallbacks) fmt::print("{}\n", to_string(fallback));
   fmt::print("kept in float: {}embeddings, normalization\n", kept);
   fmt::print("{} → {}      worst layer: {}, relative error {}\n", format_bytes(report.bytes_before),
              format_bytes(report.bytes_after), worst->name, format_percent(worst->relative_error, 2));

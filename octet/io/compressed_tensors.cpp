@@ -11,41 +11,158 @@
 namespace octet {
 namespace {
 
-constexpr int64_t kCodesPerWord = 4;
-// code + 128 in eight bits is the code with its highest bit flipped.
-constexpr uint8_t kOffset = 0x80;
+constexpr const char* kWeight = ".weight";
+constexpr const char* kPacked = ".weight_packed";
+constexpr const char* kShape = ".weight_shape";
+constexpr const char* kScale = ".weight_scale";
+constexpr const char* kZeroPoint = ".weight_zero_point";
+constexpr const char* kColumnOrder = ".weight_g_idx";
 
-int64_t words_for(int64_t cols) { return cols / kCodesPerWord + (cols % kCodesPerWord != 0); }
+// What a code with a zero point is more than in a file, and what is added to 4-bit codes before they are packed: the
+// two cancel where both apply.
+constexpr int kHalfOf4Bits = 8;
 
-Tensor pack(ConstTensorView codes) {
-  const int64_t rows = codes.shape[0], cols = codes.shape[1], row_bytes = words_for(cols) * kCodesPerWord;
-  Tensor out(DType::kI32, {rows, words_for(cols)});
-  const auto* from = reinterpret_cast<const uint8_t*>(codes.data);
+int64_t codes_per_word(int bits) { return 32 / bits; }
+
+int64_t words_for(int64_t codes, int bits) {
+  return codes / codes_per_word(bits) + (codes % codes_per_word(bits) != 0);
+}
+
+// Adds to every code.
+Tensor shifted(ConstTensorView codes, int offset) {
+  Tensor out(DType::kI8, codes.shape);
+  const std::span<const int8_t> from = codes.as<int8_t>();
+  std::transform(from.begin(), from.end(), out.mutable_as<int8_t>().begin(),
+                 [offset](int8_t code) { return static_cast<int8_t>(code + offset); });
+  return out;
+}
+
+// Rows of codes into rows of words. `offset` makes them what the words hold: codes from 0 on.
+Tensor pack(ConstTensorView codes, int bits, int offset) {
+  const int64_t rows = codes.shape[0], cols = codes.shape[1];
+  Tensor out(DType::kI32, {rows, words_for(cols, bits)});
+  const std::span<const int8_t> from = codes.as<int8_t>();
   auto* to = reinterpret_cast<uint8_t*>(out.mutable_view().data);
+  const int64_t row_bytes = words_for(cols, bits) * byte_size(DType::kI32);
   for (int64_t r = 0; r < rows; ++r) {
-    std::transform(from + r * cols, from + (r + 1) * cols, to + r * row_bytes,
-                   [](uint8_t code) { return static_cast<uint8_t>(code ^ kOffset); });
+    for (int64_t c = 0; c < cols; ++c) {
+      const auto code = static_cast<uint8_t>(from[r * cols + c] + offset);
+      if (bits == 8) {
+        to[r * row_bytes + c] = code;
+      } else {
+        to[r * row_bytes + c / 2] = static_cast<uint8_t>(to[r * row_bytes + c / 2] | code << (c % 2 * 4));
+      }
+    }
   }
   return out;
 }
 
-Tensor unpack(ConstTensorView packed, int64_t cols) {
-  const int64_t rows = packed.shape[0], row_bytes = words_for(cols) * kCodesPerWord;
+Tensor unpack(ConstTensorView packed, int64_t cols, int bits, int offset) {
+  const int64_t rows = packed.shape[0], row_bytes = words_for(cols, bits) * byte_size(DType::kI32);
   Tensor out(DType::kI8, {rows, cols});
+  if (cols == 0) return out;  // of any number of rows
   const auto* from = reinterpret_cast<const uint8_t*>(packed.data);
-  auto* to = reinterpret_cast<uint8_t*>(out.mutable_view().data);
+  const std::span<int8_t> to = out.mutable_as<int8_t>();
   for (int64_t r = 0; r < rows; ++r) {
-    std::transform(from + r * row_bytes, from + r * row_bytes + cols, to + r * cols,
-                   [](uint8_t code) { return static_cast<uint8_t>(code ^ kOffset); });
+    for (int64_t c = 0; c < cols; ++c) {
+      const int code = bits == 8 ? from[r * row_bytes + c] : from[r * row_bytes + c / 2] >> (c % 2 * 4) & 0xf;
+      to[r * cols + c] = static_cast<int8_t>(code - offset);
+    }
   }
   return out;
+}
+
+template <class T>
+Tensor transposed(ConstTensorView matrix) {
+  const int64_t rows = matrix.shape[0], cols = matrix.shape[1];
+  Tensor out(matrix.dtype, {cols, rows});
+  if (out.bytes() == 0) return out;  // of any number of rows
+  const std::span<const T> from = matrix.as<T>();
+  const std::span<T> to = out.mutable_as<T>();
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t c = 0; c < cols; ++c) to[c * rows + r] = from[r * cols + c];
+  }
+  return out;
+}
+
+// From a QTensor's codes to those that words hold.
+int packed_offset(const WeightScheme& scheme) {
+  if (scheme.bits == 8) return 128;
+  return scheme.symmetric ? kHalfOf4Bits : 0;
 }
 
 // A layer's stored tensors, fetched and checked one by one.
 class LayerReader {
  public:
-  LayerReader(const Checkpoint& checkpoint, const std::string& layer) : checkpoint_(checkpoint), layer_(layer) {}
+  LayerReader(const Checkpoint& checkpoint, const std::string& layer, const StoredScheme& stored)
+      : checkpoint_(checkpoint), layer_(layer), scheme_(stored.scheme.weight), format_(stored.format) {}
 
+  Tensor codes() const {
+    if (format_ == WeightFormat::kPackQuantized) return packed_codes();
+    Tensor codes = matrix(kWeight, DType::kI8);
+    if (scheme_.bits == 8) return codes;
+    // A byte has room for what is no code; a shift could hide it.
+    const std::span<const int8_t> values = codes.as<int8_t>();
+    const auto bad = std::find_if(values.begin(), values.end(), [](int8_t code) { return code < -8 || code > 7; });
+    if (bad != values.end()) fail<FormatError>("{}: the 4-bit code {}; they lie in [-8, 7]", where(kWeight), *bad);
+    if (scheme_.symmetric) return codes;
+    Tensor out = shifted(codes.view(), kHalfOf4Bits);
+    codes.release_pages();
+    return out;
+  }
+
+  // [out, groups] F32; [out] will do where a row has one.
+  Tensor scales(const Shape& per_group) const {
+    const Tensor stored = checkpoint_.tensor(layer_ + kScale);
+    const bool narrow_or_float =
+        stored.dtype() == DType::kF32 || stored.dtype() == DType::kF16 || stored.dtype() == DType::kBF16;
+    const bool one_a_row = per_group[1] == 1 && stored.shape() == Shape{per_group[0]};
+    if (!narrow_or_float || (stored.shape() != per_group && !one_a_row)) {
+      fail<FormatError>("{} is {} {}; F32, F16 or BF16 {} is needed", where(kScale), name(stored.dtype()),
+                        to_string(stored.shape()), to_string(per_group));
+    }
+    Tensor out(DType::kF32, per_group);
+    read_f32(stored.view(), 0, out.mutable_as<float>());
+    return out;
+  }
+
+  // [out, groups] in [0, 15].
+  Tensor zero_points(const Shape& per_group) const {
+    if (format_ == WeightFormat::kIntQuantized) {
+      const Tensor stored = matrix(kZeroPoint, DType::kI8);
+      expect_shape(stored, per_group);
+      const std::span<const int8_t> values = stored.as<int8_t>();
+      const auto bad = std::find_if(values.begin(), values.end(), [](int8_t value) { return value < -8 || value > 7; });
+      if (bad != values.end()) fail<FormatError>("{}: the zero point {}; they lie in [-8, 7]", where(kZeroPoint), *bad);
+      return shifted(stored.view(), kHalfOf4Bits);
+    }
+    const Tensor stored = matrix(kZeroPoint, DType::kI32);
+    expect_shape(stored, {words_for(per_group[0], scheme_.bits), per_group[1]});
+    const Tensor words = transposed<int32_t>(stored.view());
+    return transposed<int8_t>(unpack(words.view(), per_group[0], scheme_.bits, 0).view());
+  }
+
+  // Some writers store zero points of symmetric weights: zeros, as they are or packed, which change nothing.
+  void refuse_zero_points() const {
+    if (!checkpoint_.contains(layer_ + kZeroPoint)) return;
+    const Tensor stored = checkpoint_.tensor(layer_ + kZeroPoint);
+    const std::span<const std::byte> bytes(stored.view().data, static_cast<size_t>(stored.bytes()));
+    if (std::any_of(bytes.begin(), bytes.end(), [](std::byte byte) { return byte != std::byte{0}; })) {
+      fail<FormatError>("{} is not zero; the scheme is symmetric", where(kZeroPoint));
+    }
+  }
+
+  // The groups of columns, one by one: columns in an order of their own.
+  void refuse_column_order() const {
+    if (!checkpoint_.contains(layer_ + kColumnOrder)) return;
+    fail<FormatError>("{}: reordered columns (actorder) are not supported", where(kColumnOrder));
+  }
+
+  std::string where(const char* part = "") const {
+    return fmt::format("{}: tensor {}", checkpoint_.folder().string(), quote_name(layer_ + part));
+  }
+
+ private:
   Tensor matrix(const char* part, DType dtype) const {
     Tensor tensor = checkpoint_.tensor(layer_ + part);
     if (tensor.dtype() != dtype || tensor.shape().rank() != 2) {
@@ -55,11 +172,17 @@ class LayerReader {
     return tensor;
   }
 
+  void expect_shape(const Tensor& zero_points, const Shape& shape) const {
+    if (zero_points.shape() == shape) return;
+    fail<FormatError>("{} has the shape {}; {} is needed", where(kZeroPoint), to_string(zero_points.shape()),
+                      to_string(shape));
+  }
+
   Tensor packed_codes() const {
-    const Tensor packed = matrix(".weight_packed", DType::kI32);
-    const Tensor shape = checkpoint_.tensor(layer_ + ".weight_shape");
+    const Tensor packed = matrix(kPacked, DType::kI32);
+    const Tensor shape = checkpoint_.tensor(layer_ + kShape);
     if (shape.shape() != Shape{2} || (shape.dtype() != DType::kI64 && shape.dtype() != DType::kI32)) {
-      fail<FormatError>("{} is {} {}; two integers are needed", where(".weight_shape"), name(shape.dtype()),
+      fail<FormatError>("{} is {} {}; two integers are needed", where(kShape), name(shape.dtype()),
                         to_string(shape.shape()));
     }
     std::array<int64_t, 2> extents{};
@@ -69,90 +192,102 @@ class LayerReader {
       std::copy_n(shape.as<int32_t>().begin(), 2, extents.begin());
     }
     const auto [rows, cols] = extents;
-    if (rows != packed.shape()[0] || cols < 0 || words_for(cols) != packed.shape()[1]) {
-      fail<FormatError>("{} says [{}, {}], which does not fit packed codes of shape {}", where(".weight_shape"), rows,
-                        cols, to_string(packed.shape()));
+    if (rows != packed.shape()[0] || cols < 0 || words_for(cols, scheme_.bits) != packed.shape()[1]) {
+      fail<FormatError>("{} says [{}, {}], which does not fit packed {}-bit codes of shape {}", where(kShape), rows,
+                        cols, scheme_.bits, to_string(packed.shape()));
     }
-    Tensor codes = unpack(packed.view(), cols);
+    Tensor codes = unpack(packed.view(), cols, scheme_.bits, packed_offset(scheme_));
     packed.release_pages();
     return codes;
   }
 
-  // [out] F32, of [out, 1] or [out].
-  Tensor scales(int64_t rows) const {
-    const char* part = ".weight_scale";
-    const Tensor stored = checkpoint_.tensor(layer_ + part);
-    const bool narrow_or_float =
-        stored.dtype() == DType::kF32 || stored.dtype() == DType::kF16 || stored.dtype() == DType::kBF16;
-    if (!narrow_or_float || (stored.shape() != Shape{rows, 1} && stored.shape() != Shape{rows})) {
-      fail<FormatError>("{} is {} {}; F32, F16 or BF16 [{}, 1] is needed", where(part), name(stored.dtype()),
-                        to_string(stored.shape()), rows);
-    }
-    Tensor out(DType::kF32, {rows, 1});
-    read_f32(stored.view(), 0, out.mutable_as<float>());
-    return out;
-  }
-
-  // Some writers store zero points that are all zero, which changes nothing.
-  void refuse_zero_point() const {
-    const std::string zero_point = layer_ + ".weight_zero_point";
-    if (!checkpoint_.contains(zero_point)) return;
-    const Tensor stored = checkpoint_.tensor(zero_point);
-    const std::span<const std::byte> bytes(stored.view().data, static_cast<size_t>(stored.bytes()));
-    if (std::any_of(bytes.begin(), bytes.end(), [](std::byte byte) { return byte != std::byte{0}; })) {
-      fail<FormatError>("{} is not zero; a zero point is not supported", where(".weight_zero_point"));
-    }
-  }
-
-  std::string where(const char* part = "") const {
-    return fmt::format("{}: tensor {}", checkpoint_.folder().string(), quote_name(layer_ + part));
-  }
-
- private:
   const Checkpoint& checkpoint_;
   const std::string& layer_;
+  const WeightScheme scheme_;
+  const WeightFormat format_;
 };
+
+Tensor zero_points_to_write(const QTensor& grid, WeightFormat format) {
+  if (format == WeightFormat::kIntQuantized) return shifted(grid.zero_points.view(), -kHalfOf4Bits);
+  const Tensor columns = transposed<int8_t>(grid.zero_points.view());
+  return transposed<int32_t>(pack(columns.view(), grid.scheme.bits, 0).view());
+}
 
 }  // namespace
 
 std::vector<TensorSource> encode_weight(const std::string& layer, const QTensor& weight, WeightFormat format) {
   check(weight, layer);
-  const int64_t rows = weight.rows(), cols = weight.cols();
+  return encode_weight(
+      layer, weight.codes.shape(), weight, [&weight] { return Tensor::copy_of(weight.codes.view()); }, format);
+}
+
+std::vector<TensorSource> encode_weight(const std::string& layer, const Shape& shape, const QTensor& grid,
+                                        std::function<Tensor()> codes, WeightFormat format) {
+  const int64_t rows = shape[0], cols = shape[1];
+  const WeightScheme& scheme = grid.scheme;
+  check(scheme, cols, layer);
+  const int64_t groups = scheme.groups(cols);
   std::vector<TensorSource> out;
   switch (format) {
     case WeightFormat::kIntQuantized:
-      out.push_back(
-          {layer + ".weight", DType::kI8, {rows, cols}, [&weight] { return Tensor::copy_of(weight.codes.view()); }});
+      out.push_back({layer + kWeight, DType::kI8, shape, [scheme, codes = std::move(codes)] {
+                       Tensor made = codes();
+                       return scheme.symmetric ? std::move(made) : shifted(made.view(), -kHalfOf4Bits);
+                     }});
       break;
     case WeightFormat::kPackQuantized:
-      out.push_back({layer + ".weight_packed", DType::kI32, {rows, words_for(cols)}, [&weight] {
-                       return pack(weight.codes.view());
-                     }});
-      out.push_back({layer + ".weight_shape", DType::kI64, {2}, [rows, cols] {
-                       Tensor shape(DType::kI64, {2});
-                       shape.mutable_as<int64_t>()[0] = rows;
-                       shape.mutable_as<int64_t>()[1] = cols;
-                       return shape;
+      out.push_back(
+          {layer + kPacked, DType::kI32, {rows, words_for(cols, scheme.bits)}, [scheme, codes = std::move(codes)] {
+             return pack(codes().view(), scheme.bits, packed_offset(scheme));
+           }});
+      out.push_back({layer + kShape, DType::kI64, {2}, [rows, cols] {
+                       Tensor extents(DType::kI64, {2});
+                       extents.mutable_as<int64_t>()[0] = rows;
+                       extents.mutable_as<int64_t>()[1] = cols;
+                       return extents;
                      }});
       break;
   }
-  out.push_back(
-      {layer + ".weight_scale", DType::kF32, {rows, 1}, [&weight] { return Tensor::copy_of(weight.scales.view()); }});
+  out.push_back({layer + kScale, DType::kF32, {rows, groups}, [&grid] { return Tensor::copy_of(grid.scales.view()); }});
+  if (!scheme.symmetric) {
+    const bool packed = format == WeightFormat::kPackQuantized;
+    out.push_back({layer + kZeroPoint,
+                   packed ? DType::kI32 : DType::kI8,
+                   {packed ? words_for(rows, scheme.bits) : rows, groups},
+                   [&grid, format] { return zero_points_to_write(grid, format); }});
+  }
   return out;
 }
 
-int64_t encoded_bytes(const Shape& weight, WeightFormat format) {
-  const int64_t rows = weight[0], cols = weight[1], scales = rows * byte_size(DType::kF32);
-  if (format == WeightFormat::kIntQuantized) return rows * cols + scales;
-  return rows * words_for(cols) * byte_size(DType::kI32) + 2 * byte_size(DType::kI64) + scales;
+int64_t encoded_bytes(const Shape& weight, const Scheme& scheme) {
+  const int64_t rows = weight[0], cols = weight[1], groups = scheme.weight.groups(cols);
+  const int bits = scheme.weight.bits;
+  const bool packed = format_for(scheme) == WeightFormat::kPackQuantized;
+  int64_t bytes = rows * groups * byte_size(DType::kF32);
+  if (!scheme.weight.symmetric) {
+    bytes += groups * (packed ? words_for(rows, bits) * byte_size(DType::kI32) : rows);
+  }
+  if (!packed) return bytes + rows * cols;
+  return bytes + rows * words_for(cols, bits) * byte_size(DType::kI32) + 2 * byte_size(DType::kI64);
 }
 
-QTensor decode_weight(const Checkpoint& checkpoint, const std::string& layer, WeightFormat format) {
-  const LayerReader reader(checkpoint, layer);
+QTensor decode_weight(const Checkpoint& checkpoint, const std::string& layer, const StoredScheme& stored) {
+  const LayerReader reader(checkpoint, layer, stored);
   QTensor out;
-  out.codes = format == WeightFormat::kIntQuantized ? reader.matrix(".weight", DType::kI8) : reader.packed_codes();
-  out.scales = reader.scales(out.codes.shape()[0]);
-  reader.refuse_zero_point();
+  out.scheme = stored.scheme.weight;
+  out.codes = reader.codes();
+  const int64_t cols = out.cols(), group_size = out.scheme.group_size;
+  if (group_size != 0 && cols % group_size != 0) {
+    fail<FormatError>("{}: its {} inputs are not a multiple of the group size {}", reader.where(), cols, group_size);
+  }
+  const Shape per_group{out.rows(), out.groups()};
+  out.scales = reader.scales(per_group);
+  if (out.scheme.symmetric) {
+    reader.refuse_zero_points();
+  } else {
+    out.zero_points = reader.zero_points(per_group);
+  }
+  reader.refuse_column_order();
   const std::span<const int8_t> codes = out.codes.as<int8_t>();
   if (std::find(codes.begin(), codes.end(), std::numeric_limits<int8_t>::min()) != codes.end()) {
     fail<FormatError>(

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -12,24 +13,33 @@
 namespace octet {
 
 /// The tensors in which compressed-tensors (vllm-project/compressed-tensors 0.20) stores the weight [out, in] of layer
-/// X:
+/// X, a linear layer or a table of embeddings:
 ///
-///   int-quantized    X.weight         I8   [out, in]         codes
-///   pack-quantized   X.weight_packed  I32  [out, ⌈in / 4⌉]   codes + 128, four to a word, the first in the lowest
-///   byte;
-///                                                            what is left of a row's last word is 0
-///                    X.weight_shape   I64  [2]               out, in
-///   both             X.weight_scale   F32  [out, 1]          also F16 and BF16 in files of others
+///   int-quantized    X.weight             I8   [out, in]              codes, a byte each at 4 bits too
+///                    X.weight_zero_point  I8   [out, groups]          of a scheme with zero points
+///   pack-quantized   X.weight_packed      I32  [out, ⌈in / n⌉]        codes + 2^(bits-1), n = 32 / bits to a word, the
+///                                                                     first in the lowest bits; what is left of a
+///                                                                     row's last word is 0
+///                    X.weight_shape       I64  [2]                    out, in
+///                    X.weight_zero_point  I32  [⌈out / n⌉, groups]    packed likewise, down the columns
+///   both             X.weight_scale       F32  [out, groups]          also F16 and BF16 in files of others
+///
+/// Codes with a zero point lie in [-8, 7] there, as the zero point does: each is 8 less than in a QTensor.
 ///
 /// `weight` must live until the sources have been written.
 std::vector<TensorSource> encode_weight(const std::string& layer, const QTensor& weight, WeightFormat format);
+/// The same for codes that are made when their turn comes: `codes` gives those of a weight [rows, cols], `grid` has
+/// everything else.
+std::vector<TensorSource> encode_weight(const std::string& layer, const Shape& shape, const QTensor& grid,
+                                        std::function<Tensor()> codes, WeightFormat format);
 
-/// Bytes of those tensors for a weight [out, in].
-int64_t encoded_bytes(const Shape& weight, WeightFormat format);
+/// Bytes of those tensors for a weight [out, in], in the format that its scheme is written in.
+int64_t encoded_bytes(const Shape& weight, const Scheme& scheme);
 
-/// Reads it back. Codes of int-quantized files stay mapped; narrow scales are widened exactly. Throws FormatError where
-/// a tensor is missing, has another dtype or shape, or holds what a symmetric 8-bit weight cannot: the code -128, a
-/// scale that is not finite, a zero point.
-QTensor decode_weight(const Checkpoint& checkpoint, const std::string& layer, WeightFormat format);
+/// Reads it back. Codes of int-quantized files without zero points stay mapped; narrow scales are widened exactly.
+/// Throws FormatError where a tensor is missing, has another dtype or shape, or holds what a weight of the scheme
+/// cannot: the code -128, a 4-bit code in a byte that is none, a scale that is not finite, a zero point of a symmetric
+/// weight.
+QTensor decode_weight(const Checkpoint& checkpoint, const std::string& layer, const StoredScheme& stored);
 
 }  // namespace octet

@@ -16,6 +16,9 @@ using nlohmann::json;
 
 constexpr std::string_view kPatternPrefix = "re:";
 constexpr const char* kLinear = "Linear";
+constexpr const char* kEmbedding = "Embedding";
+// How compressed-tensors calls the search for a range.
+constexpr const char* kMse = "mse";
 // Each may take 1,000 characters, each of those some states of 32 bytes: 100 MB at most.
 constexpr size_t kMostPatterns = 1000;
 
@@ -47,34 +50,54 @@ void refuse_other_keys(const Config& config, const std::string& where, std::init
   }
 }
 
-// What weights and activations have in common: signed 8-bit integers around zero.
-void check_int8(const Config& args, const std::string& where) {
-  const auto require = [&](std::string_view key, const json& offered, const json& fallback, const char* what) {
-    const json value = args.has(key) ? args.json().at(key) : fallback;
+// What weights and activations have in common: signed integers.
+void check_integers(const Config& args, const std::string& where) {
+  const auto require = [&](std::string_view key, const json& offered, const char* what) {
+    if (!args.has(key)) return;
+    const json& value = args.json().at(key);
     if (value != offered) refuse(args, fmt::format("{}.{}", where, key), value, what);
   };
-  require("num_bits", 8, 8, "8 bits are supported");
-  require("type", "int", "int", "integers are supported");
-  require("symmetric", true, true, "codes around zero are supported, a zero point is not");
-  require("block_structure", nullptr, nullptr, "blocks are not supported");
-  // These steer how scales were found, not what they mean.
+  require("type", "int", "integers are supported");
+  require("block_structure", nullptr, "blocks are not supported");
+  // The last steer how scales were found, not what they mean.
   refuse_other_keys(args, where,
                     {"num_bits", "type", "symmetric", "strategy", "dynamic", "group_size", "actorder",
                      "block_structure", "observer", "observer_kwargs", "scale_dtype", "zp_dtype"});
 }
 
-WeightScheme read_weights(const Config& weights, const std::string& where) {
-  check_int8(weights, where);
+// Of weights; compressed-tensors' own defaults: one scale in all, or, with group_size -1, one an output channel.
+int64_t read_group_size(const Config& weights, const std::string& where) {
+  const bool sized = weights.has("group_size");
   const int64_t group_size = weights.integer("group_size", -1);
-  // compressed-tensors' own defaults: one scale in all, or, with group_size -1, one an output channel.
-  const char* fallback = !weights.has("group_size") ? "tensor" : group_size == -1 ? "channel" : "group";
-  const std::string strategy = weights.text("strategy", fallback);
-  if (strategy != "channel") {
-    refuse(weights, where + ".strategy", strategy, "one scale an output channel (\"channel\") is supported");
+  const std::string strategy = weights.text("strategy", !sized ? "tensor" : group_size == -1 ? "channel" : "group");
+  if (strategy == "channel") {
+    if (sized && group_size != -1) {
+      refuse(weights, where + ".group_size", group_size, "the strategy \"channel\" has no groups");
+    }
+    return 0;
   }
-  if (weights.has("group_size") && group_size != -1) {
-    refuse(weights, where + ".group_size", group_size, "groups are not supported");
+  if (strategy != "group") {
+    refuse(weights, where + ".strategy", strategy,
+           "one scale an output channel (\"channel\") or a group of its inputs (\"group\") is supported");
   }
+  if (group_size != 32 && group_size != 64 && group_size != 128 && group_size != 256) {
+    refuse(weights, where + ".group_size", group_size, "groups of 32, 64, 128 and 256 are supported");
+  }
+  return group_size;
+}
+
+WeightScheme read_weights(const Config& weights, const std::string& where) {
+  check_integers(weights, where);
+  WeightScheme scheme;
+  const int64_t bits = weights.integer("num_bits", 8);
+  if (bits != 8 && bits != 4) refuse(weights, where + ".num_bits", bits, "8 and 4 bits are supported");
+  scheme.bits = static_cast<int>(bits);
+  scheme.group_size = read_group_size(weights, where);
+  scheme.symmetric = weights.flag("symmetric", true);
+  if (!scheme.symmetric && scheme.bits != 4) {
+    refuse(weights, where + ".symmetric", false, "a zero point is supported at 4 bits only");
+  }
+  if (weights.has("observer") && weights.json().at("observer") == kMse) scheme.range = RangeEstimator::kMse;
   if (weights.flag("dynamic", false)) refuse(weights, where + ".dynamic", true, "weights have stored scales");
   if (weights.has("actorder")) {
     // "weight" and "static" are the order in which columns were quantized, not one in which they are stored.
@@ -83,11 +106,17 @@ WeightScheme read_weights(const Config& weights, const std::string& where) {
       refuse(weights, where + ".actorder", order, "reordered columns are not supported");
     }
   }
-  return WeightScheme{.bits = 8};
+  return scheme;
 }
 
 ActivationMode read_activations(const Config& activations, const std::string& where) {
-  check_int8(activations, where);
+  check_integers(activations, where);
+  if (const int64_t bits = activations.integer("num_bits", 8); bits != 8) {
+    refuse(activations, where + ".num_bits", bits, "8 bits are supported");
+  }
+  if (!activations.flag("symmetric", true)) {
+    refuse(activations, where + ".symmetric", false, "a zero point is not supported");
+  }
   // A text, "local", stands for another method.
   const json dynamic = activations.has("dynamic") ? activations.json().at("dynamic") : json(false);
   if (dynamic != true) {
@@ -110,22 +139,25 @@ StoredScheme read_group(const Config& group, const std::string& where, std::opti
 }
 
 // What a text of "targets" or "ignore" counts as, the first counting most.
-enum class Rank { kName, kPattern, kEveryLinear };
+enum class Rank { kName, kPattern, kKind };
 
 Rank rank_of(std::string_view target) {
-  if (target == kLinear) return Rank::kEveryLinear;
+  if (target == kLinear || target == kEmbedding) return Rank::kKind;
   return target.starts_with(kPatternPrefix) ? Rank::kPattern : Rank::kName;
 }
 
 json to_json(const Scheme& scheme, const json& targets) {
+  const WeightScheme& weight = scheme.weight;
+  json weights = {{"num_bits", weight.bits},
+                  {"type", "int"},
+                  {"symmetric", weight.symmetric},
+                  {"strategy", weight.group_size == 0 ? "channel" : "group"},
+                  {"dynamic", false},
+                  {"observer", weight.range == RangeEstimator::kMse ? kMse : "minmax"}};
+  if (weight.group_size != 0) weights["group_size"] = weight.group_size;
   json group = {{"targets", targets},
                 {"format", text_of(format_for(scheme))},
-                {"weights",
-                 {{"num_bits", scheme.weight.bits},
-                  {"type", "int"},
-                  {"symmetric", true},
-                  {"strategy", "channel"},
-                  {"dynamic", false}}},
+                {"weights", std::move(weights)},
                 {"input_activations", nullptr},
                 {"output_activations", nullptr}};
   if (scheme.activations == ActivationMode::kDynamicPerToken) {
@@ -133,6 +165,23 @@ json to_json(const Scheme& scheme, const json& targets) {
         {"num_bits", 8}, {"type", "int"}, {"symmetric", true}, {"strategy", "token"}, {"dynamic", true}};
   }
   return group;
+}
+
+struct TargetGroup {
+  Scheme scheme;
+  json targets;
+};
+
+// In the order of the names.
+std::vector<TargetGroup> by_scheme(const std::map<std::string, Scheme>& schemes) {
+  std::vector<TargetGroup> groups;
+  for (const auto& [name, scheme] : schemes) {
+    auto group = std::find_if(groups.begin(), groups.end(),
+                              [&wanted = scheme](const TargetGroup& known) { return known.scheme == wanted; });
+    if (group == groups.end()) group = groups.insert(groups.end(), TargetGroup{scheme, json::array()});
+    group->targets.push_back(name);
+  }
+  return groups;
 }
 
 }  // namespace
@@ -145,8 +194,9 @@ StoredQuantization::Matcher::Matcher(const std::string& text, const std::string&
   if (rank_of(target) == Rank::kPattern) pattern.emplace(target.substr(kPatternPrefix.size()), source);
 }
 
-bool StoredQuantization::Matcher::matches(std::string_view layer) const {
-  return target == kLinear || (pattern ? pattern->matches(layer) : target == layer);
+bool StoredQuantization::Matcher::matches(std::string_view layer, LayerKind kind) const {
+  if (rank_of(target) == Rank::kKind) return target == (kind == LayerKind::kLinear ? kLinear : kEmbedding);
+  return pattern ? pattern->matches(layer) : target == layer;
 }
 
 StoredQuantization StoredQuantization::parse(const Config& config) {
@@ -181,7 +231,6 @@ StoredQuantization StoredQuantization::parse(const Config& config) {
     const Config group = groups.object(item.key());
     const StoredScheme scheme = read_group(group, quote_name(item.key()), common);
     for (const std::string& target : group.texts("targets")) {
-      if (target == "Embedding") fail<FormatError>("{}: quantized embeddings are not supported", source);
       schemes.insert_or_assign(target, scheme);
     }
   }
@@ -200,8 +249,8 @@ StoredQuantization StoredQuantization::parse(const Config& config) {
   return out;
 }
 
-std::optional<StoredScheme> StoredQuantization::scheme_for(std::string_view layer) const {
-  const auto matches = [layer](const Matcher& matcher) { return matcher.matches(layer); };
+std::optional<StoredScheme> StoredQuantization::scheme_for(std::string_view layer, LayerKind kind) const {
+  const auto matches = [layer, kind](const Matcher& matcher) { return matcher.matches(layer, kind); };
   if (std::any_of(ignored_.begin(), ignored_.end(), matches)) return std::nullopt;
   for (const auto& [matcher, scheme] : targets_) {
     if (matches(matcher)) return scheme;
@@ -209,15 +258,11 @@ std::optional<StoredScheme> StoredQuantization::scheme_for(std::string_view laye
   return std::nullopt;
 }
 
-json quantization_config(const std::map<std::string, Scheme>& schemes, std::span<const std::string> float_layers) {
-  std::vector<std::pair<Scheme, json>> groups;  // scheme, targets
-  for (const auto& named : schemes) {
-    const auto same = [&](const auto& group) { return group.first == named.second; };
-    auto group = std::find_if(groups.begin(), groups.end(), same);
-    if (group == groups.end()) group = groups.insert(groups.end(), {named.second, json::array()});
-    group->second.push_back(named.first);
-  }
-  if (groups.size() == 1) groups.front().second = json::array({kLinear});
+json quantization_config(const std::map<std::string, Scheme>& schemes, std::span<const std::string> float_layers,
+                         const std::map<std::string, Scheme>& embeddings) {
+  std::vector<TargetGroup> groups = by_scheme(schemes);
+  if (groups.size() == 1) groups.front().targets = json::array({kLinear});
+  for (TargetGroup& group : by_scheme(embeddings)) groups.push_back(std::move(group));
 
   json out = {{"quant_method", "compressed-tensors"},
               {"quantization_status", "compressed"},
@@ -235,9 +280,10 @@ json quantization_config(const std::map<std::string, Scheme>& schemes, std::span
 }
 
 json quantized_model_config(const Config& config, const std::map<std::string, Scheme>& schemes,
-                            std::span<const std::string> float_layers) {
+                            std::span<const std::string> float_layers,
+                            const std::map<std::string, Scheme>& embeddings) {
   json out = config.json();
-  out["quantization_config"] = quantization_config(schemes, float_layers);
+  out["quantization_config"] = quantization_config(schemes, float_layers, embeddings);
   out.erase("torch_dtype");  // its name before transformers 5
   out["dtype"] = "float32";
   return out;

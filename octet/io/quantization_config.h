@@ -24,8 +24,15 @@ enum class WeightFormat : uint8_t {
   kPackQuantized,  ///< "pack-quantized": codes packed into int32
 };
 
-/// The format in which transformers and vLLM look for a layer of this scheme: packed where activations are float.
+/// The format in which transformers and vLLM look for a layer of this scheme: packed where activations are float. (With
+/// quantized activations 4-bit codes take a byte each in it.)
 WeightFormat format_for(const Scheme& scheme) noexcept;
+
+/// What a name in a model stands for, as "targets" name kinds too.
+enum class LayerKind : uint8_t {
+  kLinear,     ///< "Linear"
+  kEmbedding,  ///< "Embedding"
+};
 
 /// What config.json says of a layer's weight.
 struct StoredScheme {
@@ -40,18 +47,18 @@ struct StoredScheme {
 class StoredQuantization {
  public:
   /// Throws FormatError, naming file and feature, for everything Octet does not run: other methods (gptq, awq, …),
-  /// other widths, zero points, groups, static activations, quantized KV caches, sparsity, transforms.
+  /// other widths and groups, zero points at 8 bits, static activations, quantized KV caches, sparsity, transforms.
   static StoredQuantization parse(const Config& quantization_config);
 
-  /// The scheme of a linear layer; none where it is kept in float. An exact name counts before a pattern, patterns
-  /// count in alphabetical order, and "Linear", every linear layer, counts last; what is ignored is float whatever
-  /// names it.
-  std::optional<StoredScheme> scheme_for(std::string_view layer) const;
+  /// The scheme of a layer; none where it is kept in float. An exact name counts before a pattern, patterns count in
+  /// alphabetical order, and its kind, "Linear" or "Embedding", counts last; what is ignored is float whatever names
+  /// it.
+  std::optional<StoredScheme> scheme_for(std::string_view layer, LayerKind kind = LayerKind::kLinear) const;
 
  private:
   struct Matcher {
     explicit Matcher(const std::string& target, const std::string& source);
-    bool matches(std::string_view layer) const;
+    bool matches(std::string_view layer, LayerKind kind) const;
 
     std::string target;
     std::optional<NamePattern> pattern;
@@ -61,14 +68,18 @@ class StoredQuantization {
   std::vector<Matcher> ignored_;
 };
 
-/// The "quantization_config" for layers quantized by `schemes` (name → scheme), other linear layers of the model being
-/// `float_layers`. Layers of one scheme are targeted as "Linear", which vLLM likes best; of several, by name.
+/// The "quantization_config" for linear layers quantized by `schemes` (name → scheme), other linear layers of the model
+/// being `float_layers`, and for `embeddings` that are stored in codes: the table under its name, and a head that has a
+/// stored weight of its own. Linear layers of one scheme are targeted as "Linear", which vLLM likes best; of several,
+/// by name; embeddings always by name.
 nlohmann::json quantization_config(const std::map<std::string, Scheme>& schemes,
-                                   std::span<const std::string> float_layers);
+                                   std::span<const std::string> float_layers,
+                                   const std::map<std::string, Scheme>& embeddings = {});
 
 /// `config` with that quantization_config, and dtype float32: a loader casts scales to the dtype it finds, so with
 /// float16 ours would lose 13 bits.
 nlohmann::json quantized_model_config(const Config& config, const std::map<std::string, Scheme>& schemes,
-                                      std::span<const std::string> float_layers);
+                                      std::span<const std::string> float_layers,
+                                      const std::map<std::string, Scheme>& embeddings = {});
 
 }  // namespace octet

@@ -8,6 +8,7 @@
 
 #include "octet/base/error.h"
 #include "octet/models/model_config.h"
+#include "octet/nn/token_embedding.h"
 
 namespace octet {
 namespace {
@@ -174,51 +175,58 @@ class QuestionAnswering : public BertHead {
 // logits = E · norm(gelu(T · x + t)) + b, where E is the word embedding unless the checkpoint has a decoder of its own.
 class MaskedLm : public BertHead {
  public:
+  /// `words` is the word embedding as a product where it is quantized and the decoder is tied to it, else null.
   MaskedLm(const WeightSource& source, const std::string& prefix, const Sizes& sizes, int64_t vocabulary,
-           QuantSites& sites)
+           const Linear* words, QuantSites& sites)
       : nonlinearity_(sizes.nonlinearity),
         transform_(head_linear(source, "cls.predictions.transform.dense", sizes.width, sizes.width, sites)),
         norm_(source.layer_norm("cls.predictions.transform.LayerNorm", sizes.width, sizes.eps)),
-        decoder_(decoder(source, prefix, sizes.width, vocabulary), sites) {}
+        words_(words) {
+    if (words != nullptr) return;
+    std::vector<Linear::Part> parts = source.vocabulary_head(
+        kDecoder, prefix + "embeddings.word_embeddings", vocabulary, sizes.width, /*tied=*/!has_own_decoder(source));
+    parts.front().bias = source.tensor(kBias, {vocabulary});
+    decoder_.emplace(std::move(parts), sites);
+  }
+
+  static constexpr const char* kDecoder = "cls.predictions.decoder";
+  static constexpr const char* kBias = "cls.predictions.bias";
+
+  static bool has_own_decoder(const WeightSource& source) {
+    return !source.config().flag("tie_word_embeddings", true) &&
+           (source.contains(fmt::format("{}.weight", kDecoder)) ||
+            source.contains(fmt::format("{}.weight_packed", kDecoder)));
+  }
 
   Activation forward(Context& context, const DeviceBatch&, const Activation& x) const override {
-    const Activation logits = context.workspace.take_matrix(x.rows, decoder_.outputs());
+    const Linear& decoder = decoder_ ? *decoder_ : *words_;
+    const Activation logits = context.workspace.take_matrix(x.rows, decoder.outputs());
     const Workspace::Scope scope(context.workspace);
     const Activation inner = context.workspace.take_matrix(x.rows, x.cols);
     transform_.forward(context, x, inner, nonlinearity_);
     norm_.forward(context, inner, inner);
-    decoder_.forward(context, inner, logits);
+    decoder.forward(context, inner, logits);
     return logits;
   }
-  std::vector<Linear*> linears() override { return {&transform_, &decoder_}; }
+  std::vector<Linear*> linears() override {
+    return decoder_ ? std::vector{&transform_, &*decoder_} : std::vector{&transform_};
+  }
   std::vector<LayerNorm*> norms() override { return {&norm_}; }
 
  private:
-  static std::vector<Linear::Part> decoder(const WeightSource& source, const std::string& prefix, int64_t width,
-                                           int64_t vocabulary) {
-    const std::string layer = "cls.predictions.decoder";
-    const Shape shape{vocabulary, width};
-    Linear::Part part{.weight = {.layer = layer, .shape = shape, .value = {}, .scheme = {}}, .bias = {}};
-    const bool own = source.contains(layer + ".weight") && !source.config().flag("tie_word_embeddings", true);
-    part.weight.value = source.tensor(own ? layer + ".weight" : prefix + "embeddings.word_embeddings.weight", shape);
-    part.bias = source.tensor("cls.predictions.bias", {vocabulary});
-    std::vector<Linear::Part> parts;
-    parts.push_back(std::move(part));
-    return parts;
-  }
-
   Nonlinearity nonlinearity_;
   Linear transform_;
   LayerNorm norm_;
-  Linear decoder_;
+  const Linear* words_;
+  std::optional<Linear> decoder_;
 };
 
 class Bert : public Model {
  public:
   Bert(const std::string& architecture, const WeightSource& source)
-      : prefix_(source.contains("embeddings.word_embeddings.weight") ? "" : "bert."),
+      : prefix_(source.contains("embeddings.position_embeddings.weight") ? "" : "bert."),
         sizes_(read_sizes(source.config())),
-        words_(table(source, "word_embeddings", vocabulary(source.config()))),
+        words_(word_embedding(source, architecture), sites_),
         positions_(table(source, "position_embeddings",
                          source.config().integer("max_position_embeddings", {1, kLargestExtent}))),
         types_(table(source, "token_type_embeddings", source.config().integer("type_vocab_size", {1, kLargestExtent}))),
@@ -228,7 +236,7 @@ class Bert : public Model {
       blocks_.emplace_back(source, fmt::format("{}encoder.layer.{}", prefix_, i), sizes_, sites_);
     }
     info_ = {.architecture = architecture,
-             .vocabulary = words_.table().shape()[0],
+             .vocabulary = words_.entries(),
              .token_types = types_.table().shape()[0],
              .max_positions = positions_.table().shape()[0],
              .width = sizes_.width,
@@ -242,7 +250,8 @@ class Bert : public Model {
       head_ = std::make_unique<QuestionAnswering>(source, sizes_.width, sites_);
     } else if (architecture == "BertForMaskedLM") {
       info_.output = OutputKind::kTokenLogits;
-      head_ = std::make_unique<MaskedLm>(source, prefix_, sizes_, info_.vocabulary, sites_);
+      const Linear* tied = MaskedLm::has_own_decoder(source) ? nullptr : words_.linear();
+      head_ = std::make_unique<MaskedLm>(source, prefix_, sizes_, info_.vocabulary, tied, sites_);
     } else {
       head_ = std::make_unique<NoHead>(source, prefix_, sizes_.width, sites_);
     }
@@ -250,6 +259,7 @@ class Bert : public Model {
 
   std::vector<const Linear*> linears() const override {
     std::vector<const Linear*> all;
+    if (words_.linear() != nullptr) all.push_back(words_.linear());
     for (const BertBlock& block : blocks_) {
       BertBlock::visit(block, [&](const auto& layer) {
         if constexpr (std::is_same_v<decltype(layer), const Linear&>) all.push_back(&layer);
@@ -260,7 +270,8 @@ class Bert : public Model {
   }
 
   void prepare(Backend& backend) override {
-    for (Embedding* table : {&words_, &positions_, &types_}) table->prepare(backend);
+    words_.prepare(backend);
+    for (Embedding* table : {&positions_, &types_}) table->prepare(backend);
     embedding_norm_.prepare(backend);
     for (BertBlock& block : blocks_) {
       BertBlock::visit(block, [&](auto& layer) { layer.prepare(backend); });
@@ -271,7 +282,7 @@ class Bert : public Model {
   }
 
   int64_t packed_bytes() const override {
-    int64_t bytes = embedding_norm_.packed_bytes();
+    int64_t bytes = words_.packed_bytes() + embedding_norm_.packed_bytes();
     for (const BertBlock& block : blocks_) {
       BertBlock::visit(block, [&](const auto& layer) { bytes += layer.packed_bytes(); });
     }
@@ -319,13 +330,23 @@ class Bert : public Model {
   }
   static int64_t vocabulary(const Config& config) { return config.integer("vocab_size", {1, kLargestExtent}); }
 
+  // A masked-LM head that is tied to the table adds a bias to its product.
+  Linear::Part word_embedding(const WeightSource& source, const std::string& architecture) const {
+    const int64_t entries = vocabulary(source.config());
+    const bool tied = architecture == "BertForMaskedLM" && !MaskedLm::has_own_decoder(source);
+    Linear::Part part = source.embedding(prefix_ + "embeddings.word_embeddings", entries, sizes_.width, tied);
+    if (tied && part.weight.scheme) part.bias = source.tensor(MaskedLm::kBias, {entries});
+    return part;
+  }
+
   Embedding table(const WeightSource& source, const std::string& name, int64_t entries) const {
     return Embedding(source.tensor(prefix_ + "embeddings." + name + ".weight", {entries, sizes_.width}));
   }
 
   std::string prefix_;
   Sizes sizes_;
-  Embedding words_, positions_, types_;
+  TokenEmbedding words_;
+  Embedding positions_, types_;
   LayerNorm embedding_norm_;
   std::vector<BertBlock> blocks_;
   std::unique_ptr<BertHead> head_;

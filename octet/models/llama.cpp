@@ -115,8 +115,7 @@ class LlamaBlock {
 class Llama : public Model {
  public:
   Llama(const std::string& architecture, const WeightSource& source)
-      : prefix_(source.contains("embed_tokens.weight") || source.contains("embed_tokens.weight_packed") ? ""
-                                                                                                        : "model."),
+      : prefix_(source.contains("norm.weight") ? "" : "model."),
         sizes_(read_sizes(source.config())),
         rotary_(read_rotary(source.config(), sizes_.head_width)),
         embedding_(read_embedding(source, architecture), sites_),

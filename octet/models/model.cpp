@@ -72,8 +72,7 @@ int64_t stored_bytes(const Checkpoint& checkpoint, const Model& model) {
   for (const Linear::Part* part : model.linear_parts()) {
     const Parameter& weight = part->weight;
     if (!weight.scheme) continue;
-    bytes +=
-        encoded_bytes(weight.shape, format_for(*weight.scheme)) - checkpoint.tensor(weight.layer + ".weight").bytes();
+    bytes += encoded_bytes(weight.shape, *weight.scheme) - checkpoint.tensor(weight.layer + ".weight").bytes();
   }
   return bytes;
 }

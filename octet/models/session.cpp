@@ -5,6 +5,7 @@
 #include <array>
 
 #include "octet/base/error.h"
+#include "octet/base/memory.h"
 
 namespace octet {
 
@@ -14,6 +15,7 @@ Session::Session(const std::filesystem::path& directory, LoadOptions options)
       workspace_(*backend_),
       model_(load_model(checkpoint_, options.recipe ? &*options.recipe : nullptr)) {
   model_->prepare(*backend_);
+  release_free_memory();  // what quantizing and unpacking took on the way
 }
 
 Tensor Session::run(const TokenBatch& batch) {

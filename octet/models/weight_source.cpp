@@ -42,7 +42,7 @@ Parameter WeightSource::parameter(const std::string& layer, const Shape& shape,
     return out;
   }
   out.scheme = stored->scheme;
-  QTensor codes = decode_weight(checkpoint_, layer, stored->format);
+  QTensor codes = decode_weight(checkpoint_, layer, *stored);
   if (codes.codes.shape() != shape) {
     fail<ShapeError>("{}: the quantized weight of '{}' has the shape {}; config.json asks for {}",
                      checkpoint_.folder().string(), layer, to_string(codes.codes.shape()), to_string(shape));
@@ -55,10 +55,12 @@ Linear::Part WeightSource::linear(const std::string& layer, int64_t outputs, int
                                   Storage storage) const {
   const std::optional<StoredQuantization>& quantization = checkpoint_.quantization();
   std::optional<Scheme> asked;
-  if (recipe_ != nullptr && role == Role::kBlock) asked = recipe_->scheme_for(layer);
+  if (recipe_ != nullptr && role == Role::kBlock) asked = recipe_->scheme_for(layer, inputs);
+  if (recipe_ != nullptr && role == Role::kVocabularyHead) asked = recipe_->embedding_scheme();
   Linear::Part part{.weight = parameter(layer, {outputs, inputs},
                                         quantization ? quantization->scheme_for(layer) : std::nullopt, asked, storage),
                     .bias = {}};
+  part.weight.over_vocabulary = role == Role::kVocabularyHead;
   if (contains(layer + ".bias")) part.bias = tensor(layer + ".bias", {outputs});
   return part;
 }
@@ -71,10 +73,18 @@ std::vector<Linear::Part> WeightSource::lone_linear(const std::string& layer, in
 }
 
 Linear::Part WeightSource::embedding(const std::string& table, int64_t entries, int64_t width, bool tied) const {
+  const std::optional<StoredQuantization>& quantization = checkpoint_.quantization();
   std::optional<Scheme> asked;
+  if (recipe_ != nullptr) asked = recipe_->embedding_scheme();
   // A table that nothing multiplies by meets no activations.
   if (asked && !tied) asked->activations = ActivationMode::kFloat;
-  return {.weight = parameter(table, {entries, width}, std::nullopt, asked, Storage::kOutIn), .bias = {}};
+  Linear::Part part{
+      .weight = parameter(table, {entries, width},
+                          quantization ? quantization->scheme_for(table, LayerKind::kEmbedding) : std::nullopt, asked,
+                          Storage::kOutIn),
+      .bias = {}};
+  part.weight.over_vocabulary = true;
+  return part;
 }
 
 std::vector<Linear::Part> WeightSource::vocabulary_head(const std::string& layer, const std::string& table,

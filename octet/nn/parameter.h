@@ -19,6 +19,7 @@ struct Parameter {
   std::variant<std::monostate, Tensor, QTensor> value;  ///< nothing once a packed form has taken its place
   std::optional<Scheme> scheme;                         ///< none: products in fp32
   bool transposed = false;                              ///< float values lie as [in, out]
+  bool over_vocabulary = false;                         ///< an input embedding, or an output head beside one
 };
 
 /// The float values of a parameter as [out, in], turned around in memory of their own where they lie the other way.

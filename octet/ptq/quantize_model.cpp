@@ -12,7 +12,6 @@
 #include "octet/base/error.h"
 #include "octet/io/compressed_tensors.h"
 #include "octet/io/safetensors.h"
-#include "octet/models/model.h"
 #include "octet/quant/quantize.h"
 
 namespace octet {
@@ -45,6 +44,34 @@ void copy_other_files(const fs::path& from, const fs::path& to) {
 
 }  // namespace
 
+std::vector<GroupFallback> group_fallbacks(const Recipe& recipe, const Model& model) {
+  std::vector<GroupFallback> fallbacks;
+  for (const Linear::Part* part : model.linear_parts()) {
+    const Parameter& weight = part->weight;
+    const std::optional<int64_t> asked = recipe.asked_group_size(weight.layer);
+    // Recipes do not name embeddings and heads, whose scheme is a matter of its own.
+    if (!weight.scheme || weight.over_vocabulary || !asked) continue;
+    if (*asked == weight.scheme->weight.group_size) continue;
+    const GroupFallback taken{
+        .asked = *asked, .inputs = weight.shape[1], .taken = weight.scheme->weight.group_size, .layers = 1};
+    const auto known = std::find_if(fallbacks.begin(), fallbacks.end(), [&](const GroupFallback& other) {
+      return other.asked == taken.asked && other.inputs == taken.inputs && other.taken == taken.taken;
+    });
+    if (known == fallbacks.end()) {
+      fallbacks.push_back(taken);
+    } else {
+      ++known->layers;
+    }
+  }
+  return fallbacks;
+}
+
+std::string to_string(const GroupFallback& fallback) {
+  return fmt::format("group_size {} does not divide {} inputs: {} taken in {} layer{}", fallback.asked, fallback.inputs,
+                     fallback.taken == 0 ? "one scale a row" : std::to_string(fallback.taken), fallback.layers,
+                     fallback.layers == 1 ? "" : "s");
+}
+
 QuantizeReport quantize_model(const Checkpoint& checkpoint, const Recipe& recipe, const fs::path& out,
                               const std::function<void(int64_t, int64_t)>& advance) {
   OutputDirectory directory(out);
@@ -54,8 +81,12 @@ QuantizeReport quantize_model(const Checkpoint& checkpoint, const Recipe& recipe
   QuantizeReport report;
   report.unmatched_patterns = unmatched_patterns(recipe, *model);
 
-  std::map<std::string, QTensor> quantized;  // outlives the writer's sources
-  std::map<std::string, Scheme> schemes;
+  report.group_fallbacks = group_fallbacks(recipe, *model);
+
+  // Scales and zero points. They decide the codes, which are dropped here and made again when they are written: only
+  // one layer's are held at a time.
+  std::map<std::string, QTensor> grids;
+  std::map<std::string, Scheme> schemes, embeddings;
   std::vector<std::string> float_layers;
   std::set<std::string> replaced;
   SafetensorsWriter writer;
@@ -65,15 +96,21 @@ QuantizeReport quantize_model(const Checkpoint& checkpoint, const Recipe& recipe
     LayerReport layer{
         .name = weight.layer, .scheme = weight.scheme, .bytes_before = values.bytes(), .bytes_after = values.bytes()};
     if (weight.scheme) {
-      const QTensor& codes =
-          quantized.emplace(weight.layer, quantize_weight(values.view(), weight.scheme->weight, weight.layer))
-              .first->second;
-      layer.relative_error = relative_error(values.view(), codes);
-      layer.bytes_after = encoded_bytes(weight.shape, format_for(*weight.scheme));
+      const FloatWeight floats(weight);
+      QTensor& grid = grids.emplace(weight.layer, quantize_weight(floats.view(), weight.scheme->weight, weight.layer))
+                          .first->second;
+      layer.relative_error = relative_error(floats.view(), grid);
+      layer.bytes_after = encoded_bytes(weight.shape, *weight.scheme);
+      grid.codes = Tensor();
       values.release_pages();
-      schemes.emplace(weight.layer, *weight.scheme);
+      (weight.over_vocabulary ? embeddings : schemes).emplace(weight.layer, *weight.scheme);
       replaced.insert(weight.layer + ".weight");
-      for (TensorSource& source : encode_weight(weight.layer, codes, format_for(*weight.scheme)))
+      const auto codes = [&weight, &values, &grid] {
+        Tensor made = quantize_codes(FloatWeight(weight).view(), grid, weight.layer);
+        values.release_pages();
+        return made;
+      };
+      for (TensorSource& source : encode_weight(weight.layer, weight.shape, grid, codes, format_for(*weight.scheme)))
         writer.add(std::move(source));
     } else {
       float_layers.push_back(weight.layer);
@@ -81,7 +118,9 @@ QuantizeReport quantize_model(const Checkpoint& checkpoint, const Recipe& recipe
     report.layers.push_back(std::move(layer));
     if (advance) advance(static_cast<int64_t>(report.layers.size()), static_cast<int64_t>(parts.size()));
   }
-  if (schemes.empty()) {
+  // A head that is tied to a quantized table has no layer of its own here, but one in transformers.
+  if (!embeddings.empty() && checkpoint.config().flag("tie_word_embeddings", false)) float_layers.push_back("lm_head");
+  if (schemes.empty() && embeddings.empty()) {
     fail(
         "recipe '{}' quantizes none of this model's {} linear layers; its patterns match others. Names look like '{}'.",
         recipe.name(), parts.size(), parts.empty() ? std::string() : parts.front()->weight.layer);
@@ -96,7 +135,7 @@ QuantizeReport quantize_model(const Checkpoint& checkpoint, const Recipe& recipe
 
   writer.write(directory.path() / "model.safetensors");
   OutputFile config(directory.path() / "config.json");
-  config.write(quantized_model_config(checkpoint.config(), schemes, float_layers).dump(2) + "\n");
+  config.write(quantized_model_config(checkpoint.config(), schemes, float_layers, embeddings).dump(2) + "\n");
   config.commit();
   copy_other_files(checkpoint.folder(), directory.path());
   directory.commit();

@@ -12,22 +12,51 @@ namespace octet {
 
 /// The scalar definition of every quantizer. Kernels are tested against these functions, bit for bit.
 ///
-/// s = max(absmax / 127, 2^-100), or 1 where absmax = 0; code = rne(clamp(x · (1/s), -127, 127)). Only the stored scale
-/// decides the codes. (The floor keeps 1/s finite: 2^100 is far below the largest float.)
+///   INT8                s = max(absmax / 127, 2^-100)             code = rne(clamp(x · (1/s), -127, 127))
+///   INT4                s = max(absmax / 7.5, 2^-100)             code = rne(clamp(x · (1/s), -8, 7))
+///   INT4 + zero point   s = max((high - low) / 15, 2^-100)        code = clamp(rne(x · (1/s)) + z, 0, 15)
+///                       z = clamp(rne(-low / s), 0, 15)
+///
+/// s = 1 where absmax, or high - low, is 0. Only the stored scale decides the codes. (The floor keeps 1/s finite: 2^100
+/// is far below the largest float.)
 float int8_scale(float absmax) noexcept;
+float int4_scale(float absmax) noexcept;
 
 /// The code of x for inverse = 1/s; rounds half to even. x must not be NaN.
 int8_t int8_code(float x, float inverse) noexcept;
+int8_t int4_code(float x, float inverse) noexcept;
+
+/// A scale and the code that stands for 0.
+struct ScaleAndZeroPoint {
+  float scale;
+  int8_t zero_point;
+};
+
+/// For values in [low, high], low ≤ 0 ≤ high: 0 has a code of its own. (Where high - low overflows, s = high / 15 - low
+/// / 15.)
+ScaleAndZeroPoint uint4_scale(float low, float high) noexcept;
+int8_t uint4_code(float x, float inverse, int8_t zero_point) noexcept;
 
 /// Dynamic INT8 of one row, as an activation: fills `codes` (as many as x) and returns the scale. Throws NumericError
 /// for NaN or infinity.
 float quantize_row(std::span<const float> x, std::span<int8_t> codes);
 
-/// A float weight [out, in] of any width by `scheme`. Throws NumericError, naming `what` and the channel, where it
-/// holds NaN or infinity; ShapeError unless it has two dimensions.
-QTensor quantize_weight(ConstTensorView weight, const WeightScheme& scheme, const std::string& what);
+/// A float weight [out, in] of any width by `scheme`, each group for itself:
+///
+///   kAbsmax   absmax is the group's largest magnitude; low and high are its smallest and largest value, and 0
+///   kMse      those ends times the share 1.00, 0.99, … 0.50 that gives the least squared error of the dequantized
+///   values,
+///             summed in double; of equal errors the largest share
+///
+/// Throws NumericError, naming `what` and the first channel that holds NaN or infinity; ShapeError unless the weight
+/// has two dimensions and the scheme fits them. The bits do not depend on `threads` (0: as many as there are).
+QTensor quantize_weight(ConstTensorView weight, const WeightScheme& scheme, const std::string& what, int threads = 0);
 
-/// codes · scales, [out, in] F32.
+/// The codes [out, in] of a float weight for scales and zero points that quantize_weight, or a search of another kind,
+/// has found; those in `grid`, whose own codes are not looked at. Throws as quantize_weight does.
+Tensor quantize_codes(ConstTensorView weight, const QTensor& grid, const std::string& what, int threads = 0);
+
+/// (codes - zero points) · scales, [out, in] F32.
 Tensor dequantize(const QTensor& tensor);
 
 /// ‖W - dequantize(Q)‖ / ‖W‖ in the Frobenius norm; 0 where W is 0. Shapes must agree.

@@ -2,7 +2,7 @@
 #include "octet/quant/recipe.h"
 
 #include <algorithm>
-#include <map>
+#include <array>
 
 #include <nlohmann/json.hpp>
 
@@ -19,15 +19,34 @@ using nlohmann::json;
 constexpr int64_t kLargestRecipe = 1 << 20;
 constexpr int kDeepestRecipe = 16;
 
-const std::map<std::string, std::string>& built_in() {
-  static const std::map<std::string, std::string> recipes = {
-      {"w8a16", R"({"name": "w8a16", "weights": {"bits": 8, "granularity": "per_channel", "symmetric": true}})"},
-      {"w8a8_dynamic", R"({"name": "w8a8_dynamic",
-                           "weights": {"bits": 8, "granularity": "per_channel", "symmetric": true},
-                           "activations": {"bits": 8, "granularity": "per_token", "mode": "dynamic"}})"},
-  };
-  return recipes;
-}
+struct BuiltIn {
+  const char* name;
+  const char* text;
+};
+
+// SmolLM2's 576 inputs are no multiple of 128, hence the fallbacks.
+constexpr std::array kBuiltIn = {
+    BuiltIn{"w8a16", R"({"name": "w8a16", "weights": {"bits": 8, "granularity": "per_channel", "symmetric": true}})"},
+    BuiltIn{"w8a8_dynamic", R"({"name": "w8a8_dynamic",
+      "weights": {"bits": 8, "granularity": "per_channel", "symmetric": true},
+      "activations": {"bits": 8, "granularity": "per_token", "mode": "dynamic"}})"},
+    BuiltIn{"w4a16_g128", R"({"name": "w4a16_g128",
+      "weights": {"bits": 4, "granularity": "per_group", "group_size": 128, "group_size_fallback": [64, 32, "row"],
+                  "symmetric": true, "range": "mse"}})"},
+    BuiltIn{"w4a16_g32", R"({"name": "w4a16_g32",
+      "weights": {"bits": 4, "granularity": "per_group", "group_size": 32, "group_size_fallback": ["row"],
+                  "symmetric": true, "range": "mse"}})"},
+    BuiltIn{"w4a8_g128_dynamic", R"({"name": "w4a8_g128_dynamic",
+      "weights": {"bits": 4, "granularity": "per_group", "group_size": 128, "group_size_fallback": [64, 32, "row"],
+                  "symmetric": true, "range": "mse"},
+      "activations": {"bits": 8, "granularity": "per_token", "mode": "dynamic"}})"},
+    BuiltIn{"w4a8_g32_dynamic", R"({"name": "w4a8_g32_dynamic",
+      "weights": {"bits": 4, "granularity": "per_group", "group_size": 32, "group_size_fallback": ["row"],
+                  "symmetric": true, "range": "mse"},
+      "activations": {"bits": 8, "granularity": "per_token", "mode": "dynamic"}})"},
+};
+
+constexpr const char* kRow = "row";
 
 // One JSON object of a recipe, read key by key: what is asked for is checked, what was never asked for is unknown.
 class Reader {
@@ -61,12 +80,22 @@ class Reader {
     return value->get<std::vector<std::string>>();
   }
 
-  /// Throws unless `key` is missing or equal to the one value offered.
-  void require(const std::string& key, const json& offered) {
+  /// The value of `key`, which must be one of `offered`; the first of them where it is missing.
+  json choice(const std::string& key, const std::vector<json>& offered) {
     const json* value = find(key);
-    if (value != nullptr && *value != offered) {
-      fail<FormatError>("{}: '{}' is {}; {} is what can be had here", where_, key, quote_json(*value), offered.dump());
+    if (value == nullptr) return offered.front();
+    refuse_others(key, *value, offered);
+    return *value;
+  }
+  /// The values of a list, each one of `offered`; none where it is missing.
+  std::vector<json> choices(const std::string& key, const std::vector<json>& offered) {
+    const json* value = find(key);
+    if (value == nullptr) return {};
+    if (!value->is_array()) {
+      fail<FormatError>("{}: '{}' must be a list, such as {}", where_, key, json(offered).dump());
     }
+    for (const json& item : *value) refuse_others(key, item, offered);
+    return value->get<std::vector<json>>();
   }
 
   void refuse_unknown_keys() const {
@@ -78,28 +107,25 @@ class Reader {
   }
 
  private:
+  void refuse_others(const std::string& key, const json& value, const std::vector<json>& offered) const {
+    if (std::find(offered.begin(), offered.end(), value) != offered.end()) return;
+    std::string can_be_had;
+    for (const json& one : offered) can_be_had += (can_be_had.empty() ? "" : " or ") + one.dump();
+    fail<FormatError>("{}: '{}' is {}; {} is what can be had here", where_, key, quote_json(value), can_be_had);
+  }
+
   const json& object_;
   std::string where_;
   std::vector<std::string> known_;
 };
 
-std::optional<WeightScheme> read_weights(const json& value, const std::string& where) {
-  if (value.is_null()) return std::nullopt;
-  Reader reader(value, where);
-  reader.require("bits", 8);
-  reader.require("granularity", "per_channel");
-  reader.require("symmetric", true);
-  reader.refuse_unknown_keys();
-  return WeightScheme{};
-}
-
 ActivationMode read_activations(const json& value, const std::string& where) {
   if (value.is_null()) return ActivationMode::kFloat;
   Reader reader(value, where);
-  reader.require("bits", 8);
-  reader.require("granularity", "per_token");
-  reader.require("mode", "dynamic");
-  reader.require("symmetric", true);
+  reader.choice("bits", {8});
+  reader.choice("granularity", {"per_token"});
+  reader.choice("mode", {"dynamic"});
+  reader.choice("symmetric", {true});
   reader.refuse_unknown_keys();
   return ActivationMode::kDynamicPerToken;
 }
@@ -130,9 +156,9 @@ void apply_setting(json& recipe, const std::string& setting) {
 }  // namespace
 
 Recipe Recipe::load(const std::string& name_or_file, std::span<const std::string> settings) {
-  if (const auto found = built_in().find(name_or_file); found != built_in().end()) {
-    return parse(found->second, name_or_file, settings);
-  }
+  const auto found = std::find_if(kBuiltIn.begin(), kBuiltIn.end(),
+                                  [&](const BuiltIn& recipe) { return recipe.name == name_or_file; });
+  if (found != kBuiltIn.end()) return parse(found->text, name_or_file, settings);
   if (!std::filesystem::exists(name_or_file)) {
     fail<UsageError>("recipe '{}': neither a built-in recipe nor a file.{}", name_or_file,
                      did_you_mean(name_or_file, built_in_names()));
@@ -148,8 +174,38 @@ Recipe Recipe::parse(std::string_view text, const std::string& source, std::span
 
 std::vector<std::string> Recipe::built_in_names() {
   std::vector<std::string> names;
-  for (const auto& [name, text] : built_in()) names.push_back(name);
+  for (const BuiltIn& recipe : kBuiltIn) names.emplace_back(recipe.name);
   return names;
+}
+
+std::optional<Recipe::Weights> Recipe::read_weights(const json& value, const std::string& where) {
+  if (value.is_null()) return std::nullopt;
+  Reader reader(value, where);
+  Weights out;
+  out.scheme.bits = reader.choice("bits", {8, 4}).get<int>();
+  const bool sized = reader.find("group_size") != nullptr;
+  const bool grouped = reader.choice("granularity", {sized ? "per_group" : "per_channel",
+                                                     sized ? "per_channel" : "per_group"}) == "per_group";
+  if (grouped && !sized) fail<FormatError>("{}: 'per_group' needs a 'group_size', such as 128", where);
+  if (sized && !grouped) fail<FormatError>("{}: a 'group_size' needs \"granularity\": \"per_group\"", where);
+  if (grouped) out.scheme.group_size = reader.choice("group_size", {32, 64, 128, 256}).get<int64_t>();
+  for (const json& size : reader.choices("group_size_fallback", {32, 64, 128, 256, kRow})) {
+    if (!grouped) fail<FormatError>("{}: a 'group_size_fallback' needs a 'group_size'", where);
+    if (!out.fallback.empty() && out.fallback.back() == 0) {
+      fail<FormatError>("{}: in 'group_size_fallback' nothing is tried after \"row\", which every layer can have",
+                        where);
+    }
+    out.fallback.push_back(size == kRow ? 0 : size.get<int64_t>());
+  }
+  out.scheme.symmetric = reader.choice("symmetric", {true, false}).get<bool>();
+  if (!out.scheme.symmetric && out.scheme.bits != 4) {
+    fail<FormatError>("{}: \"symmetric\": false needs \"bits\": 4; 8-bit weights have no zero points", where);
+  }
+  const bool search = reader.choice("range", out.scheme.bits == 4 ? std::vector<json>{"mse", "absmax"}
+                                                                  : std::vector<json>{"absmax", "mse"}) == "mse";
+  out.scheme.range = search ? RangeEstimator::kMse : RangeEstimator::kAbsmax;
+  reader.refuse_unknown_keys();
+  return out;
 }
 
 Recipe Recipe::from_json(const json& recipe, const std::string& source) {
@@ -160,6 +216,7 @@ Recipe Recipe::from_json(const json& recipe, const std::string& source) {
   if (const json* activations = reader.find("activations")) {
     out.activations_ = read_activations(*activations, reader.where() + ", activations");
   }
+  out.embeddings_ = reader.choice("embeddings", {nullptr, 8}) == 8;
   out.include_ = reader.texts("include", {"*"});
   out.exclude_ = reader.texts("exclude", {});
   if (const json* overrides = reader.find("overrides")) {
@@ -178,30 +235,59 @@ Recipe Recipe::from_json(const json& recipe, const std::string& source) {
     }
   }
   reader.refuse_unknown_keys();
-  if (!out.weights_ && out.activations_ != ActivationMode::kFloat) {
+  if (!out.weights_ && !out.embeddings_ && out.activations_ != ActivationMode::kFloat) {
     fail<FormatError>(
         "{}: quantizes activations but not weights; an integer product needs both. Add \"weights\": {{\"bits\": 8}}.",
         reader.where());
   }
-  const bool any = out.weights_ || std::any_of(out.overrides_.begin(), out.overrides_.end(),
-                                               [](const Override& rule) { return rule.weights && *rule.weights; });
+  const bool any = out.weights_ || out.embeddings_ ||
+                   std::any_of(out.overrides_.begin(), out.overrides_.end(),
+                               [](const Override& rule) { return rule.weights && *rule.weights; });
   if (!any) fail<FormatError>("{}: quantizes nothing. Add \"weights\": {{\"bits\": 8}}.", reader.where());
   return out;
 }
 
-std::optional<Scheme> Recipe::scheme_for(std::string_view layer) const {
+std::optional<Recipe::Layer> Recipe::find(std::string_view layer) const {
   const auto matches = [layer](const std::string& pattern) { return glob_match(pattern, layer); };
   if (std::none_of(include_.begin(), include_.end(), matches)) return std::nullopt;
   if (std::any_of(exclude_.begin(), exclude_.end(), matches)) return std::nullopt;
-  std::optional<WeightScheme> weights = weights_;
+  const std::optional<Weights>* weights = &weights_;
   ActivationMode activations = activations_;
   for (const Override& rule : overrides_) {
     if (!matches(rule.match)) continue;
-    if (rule.weights) weights = *rule.weights;
+    if (rule.weights) weights = &*rule.weights;
     if (rule.activations) activations = *rule.activations;
   }
-  if (!weights) return std::nullopt;
-  return Scheme{*weights, activations};
+  if (!*weights) return std::nullopt;
+  return Layer{**weights, activations};
+}
+
+std::optional<Scheme> Recipe::scheme_for(std::string_view layer, int64_t inputs) const {
+  const std::optional<Layer> found = find(layer);
+  if (!found) return std::nullopt;
+  const auto& [weights, activations] = *found;
+  const auto divides = [inputs](int64_t group_size) { return group_size == 0 || inputs % group_size == 0; };
+  Scheme scheme{weights.scheme, activations};
+  if (divides(weights.scheme.group_size)) return scheme;
+  const auto fallback = std::find_if(weights.fallback.begin(), weights.fallback.end(), divides);
+  if (fallback == weights.fallback.end()) {
+    fail<ShapeError>(
+        "recipe '{}': layer '{}' has {} inputs, which {} does not divide{}. Add \"row\" to its group_size_fallback, or "
+        "exclude the layer.",
+        name_, layer, inputs, weights.scheme.group_size, weights.fallback.empty() ? "" : ", nor does a fallback");
+  }
+  scheme.weight.group_size = *fallback;
+  return scheme;
+}
+
+std::optional<Scheme> Recipe::embedding_scheme() const {
+  if (!embeddings_) return std::nullopt;
+  return Scheme{WeightScheme{.bits = 8}, activations_};
+}
+
+std::optional<int64_t> Recipe::asked_group_size(std::string_view layer) const {
+  const std::optional<Layer> found = find(layer);
+  return found ? std::optional(found->weights.scheme.group_size) : std::nullopt;
 }
 
 std::vector<std::string> Recipe::unmatched_patterns(std::span<const std::string> layers) const {

@@ -18,15 +18,29 @@ namespace octet {
 ///
 ///   {
 ///     "name": "mine",
-///     "weights":     {"bits": 8, "granularity": "per_channel", "symmetric": true},
+///     "weights":     {"bits": 4, "granularity": "per_group", "group_size": 128, "group_size_fallback": [64, 32,
+///     "row"],
+///                     "symmetric": true, "range": "mse"},
 ///     "activations": {"bits": 8, "granularity": "per_token", "mode": "dynamic"},      null or left out: float
+///     "embeddings":  8,                                                               null or left out: float
 ///     "include":     ["*"],                                       layer names; * is any run of characters, ? any one
 ///     "exclude":     ["encoder.layer.0.*"],
 ///     "overrides":   [{"match": "*.output.dense", "activations": null}]               the last that matches counts
 ///   }
 ///
+///   bits                  8 (left out: 8) or 4
+///   granularity           "per_channel", one scale an output, or "per_group", one for each group_size inputs
+///   group_size            32, 64, 128 or 256, "per_group" only
+///   group_size_fallback   what to try in turn where group_size does not divide a layer's inputs; "row" is one scale an
+///                         output. Left out or exhausted, such a layer is an error.
+///   symmetric             false: a zero point beside each scale; 4 bits only
+///   range                 "absmax", or "mse", a search for the range with the least squared error. Left out: "mse" at
+///   4
+///                         bits, "absmax" at 8, where the search gains nothing
+///
 /// An unknown key, a value that is not offered, or an impossible combination is a FormatError that names it.
-/// Recipes speak of a model's block layers; embeddings and output heads stay float.
+/// Recipes speak of a model's block layers. With "embeddings": 8, the table of input embeddings is stored in 8 bits
+/// with one scale an entry, and so is the output head, which reads what "activations" says; else both stay float.
 class Recipe {
  public:
   /// A built-in recipe by name, or else a JSON file; `settings` are key=value pairs (--set weights.bits=8) applied to
@@ -35,28 +49,46 @@ class Recipe {
   static Recipe load(const std::string& name_or_file, std::span<const std::string> settings);
   /// `source` names the text in errors.
   static Recipe parse(std::string_view json, const std::string& source, std::span<const std::string> settings = {});
+  /// 8 bits first, then 4.
   static std::vector<std::string> built_in_names();
 
   const std::string& name() const noexcept { return name_; }
-  /// The scheme for a layer; none where the recipe leaves it in float.
-  std::optional<Scheme> scheme_for(std::string_view layer) const;
+  /// The scheme for a layer of `inputs` inputs; none where the recipe leaves it in float. Throws ShapeError, naming the
+  /// layer, where neither group_size nor a fallback divides the inputs.
+  std::optional<Scheme> scheme_for(std::string_view layer, int64_t inputs) const;
+  /// The scheme of input embeddings and output head; none where they stay float.
+  std::optional<Scheme> embedding_scheme() const;
+  /// The group size that the recipe would like the layer to have, 0 for whole rows, before any fallback; none where it
+  /// leaves the layer in float.
+  std::optional<int64_t> asked_group_size(std::string_view layer) const;
   /// Patterns of include, exclude and overrides that match none of `layers`: to be reported, as they are often typing
   /// errors.
   std::vector<std::string> unmatched_patterns(std::span<const std::string> layers) const;
 
  private:
+  struct Weights {
+    WeightScheme scheme;
+    std::vector<int64_t> fallback;  ///< group sizes; 0 is a whole row
+  };
+  struct Layer {
+    Weights weights;
+    ActivationMode activations;
+  };
   /// A scheme of which either half may be left open: a recipe's own is the base that its overrides change.
   struct Override {
     std::string match;
-    std::optional<std::optional<WeightScheme>> weights;  ///< outer: said at all; inner: none is float
+    std::optional<std::optional<Weights>> weights;  ///< outer: said at all; inner: none is float
     std::optional<ActivationMode> activations;
   };
 
   static Recipe from_json(const nlohmann::json& json, const std::string& source);
+  static std::optional<Weights> read_weights(const nlohmann::json& value, const std::string& where);
+  std::optional<Layer> find(std::string_view layer) const;
 
   std::string name_;
-  std::optional<WeightScheme> weights_;
+  std::optional<Weights> weights_;
   ActivationMode activations_ = ActivationMode::kFloat;
+  bool embeddings_ = false;
   std::vector<std::string> include_, exclude_;
   std::vector<Override> overrides_;
 };

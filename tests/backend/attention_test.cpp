@@ -12,40 +12,6 @@
 namespace octet::backend_cases {
 namespace {
 
-constexpr float kScale = 0.25f;
-
-// Columns of q, k and v side by side, as one product writes them.
-int64_t columns_of(const AttentionCase& c) { return (c.heads + 2 * c.key_heads()) * c.head_width; }
-
-std::vector<float> random_qkv(const AttentionCase& c, uint64_t seed) {
-  const int64_t rows = std::accumulate(c.lengths.begin(), c.lengths.end(), int64_t{0});
-  return random_floats(rows * columns_of(c), seed);
-}
-
-AttentionOp op_of(const AttentionCase& c, const Activation& qkv, const Activation& y, DeviceSpan offsets) {
-  const int64_t q_width = c.heads * c.head_width, kv_width = c.key_heads() * c.head_width;
-  return {.q = qkv.columns(0, q_width),
-          .k = qkv.columns(q_width, kv_width),
-          .v = qkv.columns(q_width + kv_width, kv_width),
-          .y = y,
-          .heads = c.heads,
-          .kv_heads = c.key_heads(),
-          .head_width = c.head_width,
-          .scale = kScale,
-          .offsets = offsets,
-          .sequences = static_cast<int64_t>(c.lengths.size()),
-          .longest = *std::ranges::max_element(c.lengths),
-          .causal = c.causal,
-          .window = c.window,
-          .cache = {}};
-}
-
-std::vector<int32_t> offsets_of(std::span<const int32_t> lengths) {
-  std::vector<int32_t> offsets = {0};
-  for (const int32_t length : lengths) offsets.push_back(offsets.back() + length);
-  return offsets;
-}
-
 std::vector<float> run(const AttentionCase& c, std::span<const float> qkv, const std::string& isa, int threads,
                        int64_t gap) {
   const std::unique_ptr<Backend> backend = make_cpu_backend({.threads = threads, .isa = isa});
@@ -178,7 +144,7 @@ TEST(Attention, RefIsSoftmaxAttentionInDouble) {
         for (int64_t j = 0; j < length; ++j) {
           double score = 0;
           for (int64_t d = 0; d < c.head_width; ++d) score += at(i, 0, head + d) * at(j, 1, head + d);
-          const double p = std::exp(score * kScale);
+          const double p = std::exp(score * kAttentionScale);
           sum += p;
           weighted += p * at(j, 2, column);
         }
@@ -205,7 +171,7 @@ TEST(Attention, RefIsCausalAttentionOfGroupedQueriesInDouble) {
           for (int64_t d = 0; d < c.head_width; ++d) {
             score += double{qkv[i * columns + head * c.head_width + d]} * qkv[j * columns + width + kv + d];
           }
-          const double p = std::exp(score * kScale);
+          const double p = std::exp(score * kAttentionScale);
           sum += p;
           weighted += p * qkv[j * columns + width + 2 * c.head_width + kv + d_of];
         }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,19 +11,54 @@
 /// One list of cases for tests and benchmarks of the backends.
 namespace octet::backend_cases {
 
-enum class Weights : uint8_t { kF32, kW8A16, kW8A8 };
-inline constexpr Weights kAllWeights[] = {Weights::kF32, Weights::kW8A16, Weights::kW8A8};
+/// The kind of a layer's weights; fp32 without a scheme.
+struct Weights {
+  std::optional<Scheme> scheme = {};
 
-inline const char* name(Weights weights) {
-  switch (weights) {
-    case Weights::kF32:
-      return "fp32";
-    case Weights::kW8A16:
-      return "w8a16";
-    case Weights::kW8A8:
-      return "w8a8";
+  bool quantizes_rows() const { return scheme && scheme->activations == ActivationMode::kDynamicPerToken; }
+  int64_t group_size() const { return scheme ? scheme->weight.group_size : 0; }
+};
+
+constexpr Weights quantized(int bits, int64_t group_size, bool symmetric, ActivationMode activations) {
+  return {Scheme{{.bits = bits, .group_size = group_size, .symmetric = symmetric}, activations}};
+}
+
+inline constexpr Weights kF32 = {};
+inline constexpr Weights kW8A16 = quantized(8, 0, true, ActivationMode::kFloat);
+inline constexpr Weights kW8A8 = quantized(8, 0, true, ActivationMode::kDynamicPerToken);
+
+/// What recipes make: these run on every case.
+inline const std::vector<Weights> kMainWeights = {
+    kF32,
+    kW8A16,
+    kW8A8,
+    quantized(4, 32, true, ActivationMode::kFloat),
+    quantized(4, 128, false, ActivationMode::kFloat),
+    quantized(4, 32, false, ActivationMode::kDynamicPerToken),
+    quantized(4, 128, true, ActivationMode::kDynamicPerToken),
+};
+
+/// All there are.
+inline std::vector<Weights> all_weights() {
+  std::vector<Weights> all = {kF32};
+  for (const ActivationMode mode : {ActivationMode::kFloat, ActivationMode::kDynamicPerToken}) {
+    for (const int64_t group : {0, 32, 64, 128, 256}) {
+      for (const bool symmetric : {true, false}) {
+        if (symmetric) all.push_back(quantized(8, group, symmetric, mode));
+        all.push_back(quantized(4, group, symmetric, mode));
+      }
+    }
   }
-  return "";
+  return all;
+}
+
+/// "w4a16_g32_zero"
+inline std::string name(const Weights& weights) {
+  if (!weights.scheme) return "fp32";
+  const WeightScheme& scheme = weights.scheme->weight;
+  std::string name = "w" + std::to_string(scheme.bits) + (weights.quantizes_rows() ? "a8" : "a16");
+  if (scheme.group_size != 0) name += "_g" + std::to_string(scheme.group_size);
+  return scheme.symmetric ? name : name + "_zero";
 }
 
 struct LinearCase {
@@ -46,8 +82,16 @@ inline const std::vector<LinearCase> kLinearCases = {
     {   8,    2,  384, Nonlinearity::kTanh,     true,  false, "a classifier's head"},
     { 100,  257,  769, Nonlinearity::kRelu,     false, true,  "nothing is a multiple of anything"},
     {  61, 1000,  400, Nonlinearity::kNone,     false, false, "blocks of rows, of panels and of K, none of them whole"},
+    {   1, 1536,  576, Nonlinearity::kNone,     false, true,  "SmolLM2, one token"},
+    { 512, 1536,  576, Nonlinearity::kNone,     false, false, "SmolLM2, a prompt"},
 };
 // clang-format on
+
+/// The case with K rounded up to whole groups.
+inline LinearCase fitted(LinearCase c, const Weights& weights) {
+  if (const int64_t group = weights.group_size(); group != 0) c.k = (c.k + group - 1) / group * group;
+  return c;
+}
 
 struct AttentionCase {
   std::vector<int32_t> lengths;

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <memory>
+#include <numeric>
 #include <random>
 #include <span>
 #include <string>
@@ -12,7 +14,6 @@
 
 #include "octet/backend/backend.h"
 #include "octet/backend/cpu/cpu_backend.h"
-#include "octet/quant/quantize.h"
 #include "tests/backend/cases.h"
 
 /// What tests and benchmarks of the backends share: matrices in a backend's memory, random tensors, linear layers.
@@ -96,20 +97,56 @@ class Matrix {
   Activation activation_;
 };
 
-/// The numbers of a linear layer, before any backend has them.
+/// A quantized weight of any codes and zero points that its scheme allows; the same for a seed everywhere.
+inline QTensor random_weight(int64_t rows, int64_t cols, const WeightScheme& scheme, uint64_t seed) {
+  const Shape per_group{rows, scheme.groups(cols)};
+  QTensor weight{scheme, Tensor(DType::kI8, {rows, cols}), Tensor(DType::kF32, per_group)};
+  std::mt19937_64 engine(seed);
+  const int lowest = scheme.bits == 8 ? -127 : scheme.symmetric ? -8 : 0, count = scheme.bits == 8 ? 255 : 16;
+  const auto code = [&] { return static_cast<int8_t>(lowest + static_cast<int>(engine() % count)); };
+  for (int8_t& value : weight.codes.mutable_as<int8_t>()) value = code();
+  // Weights of about 1 / √K.
+  const float size = 2.0f / (static_cast<float>(count) * std::sqrt(static_cast<float>(cols)));
+  for (float& value : weight.scales.mutable_as<float>()) {
+    value = (0.5f + static_cast<float>(engine() % 1024) / 1024) * (engine() % 8 == 0 ? -size : size);
+  }
+  if (!scheme.symmetric) {
+    weight.zero_points = Tensor(DType::kI8, per_group);
+    for (int8_t& value : weight.zero_points.mutable_as<int8_t>()) value = code();
+  }
+  return weight;
+}
+
+/// code - zero point of output n at input k, and the scale of the two.
+inline int centred_code(const QTensor& weight, int64_t n, int64_t k) {
+  const int code = weight.codes.as<int8_t>()[n * weight.cols() + k];
+  if (weight.scheme.symmetric) return code;
+  return code - weight.zero_points.as<int8_t>()[n * weight.groups() + k / (weight.cols() / weight.groups())];
+}
+inline float scale_of(const QTensor& weight, int64_t n, int64_t k) {
+  return weight.scales.as<float>()[n * weight.groups() + k / (weight.cols() / weight.groups())];
+}
+
+/// The numbers of a linear layer, before any backend has them. K must hold whole groups.
 struct LinearData {
   LinearCase shape;
+  Weights weights;
   std::vector<float> x, bias, residual;
   Tensor weight;
   QTensor quantized;
 
-  LinearData(const LinearCase& c, uint64_t seed)
+  LinearData(const LinearCase& c, const Weights& kind, uint64_t seed)
       : shape(c),
+        weights(kind),
         x(random_floats(c.m * c.k, seed)),
         bias(c.bias ? random_floats(c.n, seed + 1) : std::vector<float>()),
-        residual(c.residual ? random_floats(c.m * c.n, seed + 2) : std::vector<float>()),
-        weight(tensor_of(random_floats(c.n * c.k, seed + 3, 1.0f / std::sqrt(static_cast<float>(c.k))), {c.n, c.k})),
-        quantized(quantize_weight(weight.view(), {}, "case")) {}
+        residual(c.residual ? random_floats(c.m * c.n, seed + 2) : std::vector<float>()) {
+    if (kind.scheme) {
+      quantized = random_weight(c.n, c.k, kind.scheme->weight, seed + 3);
+    } else {
+      weight = tensor_of(random_floats(c.n * c.k, seed + 3, 1.0f / std::sqrt(static_cast<float>(c.k))), {c.n, c.k});
+    }
+  }
 };
 
 /// The layer in a backend's memory. y starts as a copy of the residual where `residual_is_y`.
@@ -120,7 +157,7 @@ struct LinearOnBackend {
   std::unique_ptr<PackedWeight> weight;
   LinearOp op;
 
-  LinearOnBackend(Backend& backend, const LinearData& data, Weights weights, int64_t gap, bool residual_is_y)
+  LinearOnBackend(Backend& backend, const LinearData& data, int64_t gap, bool residual_is_y)
       : x(backend, data.shape.m, data.shape.k, gap, data.x),
         y(backend, data.shape.m, data.shape.n, 2 * gap,
           residual_is_y ? std::span<const float>(data.residual) : std::span<const float>()) {
@@ -128,12 +165,13 @@ struct LinearOnBackend {
       residual = std::make_unique<Matrix>(backend, data.shape.m, data.shape.n, 3 * gap, data.residual);
     }
     if (data.shape.bias) bias = std::make_unique<Memory>(backend, data.bias);
-    const ConstTensorView view = data.weight.view();
-    const QTensor* quantized = &data.quantized;
-    weight = weights == Weights::kF32
-                 ? backend.pack({&view, 1})
-                 : backend.pack({&quantized, 1},
-                                weights == Weights::kW8A16 ? ActivationMode::kFloat : ActivationMode::kDynamicPerToken);
+    if (data.weights.scheme) {
+      const QTensor* quantized = &data.quantized;
+      weight = backend.pack({&quantized, 1}, data.weights.scheme->activations);
+    } else {
+      const ConstTensorView view = data.weight.view();
+      weight = backend.pack({&view, 1});
+    }
     op.x = x.activation();
     op.weight = weight.get();
     if (bias) op.bias = bias->span();
@@ -142,5 +180,39 @@ struct LinearOnBackend {
     op.y = y.activation();
   }
 };
+
+inline constexpr float kAttentionScale = 0.25f;
+
+/// Columns of q, k and v side by side, as one product writes them.
+inline int64_t columns_of(const AttentionCase& c) { return (c.heads + 2 * c.key_heads()) * c.head_width; }
+
+inline std::vector<float> random_qkv(const AttentionCase& c, uint64_t seed) {
+  const int64_t rows = std::accumulate(c.lengths.begin(), c.lengths.end(), int64_t{0});
+  return random_floats(rows * columns_of(c), seed);
+}
+
+inline AttentionOp op_of(const AttentionCase& c, const Activation& qkv, const Activation& y, DeviceSpan offsets) {
+  const int64_t q_width = c.heads * c.head_width, kv_width = c.key_heads() * c.head_width;
+  return {.q = qkv.columns(0, q_width),
+          .k = qkv.columns(q_width, kv_width),
+          .v = qkv.columns(q_width + kv_width, kv_width),
+          .y = y,
+          .heads = c.heads,
+          .kv_heads = c.key_heads(),
+          .head_width = c.head_width,
+          .scale = kAttentionScale,
+          .offsets = offsets,
+          .sequences = static_cast<int64_t>(c.lengths.size()),
+          .longest = *std::ranges::max_element(c.lengths),
+          .causal = c.causal,
+          .window = c.window,
+          .cache = {}};
+}
+
+inline std::vector<int32_t> offsets_of(std::span<const int32_t> lengths) {
+  std::vector<int32_t> offsets = {0};
+  for (const int32_t length : lengths) offsets.push_back(offsets.back() + length);
+  return offsets;
+}
 
 }  // namespace octet::backend_cases

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "octet/base/error.h"
+#include "octet/quant/quantize.h"
 #include "tests/backend/compare.h"
 #include "tests/backend/harness.h"
 
@@ -21,43 +22,50 @@ struct Run {
   bool residual_is_y = false;
 };
 
-std::vector<float> run(const LinearData& data, Weights weights, const Run& how) {
+std::vector<float> run(const LinearData& data, const Run& how) {
   const std::unique_ptr<Backend> backend = make_cpu_backend({.threads = how.threads, .isa = how.isa});
-  const LinearOnBackend layer(*backend, data, weights, how.gap, how.residual_is_y);
+  const LinearOnBackend layer(*backend, data, how.gap, how.residual_is_y);
   backend->linear(layer.op);
   EXPECT_TRUE(layer.y.gaps_untouched()) << how.isa << " wrote between the rows of y";
   return layer.y.values();
 }
 
-std::string describe(const LinearCase& c, Weights weights, const Run& how) {
+std::string describe(const LinearData& data, const Run& how) {
+  const LinearCase& c = data.shape;
   return fmt::format("{} {}x{}x{} nonlinearity {} bias {} residual {} ({}) on {}, {} threads, gap {}, residual is y {}",
-                     name(weights), c.m, c.n, c.k, static_cast<int>(c.nonlinearity), c.bias, c.residual, c.what,
+                     name(data.weights), c.m, c.n, c.k, static_cast<int>(c.nonlinearity), c.bias, c.residual, c.what,
                      how.isa, how.threads, how.gap, how.residual_is_y);
 }
 
-void expect_bits_of_ref(const LinearData& data, Weights weights, int threads, int64_t gap, bool residual_is_y) {
-  const std::vector<float> expected = run(data, weights, {.isa = "ref"});
+void expect_bits_of_ref(const LinearData& data, int threads, int64_t gap, bool residual_is_y) {
+  const std::vector<float> expected = run(data, {.isa = "ref"});
   for (const std::string& isa : vector_isas()) {
     const Run how{isa, threads, gap, residual_is_y && data.shape.residual};
-    EXPECT_TRUE(same_bits(run(data, weights, how), expected)) << describe(data.shape, weights, how);
+    EXPECT_TRUE(same_bits(run(data, how), expected)) << describe(data, how);
   }
 }
 
 // y in double, from the codes where they are quantized.
-std::vector<double> in_double(const LinearData& data, Weights weights, std::vector<double>* magnitudes) {
+std::vector<double> in_double(const LinearData& data, std::vector<double>* magnitudes) {
   const LinearCase& c = data.shape;
-  const Tensor dequantized = dequantize(data.quantized);
-  const std::span<const float> w = (weights == Weights::kF32 ? data.weight : dequantized).as<float>();
+  const bool quantizes_rows = data.weights.quantizes_rows();
+  std::vector<double> w;
+  for (int64_t n = 0; n < c.n; ++n) {
+    for (int64_t k = 0; k < c.k; ++k) {
+      w.push_back(data.weights.scheme ? double{scale_of(data.quantized, n, k)} * centred_code(data.quantized, n, k)
+                                      : double{data.weight.as<float>()[n * c.k + k]});
+    }
+  }
   std::vector<double> y(static_cast<size_t>(c.m * c.n));
   magnitudes->assign(y.size(), 0.0);
   std::vector<int8_t> codes(static_cast<size_t>(c.k));
   for (int64_t m = 0; m < c.m; ++m) {
     const std::span<const float> x = std::span(data.x).subspan(m * c.k, c.k);
-    const double scale = weights == Weights::kW8A8 ? quantize_row(x, codes) : 0;
+    const double scale = quantizes_rows ? quantize_row(x, codes) : 0;
     for (int64_t n = 0; n < c.n; ++n) {
       double sum = 0, magnitude = 0;
       for (int64_t k = 0; k < c.k; ++k) {
-        const double term = (weights == Weights::kW8A8 ? codes[k] * scale : double{x[k]}) * w[n * c.k + k];
+        const double term = (quantizes_rows ? codes[k] * scale : double{x[k]}) * w[n * c.k + k];
         sum += term;
         magnitude += std::abs(term);
       }
@@ -104,83 +112,101 @@ LinearCase random_case(std::mt19937_64& engine) {
 
 TEST(Linear, EveryInstructionSetGivesTheBitsOfRefOnSmallShapes) {
   std::mt19937_64 engine(1);
-  for (int i = 0; i < (kSanitized ? 60 : 600); ++i) {
-    const LinearData data(random_case(engine), engine());
-    for (const Weights weights : kAllWeights) {
-      expect_bits_of_ref(data, weights, 1 + static_cast<int>(engine() % 4), static_cast<int64_t>(engine() % 5),
-                         engine() % 2 == 0);
+  for (int i = 0; i < (kSanitized ? 4 : 50); ++i) {
+    const LinearCase c = random_case(engine);
+    for (const Weights& weights : all_weights()) {
+      // Groups: up to three, whatever K was drawn.
+      LinearCase shape = c;
+      if (const int64_t group = weights.group_size(); group != 0) shape.k = group * (1 + c.k % 3);
+      expect_bits_of_ref(LinearData(shape, weights, engine()), 1 + static_cast<int>(engine() % 3),
+                         static_cast<int64_t>(engine() % 5), engine() % 2 == 0);
+    }
+  }
+}
+
+TEST(Linear, EveryInstructionSetGivesTheBitsOfRefForAnyFewRows) {
+  for (const Weights& weights : all_weights()) {
+    for (const int64_t rows : {1, 2, 3, 4, 5, 6, 7, 8, 13, 15, 16, 17}) {
+      const LinearCase c{rows, 150, 515, Nonlinearity::kNone, rows % 2 == 0, rows % 3 == 0, "few rows"};
+      expect_bits_of_ref(LinearData(fitted(c, weights), weights, 15), 1, 1, false);
     }
   }
 }
 
 TEST(Linear, EveryInstructionSetGivesTheBitsOfRefOnTheSharedCases) {
   for (const LinearCase& c : kLinearCases) {
-    const LinearData data(with_rows(c, kSanitized ? 5 : 53), 2);
-    for (const Weights weights : kAllWeights) expect_bits_of_ref(data, weights, 2, 3, true);
+    for (const Weights& weights : kMainWeights) {
+      expect_bits_of_ref(LinearData(with_rows(fitted(c, weights), kSanitized ? 2 : 21), weights, 2), 2, 3, true);
+    }
   }
 }
 
 TEST(Linear, BitsDependNeitherOnThreadsNorOnTheOtherRows) {
   for (const std::string& isa : vector_isas()) {
     for (const LinearCase& c : kLinearCases) {
-      const LinearData data(with_rows(c, kSanitized ? 30 : 200), 3);
-      for (const Weights weights : kAllWeights) {
-        const std::vector<float> together = run(data, weights, {.isa = isa, .threads = 1});
-        for (const int threads : {2, 3, 4}) {
-          EXPECT_TRUE(same_bits(run(data, weights, {.isa = isa, .threads = threads}), together))
-              << describe(data.shape, weights, {.isa = isa, .threads = threads});
+      for (const Weights& weights : kMainWeights) {
+        const LinearData data(with_rows(fitted(c, weights), kSanitized ? 20 : 200), weights, 3);
+        const std::vector<float> together = run(data, {.isa = isa, .threads = 1});
+        for (const int threads : {2, 3}) {
+          EXPECT_TRUE(same_bits(run(data, {.isa = isa, .threads = threads}), together))
+              << describe(data, {.isa = isa, .threads = threads});
         }
-        // The last row alone.
+        // The last row alone, by the same weight: it comes from the same seed.
         const int64_t row = data.shape.m - 1;
-        LinearData alone(with_rows(data.shape, 1), 3);
+        LinearData alone(with_rows(data.shape, 1), weights, 3);
         alone.x.assign(data.x.end() - data.shape.k, data.x.end());
         if (c.residual) alone.residual.assign(data.residual.end() - c.n, data.residual.end());
-        alone.bias = data.bias;
-        alone.weight = Tensor::copy_of(data.weight.view());
-        alone.quantized = quantize_weight(alone.weight.view(), {}, "case");
-        EXPECT_TRUE(same_bits(run(alone, weights, {.isa = isa}), std::span(together).subspan(row * c.n)))
-            << describe(data.shape, weights, {.isa = isa});
+        EXPECT_TRUE(same_bits(run(alone, {.isa = isa}), std::span(together).subspan(row * c.n)))
+            << describe(data, {.isa = isa});
       }
     }
   }
 }
 
 TEST(Linear, RefIsTheProductInDoubleWithinRounding) {
+  const auto expect_near = [](const LinearData& data) {
+    std::vector<double> magnitudes;
+    const std::vector<double> expected = in_double(data, &magnitudes);
+    const std::vector<float> actual = run(data, {.isa = "ref"});
+    // Each of K steps rounds a partial sum by at most 2^-24 of Σ|x w|; the errors add up like a random walk.
+    const double unit = std::ldexp(4 + 2 * std::sqrt(static_cast<double>(data.shape.k)), -24);
+    EXPECT_TRUE(near(actual, expected, [&](size_t i) { return unit * magnitudes[i]; }))
+        << describe(data, {.isa = "ref"});
+  };
   for (const LinearCase& c : kLinearCases) {
-    const LinearData data(with_rows(c, kSanitized ? 3 : 17), 4);
-    for (const Weights weights : kAllWeights) {
-      std::vector<double> magnitudes;
-      const std::vector<double> expected = in_double(data, weights, &magnitudes);
-      const std::vector<float> actual = run(data, weights, {.isa = "ref"});
-      // Each of K steps rounds a partial sum by at most 2^-24 of Σ|x w|; the errors add up like a random walk.
-      const double unit = std::ldexp(4 + 2 * std::sqrt(static_cast<double>(c.k)), -24);
-      EXPECT_TRUE(near(actual, expected, [&](size_t i) { return unit * magnitudes[i]; }))
-          << describe(data.shape, weights, {.isa = "ref"});
+    for (const Weights& weights : kMainWeights) {
+      expect_near(LinearData(with_rows(fitted(c, weights), kSanitized ? 2 : 7), weights, 4));
     }
+  }
+  for (const Weights& weights : all_weights()) {
+    const LinearCase c{5, 35, 300, Nonlinearity::kNone, true, true, "every kind"};
+    expect_near(LinearData(fitted(c, weights), weights, 16));
   }
 }
 
 // A layer whose codes are given, without bias.
 LinearData with_codes(int64_t m, int64_t n, int64_t k, const std::vector<float>& x, const std::vector<int8_t>& codes,
                       const std::vector<float>& scales) {
-  LinearData data({m, n, k, Nonlinearity::kNone, false, false, "given codes"}, 5);
+  LinearData data({m, n, k, Nonlinearity::kNone, false, false, "given codes"}, kW8A8, 5);
   data.x = x;
   std::copy(codes.begin(), codes.end(), data.quantized.codes.mutable_as<int8_t>().begin());
   std::copy(scales.begin(), scales.end(), data.quantized.scales.mutable_as<float>().begin());
   return data;
 }
 
-// What the contract says of one output of exact accumulators, chunk by chunk.
-float rescaled(std::span<const int8_t> a, std::span<const int8_t> w, float activation_scale, float weight_scale) {
-  const size_t depth = a.size(), chunk = depth <= 133'144 ? depth : 65'536;
+// What the contract says of output n of exact accumulators, group by group or, for a long K, chunk by chunk.
+float rescaled(std::span<const int8_t> a, const QTensor& weight, int64_t n, float activation_scale) {
+  const auto depth = static_cast<int64_t>(a.size());
+  const bool whole = weight.groups() == 1 && weight.scheme.group_size == 0 && depth <= 133'144;
+  const int64_t group = whole ? depth : weight.scheme.group_size != 0 ? weight.scheme.group_size : 65'536;
   float t = 0;
   int64_t sum = 0;
-  for (size_t k = 0; k < depth; ++k) {
-    sum += int64_t{a[k]} * w[k];
-    if (k + 1 == depth || (k + 1) % chunk == 0) {
+  for (int64_t k = 0; k < depth; ++k) {
+    sum += int64_t{a[k]} * centred_code(weight, n, k);
+    if (k + 1 == depth || (k + 1) % group == 0) {
       EXPECT_LE(std::abs(sum), std::numeric_limits<int32_t>::max());
-      if (depth == chunk) return std::fma(static_cast<float>(sum), activation_scale * weight_scale, 0.0f);
-      t = std::fma(static_cast<float>(sum), weight_scale, t);
+      if (whole) return std::fma(static_cast<float>(sum), activation_scale * scale_of(weight, n, k), 0.0f);
+      t = std::fma(static_cast<float>(sum), scale_of(weight, n, k), t);
       sum = 0;
     }
   }
@@ -189,50 +215,74 @@ float rescaled(std::span<const int8_t> a, std::span<const int8_t> w, float activ
 
 void expect_exact(const LinearData& data) {
   const LinearCase& c = data.shape;
-  const std::span<const int8_t> weights = data.quantized.codes.as<int8_t>();
   std::vector<float> expected;
   std::vector<int8_t> codes(static_cast<size_t>(c.k));
   for (int64_t m = 0; m < c.m; ++m) {
     const float scale = quantize_row(std::span(data.x).subspan(m * c.k, c.k), codes);
-    for (int64_t n = 0; n < c.n; ++n) {
-      expected.push_back(rescaled(codes, weights.subspan(n * c.k, c.k), scale, data.quantized.scales.as<float>()[n]));
-    }
+    for (int64_t n = 0; n < c.n; ++n) expected.push_back(rescaled(codes, data.quantized, n, scale));
   }
   for (const std::string& isa : cpu_isas()) {
-    EXPECT_TRUE(same_bits(run(data, Weights::kW8A8, {.isa = isa}), expected))
-        << describe(c, Weights::kW8A8, {.isa = isa});
+    EXPECT_TRUE(same_bits(run(data, {.isa = isa}), expected)) << describe(data, {.isa = isa});
+  }
+}
+
+// Signs of activations and weights: equal, opposite, alternating, in pairs (two products of 127 · 127 of one sign are
+// what u8·s8 instructions saturate on), and at random.
+int sign_of(std::mt19937_64& engine, int64_t pattern, int64_t k) {
+  switch (pattern) {
+    case 0:
+      return 1;
+    case 1:
+      return -1;
+    case 2:
+      return k % 2 == 0 ? 1 : -1;
+    case 3:
+      return k / 2 % 2 == 0 ? 1 : -1;
+    default:
+      return engine() % 2 == 0 ? 1 : -1;
   }
 }
 
 TEST(Linear, ExtremeCodesDoNotSaturate) {
-  // Signs of activations and weights: equal, opposite, alternating, in pairs (two products of 127 · 127 of one sign are
-  // what u8·s8 instructions saturate on), and at random; six rows make a full tile.
   std::mt19937_64 engine(6);
-  const auto sign_of = [&engine](int64_t pattern, int64_t k) {
-    switch (pattern) {
-      case 0:
-        return 1;
-      case 1:
-        return -1;
-      case 2:
-        return k % 2 == 0 ? 1 : -1;
-      case 3:
-        return k / 2 % 2 == 0 ? 1 : -1;
-      default:
-        return engine() % 2 == 0 ? 1 : -1;
-    }
-  };
   for (const int64_t depth : {1, 2, 3, 4, 31, 64, 255, 1024}) {
-    const int64_t m = 7, n = 19;
+    const int64_t m = 7, n = 19;  // six rows make a full tile
     std::vector<float> x;
     std::vector<int8_t> codes;
     for (int64_t r = 0; r < m; ++r) {
-      for (int64_t k = 0; k < depth; ++k) x.push_back(2.5f * static_cast<float>(sign_of(r, k)));
+      for (int64_t k = 0; k < depth; ++k) x.push_back(2.5f * static_cast<float>(sign_of(engine, r, k)));
     }
     for (int64_t r = 0; r < n; ++r) {
-      for (int64_t k = 0; k < depth; ++k) codes.push_back(static_cast<int8_t>(127 * sign_of(r, k)));
+      for (int64_t k = 0; k < depth; ++k) codes.push_back(static_cast<int8_t>(127 * sign_of(engine, r, k)));
     }
     expect_exact(with_codes(m, n, depth, x, codes, std::vector<float>(n, 0.5f)));
+  }
+}
+
+TEST(Linear, ExtremeCodesOfEveryKindDoNotSaturate) {
+  std::mt19937_64 engine(17);
+  for (const Weights& weights : all_weights()) {
+    if (!weights.quantizes_rows()) continue;
+    const WeightScheme& scheme = weights.scheme->weight;
+    const int lowest = scheme.bits == 8 ? -127 : scheme.symmetric ? -8 : 0;
+    const int highest = scheme.bits == 8 ? 127 : scheme.symmetric ? 7 : 15;
+    for (const int64_t depth : {1, 30, 32, 33, 255, 1024}) {
+      LinearData data(fitted({7, 35, depth, Nonlinearity::kNone, false, false, "extreme codes"}, weights), weights, 18);
+      const int64_t k_count = data.shape.k;
+      for (int64_t i = 0; i < 7 * k_count; ++i) {
+        data.x[i] = 2.5f * static_cast<float>(sign_of(engine, i / k_count, i % k_count));
+      }
+      for (int64_t i = 0; i < 35 * k_count; ++i) {
+        data.quantized.codes.mutable_as<int8_t>()[i] =
+            static_cast<int8_t>(sign_of(engine, i / k_count, i % k_count) > 0 ? highest : lowest);
+      }
+      if (!scheme.symmetric) {
+        for (int8_t& zero : data.quantized.zero_points.mutable_as<int8_t>()) {
+          zero = static_cast<int8_t>(engine() % 2 == 0 ? 0 : 15);
+        }
+      }
+      expect_exact(data);
+    }
   }
 }
 
@@ -245,6 +295,17 @@ TEST(Linear, AllPairsOfCodesMultiplyExactly) {
     codes.insert(codes.end(), {static_cast<int8_t>(r), 0, static_cast<int8_t>(-r)});
   }
   expect_exact(with_codes(255, 255, 3, x, codes, std::vector<float>(255, 1.0f)));
+}
+
+TEST(Linear, LongRowsOfNibblesGoInChunksToo) {
+  const int64_t depth = kSanitized ? 133'145 : 200'003;
+  for (const bool symmetric : {true, false}) {
+    const Weights weights = quantized(4, 0, symmetric, ActivationMode::kDynamicPerToken);
+    LinearData data({2, 3, depth, Nonlinearity::kNone, false, false, "a long K"}, weights, 19);
+    std::fill_n(data.x.begin(), depth, -1.0f);
+    std::fill_n(data.quantized.codes.mutable_as<int8_t>().begin(), depth, int8_t{7});
+    expect_exact(data);
+  }
 }
 
 TEST(Linear, LongProductsAreExactAndThoseBeyondInt32GoInChunks) {
@@ -285,25 +346,27 @@ TEST(Linear, RowsAreQuantizedAsQuantizeRowDoes) {
 }
 
 TEST(Linear, SubnormalAndHugeNumbersKeepTheBitsOfRef) {
-  std::mt19937_64 engine(9);
-  for (const float factor : {0x1p-140f, 0x1p-126f, 0x1p60f, 0x1p126f}) {
-    LinearData data({9, 33, 47, Nonlinearity::kNone, true, true, "extreme sizes"}, 10);
-    for (float& value : data.x) value *= factor;
-    for (const Weights weights : kAllWeights) expect_bits_of_ref(data, weights, 1, 0, false);
+  for (const Weights& weights : all_weights()) {
+    for (const float factor : {0x1p-140f, 0x1p-126f, 0x1p60f, 0x1p126f}) {
+      const LinearCase c{9, 33, 47, Nonlinearity::kNone, true, true, "extreme sizes"};
+      LinearData data(fitted(c, weights), weights, 10);
+      for (float& value : data.x) value *= factor;
+      expect_bits_of_ref(data, 1, 0, false);
+    }
   }
 }
 
 TEST(Linear, NonFiniteInputsReachTheirRowOnly) {
-  for (const Weights weights : {Weights::kF32, Weights::kW8A16}) {
+  for (const Weights& weights : {kF32, kW8A16, quantized(4, 32, false, ActivationMode::kFloat)}) {
     for (const float value : {kNaN, kInfinity, -kInfinity}) {
       for (int nonlinearity = 0; nonlinearity < 6; ++nonlinearity) {
-        const LinearCase c{5, 35, 20, static_cast<Nonlinearity>(nonlinearity), true, true, "a value not finite"};
-        LinearData data(c, 11);
-        const LinearData finite(c, 11);
+        const LinearCase c =
+            fitted({5, 35, 20, static_cast<Nonlinearity>(nonlinearity), true, true, "a value not finite"}, weights);
+        LinearData data(c, weights, 11);
+        const LinearData finite(c, weights, 11);
         data.x[2 * c.k + 3] = value;
-        expect_bits_of_ref(data, weights, 1, 0, false);
-        const std::vector<float> clean = run(finite, weights, {.isa = "ref"}),
-                                 dirty = run(data, weights, {.isa = "ref"});
+        expect_bits_of_ref(data, 1, 0, false);
+        const std::vector<float> clean = run(finite, {.isa = "ref"}), dirty = run(data, {.isa = "ref"});
         for (int64_t i = 0; i < c.m * c.n; ++i) {
           if (i / c.n == 2) continue;
           ASSERT_EQ(clean[i], dirty[i]) << i;
@@ -316,14 +379,15 @@ TEST(Linear, NonFiniteInputsReachTheirRowOnly) {
 
 TEST(Linear, ANonFiniteRowRaisesTheFaultOfTheLowestRowAndSparesTheOthers) {
   for (const std::string& isa : cpu_isas()) {
-    for (const int threads : {1, 4}) {
+    for (const Weights& weights : {kW8A8, quantized(4, 32, true, ActivationMode::kDynamicPerToken)}) {
       for (const float value : {kNaN, kInfinity, -kInfinity}) {
-        const LinearCase c{300, 40, 33, Nonlinearity::kNone, true, false, "faults"};
-        LinearData data(c, 12);
-        const std::vector<float> clean = run(data, Weights::kW8A8, {.isa = isa});
+        const int threads = std::isnan(value) ? 1 : 4;
+        const LinearCase c = fitted({300, 40, 33, Nonlinearity::kNone, true, false, "faults"}, weights);
+        LinearData data(c, weights, 12);
+        const std::vector<float> clean = run(data, {.isa = isa});
         for (const int64_t row : {299, 77, 150}) data.x[row * c.k + row % c.k] = value;
         const std::unique_ptr<Backend> backend = make_cpu_backend({.threads = threads, .isa = isa});
-        LinearOnBackend layer(*backend, data, Weights::kW8A8, 0, false);
+        LinearOnBackend layer(*backend, data, 0, false);
         layer.op.site = 41;
         EXPECT_FALSE(backend->take_fault());
         backend->linear(layer.op);
@@ -347,17 +411,17 @@ TEST(Linear, ANonFiniteRowRaisesTheFaultOfTheLowestRowAndSparesTheOthers) {
 
 TEST(Linear, NoRowsAreNoWork) {
   for (const std::string& isa : cpu_isas()) {
-    for (const Weights weights : kAllWeights) {
-      EXPECT_TRUE(
-          run(LinearData({0, 5, 7, Nonlinearity::kGelu, true, true, "empty"}, 13), weights, {.isa = isa}).empty());
+    for (const Weights& weights : kMainWeights) {
+      const LinearCase c = fitted({0, 5, 7, Nonlinearity::kGelu, true, true, "empty"}, weights);
+      EXPECT_TRUE(run(LinearData(c, weights, 13), {.isa = isa}).empty());
     }
   }
 }
 
 TEST(Linear, ShapesThatDoNotFitAreErrors) {
   const std::unique_ptr<Backend> backend = make_cpu_backend({.threads = 1});
-  const LinearData data({4, 6, 8, Nonlinearity::kNone, true, true, "errors"}, 14);
-  const LinearOnBackend layer(*backend, data, Weights::kW8A8, 1, false);
+  const LinearData data({4, 6, 8, Nonlinearity::kNone, true, true, "errors"}, kW8A8, 14);
+  const LinearOnBackend layer(*backend, data, 1, false);
   const auto expect_error = [&](auto change) {
     LinearOp op = layer.op;
     change(op);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "octet/base/error.h"
@@ -11,44 +12,116 @@
 namespace octet::backend_cases {
 namespace {
 
-QTensor random_weight(int64_t rows, int64_t cols, uint64_t seed) {
-  return quantize_weight(tensor_of(random_floats(rows * cols, seed), {rows, cols}).view(), {}, "weight");
+void expect_same(const QTensor& actual, const std::vector<QTensor>& parts, const std::string& what) {
+  std::vector<int8_t> codes, zeros;
+  std::vector<float> scales;
+  const auto append = [](auto& all, auto more) { all.insert(all.end(), more.begin(), more.end()); };
+  for (const QTensor& part : parts) {
+    append(codes, part.codes.as<int8_t>());
+    append(scales, part.scales.as<float>());
+    if (!part.scheme.symmetric) append(zeros, part.zero_points.as<int8_t>());
+  }
+  check(actual, what);
+  EXPECT_EQ(actual.scheme, parts.front().scheme) << what;
+  EXPECT_TRUE(std::ranges::equal(actual.codes.as<int8_t>(), codes)) << what;
+  EXPECT_TRUE(same_bits(actual.scales.as<float>(), scales)) << what;
+  if (!actual.scheme.symmetric) {
+    EXPECT_TRUE(std::ranges::equal(actual.zero_points.as<int8_t>(), zeros)) << what;
+  }
 }
 
 TEST(Pack, UnpackGivesBackAllStackedPartsBitForBit) {
   for (const std::string& isa : cpu_isas()) {
     const std::unique_ptr<Backend> backend = make_cpu_backend({.threads = 2, .isa = isa});
-    for (const int64_t cols : {1, 2, 3, 4, 5, 31, 64, 97}) {
-      std::vector<QTensor> weights;
-      std::vector<const QTensor*> parts;
-      for (const int64_t rows : {1, 16, 40, 33}) weights.push_back(random_weight(rows, cols, rows * cols));
-      for (const QTensor& weight : weights) parts.push_back(&weight);
-      for (const ActivationMode mode : {ActivationMode::kFloat, ActivationMode::kDynamicPerToken}) {
-        const std::unique_ptr<PackedWeight> packed = backend->pack(parts, mode);
+    for (const Weights& kind : all_weights()) {
+      if (!kind.scheme) continue;
+      for (const int64_t size : {1, 2, 3, 4, 5, 31, 64, 97}) {
+        const int64_t group = kind.group_size(), cols = group == 0 ? size : group * (1 + size % 3);
+        std::vector<QTensor> weights;
+        std::vector<const QTensor*> parts;
+        for (const int64_t rows : {1, 16, 40, 33}) {
+          weights.push_back(random_weight(rows, cols, kind.scheme->weight, static_cast<uint64_t>(rows * cols)));
+        }
+        for (const QTensor& weight : weights) parts.push_back(&weight);
+        const std::unique_ptr<PackedWeight> packed = backend->pack(parts, kind.scheme->activations);
         EXPECT_EQ(packed->rows(), 90);
         EXPECT_EQ(packed->cols(), cols);
-        const QTensor back = backend->unpack(*packed);
-        std::vector<int8_t> codes;
-        std::vector<float> scales;
-        for (const QTensor& weight : weights) {
-          codes.insert(codes.end(), weight.codes.as<int8_t>().begin(), weight.codes.as<int8_t>().end());
-          scales.insert(scales.end(), weight.scales.as<float>().begin(), weight.scales.as<float>().end());
-        }
-        EXPECT_TRUE(std::ranges::equal(back.codes.as<int8_t>(), codes)) << isa << " " << cols;
-        EXPECT_TRUE(same_bits(back.scales.as<float>(), scales)) << isa << " " << cols;
+        expect_same(backend->unpack(*packed), weights, fmt::format("{} {} of {}", isa, name(kind), cols));
       }
     }
   }
 }
 
-TEST(Pack, TakesNoMoreThanCodesScalesAndTheirPadding) {
+TEST(Pack, TakesNoMoreThanCodesScalesAndZeroPoints) {
   for (const std::string& isa : cpu_isas()) {
     const std::unique_ptr<Backend> backend = make_cpu_backend({.threads = 1, .isa = isa});
-    const QTensor weight = random_weight(384, 1536, 1);
-    const QTensor* part = &weight;
-    EXPECT_EQ(backend->pack({&part, 1}, ActivationMode::kDynamicPerToken)->bytes(), weight.bytes()) << isa;
-    EXPECT_EQ(backend->pack({&part, 1}, ActivationMode::kFloat)->bytes(), weight.bytes()) << isa;
+    for (const Weights& kind : all_weights()) {
+      if (!kind.scheme) continue;
+      const QTensor weight = random_weight(384, 1536, kind.scheme->weight, 1);
+      const QTensor* part = &weight;
+      const int64_t codes = weight.codes.bytes() * weight.scheme.bits / 8;
+      const int64_t beside = weight.scales.bytes() + (weight.scheme.symmetric ? 0 : weight.zero_points.bytes());
+      const int64_t bytes = backend->pack({&part, 1}, kind.scheme->activations)->bytes();
+      EXPECT_GE(bytes, codes + beside) << isa << " " << name(kind);
+      EXPECT_LE(bytes, codes + beside + 4) << isa << " " << name(kind);
+    }
   }
+}
+
+TEST(Pack, RowsOfAPackedWeightCanBeLookedUp) {
+  for (const std::string& isa : cpu_isas()) {
+    const std::unique_ptr<Backend> backend = make_cpu_backend({.threads = 2, .isa = isa});
+    for (const Weights& kind : all_weights()) {
+      if (!kind.scheme) continue;
+      const int64_t rows = 37, cols = kind.group_size() == 0 ? 75 : 2 * kind.group_size();
+      const QTensor weight = random_weight(rows, cols, kind.scheme->weight, 8);
+      const QTensor* part = &weight;
+      const std::unique_ptr<PackedWeight> packed = backend->pack({&part, 1}, kind.scheme->activations);
+      const Tensor table = tensor_of(random_floats(3 * cols, 9), {3, cols});
+      const std::vector<int32_t> words = {0, 36, 15, 16, 17, 3, 3}, places = {2, 1, 0, 1, 2, 0, 1};
+      const Memory word_memory(*backend, words), place_memory(*backend, places);
+      const EmbedOp::Lookup word{{}, word_memory.span(), packed.get()};
+      const EmbedOp::Lookup place{backend->table(table), place_memory.span()};
+      std::vector<float> looked_up, summed;
+      for (size_t i = 0; i < words.size(); ++i) {
+        for (int64_t k = 0; k < cols; ++k) {
+          const float value = static_cast<float>(centred_code(weight, words[i], k)) * scale_of(weight, words[i], k);
+          looked_up.push_back(value);
+          summed.push_back(value + table.as<float>()[places[i] * cols + k]);
+        }
+      }
+      const Matrix y(*backend, static_cast<int64_t>(words.size()), cols, 3);
+      const auto expect = [&](std::vector<EmbedOp::Lookup> lookups, std::span<const float> expected) {
+        backend->embed({lookups, y.activation()});
+        EXPECT_TRUE(same_bits(y.values(), expected)) << isa << " " << name(kind);
+        EXPECT_TRUE(y.gaps_untouched());
+      };
+      expect({word}, looked_up);
+      expect({word, place}, summed);
+      expect({place, word}, summed);  // the sum of two does not depend on their order
+    }
+  }
+}
+
+TEST(Pack, LookingUpInWhatDoesNotFitIsAnError) {
+  const std::unique_ptr<Backend> backend = make_cpu_backend({.threads = 1});
+  const Memory indices(*backend, std::vector<int32_t>{0});
+  const Matrix y(*backend, 1, 64, 0);
+  const auto embed = [&](const PackedWeight& packed) {
+    const EmbedOp::Lookup lookup{{}, indices.span(), &packed};
+    backend->embed({{&lookup, 1}, y.activation()});
+  };
+  const QTensor narrow = random_weight(4, 32, {}, 1), wide = random_weight(4, 64, {}, 1);
+  const QTensor *narrow_part = &narrow, *wide_part = &wide;
+  EXPECT_THROW(embed(*backend->pack({&narrow_part, 1}, ActivationMode::kFloat)), ShapeError);
+  EXPECT_NO_THROW(embed(*backend->pack({&wide_part, 1}, ActivationMode::kFloat)));
+  const Tensor values(DType::kF32, {4, 64});
+  const ConstTensorView view = values.view();
+  EXPECT_THROW(embed(*backend->pack({&view, 1})), Error);  // not quantized
+  if (cpu_isas().size() == 1) return;
+  const std::unique_ptr<Backend> ref = make_cpu_backend({.threads = 1, .isa = "ref"});
+  EXPECT_THROW(embed(*ref->pack({&wide_part, 1}, ActivationMode::kFloat)), Error);
+  EXPECT_THROW(backend->unpack(*ref->pack({&wide_part, 1}, ActivationMode::kFloat)), Error);
 }
 
 TEST(Pack, FloatPartsOfAnyWidthGiveTheBitsOfTheirFp32Values) {
@@ -98,10 +171,21 @@ TEST(Pack, RefusesWhatCannotBeOneProduct) {
   EXPECT_THROW(backend->pack({&one_dimension, 1}), ShapeError);
   EXPECT_THROW(backend->pack({&none, 1}), ShapeError);
   EXPECT_THROW(backend->pack(std::span<const ConstTensorView>()), ShapeError);
-  QTensor broken = random_weight(2, 2, 7);
+  QTensor broken = random_weight(2, 2, {}, 7);
   broken.codes.mutable_as<int8_t>()[3] = -128;
   const QTensor* part = &broken;
   EXPECT_THROW(backend->pack({&part, 1}, ActivationMode::kDynamicPerToken), NumericError);
+  const QTensor bytes = random_weight(2, 64, {}, 7), nibbles = random_weight(2, 64, {.bits = 4}, 7),
+                groups = random_weight(2, 64, {.bits = 4, .group_size = 32}, 7),
+                zeros = random_weight(2, 64, {.bits = 4, .group_size = 32, .symmetric = false}, 7);
+  const QTensor* all[] = {&bytes, &nibbles, &groups, &zeros};
+  for (size_t i = 0; i + 1 < std::size(all); ++i) {
+    EXPECT_THROW(backend->pack({all + i, 2}, ActivationMode::kFloat), ShapeError) << i;
+  }
+  EXPECT_THROW(backend->pack(std::span<const QTensor* const>(), ActivationMode::kFloat), ShapeError);
+  const QTensor searched = random_weight(2, 64, {.bits = 4, .range = RangeEstimator::kMse}, 8);
+  const QTensor* ranges[] = {&nibbles, &searched};
+  EXPECT_EQ(backend->pack(ranges, ActivationMode::kFloat)->rows(), 4);
   EXPECT_THROW(backend->unpack(*backend->pack({different, 1})), Error);
 }
 

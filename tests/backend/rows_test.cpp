@@ -13,6 +13,7 @@
 namespace octet::backend_cases {
 namespace {
 
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 const int64_t kWidths[] = {1, 2, 7, 15, 16, 17, 31, 33, 64, 100, 384, 769};
 
@@ -79,6 +80,236 @@ TEST(LayerNorm, RowsOfOneValueGiveBeta) {
     const std::vector<float> y = norm.run(isa, 1, false);
     EXPECT_TRUE(same_bits(std::span(y).subspan(33), norm.beta)) << isa;
   }
+}
+
+struct RmsNormCase {
+  int64_t rows, cols;
+  std::vector<float> x, gamma;
+
+  RmsNormCase(int64_t row_count, int64_t width, uint64_t seed)
+      : rows(row_count), cols(width), x(random_floats(rows * cols, seed, 3.0f)), gamma(random_floats(cols, seed + 1)) {}
+
+  std::vector<float> run(const std::string& isa, int threads, bool in_place) const {
+    const std::unique_ptr<Backend> backend = make_cpu_backend({.threads = threads, .isa = isa});
+    const Matrix input(*backend, rows, cols, 3, x), output(*backend, rows, cols, 5);
+    const Memory g(*backend, gamma);
+    const Matrix& y = in_place ? input : output;
+    backend->rms_norm({input.activation(), g.span(), 1e-5f, y.activation()});
+    EXPECT_TRUE(y.gaps_untouched());
+    return y.values();
+  }
+};
+
+TEST(RmsNorm, EveryInstructionSetGivesTheBitsOfRef) {
+  for (const int64_t cols : kWidths) {
+    for (const int64_t rows : {0, 1, 37, 400}) {
+      RmsNormCase norm(rows, cols, cols);
+      if (rows == 37) norm.x[5 * cols] = kNaN, norm.x[9 * cols] = kInfinity;
+      const std::vector<float> expected = norm.run("ref", 1, false);
+      EXPECT_TRUE(same_bits(norm.run("ref", 3, true), expected));
+      for (const std::string& isa : vector_isas()) {
+        for (const int threads : {1, 3}) {
+          EXPECT_TRUE(same_bits(norm.run(isa, threads, threads == 3), expected)) << isa << " " << rows << " " << cols;
+        }
+      }
+    }
+  }
+}
+
+TEST(RmsNorm, RefIsTheFormulaInDouble) {
+  for (const int64_t cols : kWidths) {
+    RmsNormCase norm(5, cols, cols + 50);
+    for (int64_t i = 0; i < cols; ++i) norm.x[i] *= 1e-3f;  // eps counts
+    for (int64_t i = 0; i < cols; ++i) norm.x[cols + i] *= 1e15f;
+    std::vector<double> expected;
+    for (int64_t r = 0; r < 5; ++r) {
+      const std::span<const float> x = std::span(norm.x).subspan(r * cols, cols);
+      double square = 0;
+      for (const float value : x) square += double{value} * value / static_cast<double>(cols);
+      for (int64_t i = 0; i < cols; ++i) expected.push_back(x[i] / std::sqrt(square + 1e-5) * norm.gamma[i]);
+    }
+    EXPECT_TRUE(near(norm.run("ref", 1, false), expected, [&](size_t i) { return 1e-6 * std::abs(expected[i]); }))
+        << cols;
+  }
+}
+
+TEST(RmsNorm, RowsOfZerosGiveZerosAndOnesThatAreNotFiniteStayAmongThemselves) {
+  RmsNormCase norm(4, 33, 1);
+  std::fill_n(norm.x.begin(), 33, 0.0f);
+  norm.x[1 * 33 + 20] = kNaN;
+  norm.x[2 * 33 + 32] = -kInfinity;
+  for (const std::string& isa : cpu_isas()) {
+    const std::vector<float> y = norm.run(isa, 1, false);
+    for (int c = 0; c < 33; ++c) {
+      EXPECT_EQ(y[c], 0.0f) << isa;
+      EXPECT_TRUE(std::isnan(y[33 + c])) << isa;
+      // 1 / √∞ is 0: all but the infinity itself become 0.
+      EXPECT_TRUE(c == 32 ? std::isnan(y[2 * 33 + c]) : y[2 * 33 + c] == 0.0f) << isa << " " << c;
+      EXPECT_TRUE(std::isfinite(y[3 * 33 + c])) << isa;
+    }
+  }
+}
+
+struct RopeCase {
+  int64_t rows, heads, head_width, rotary_width;
+  float factor = 1;
+};
+
+// 64 is Llama's head width; 12 with 6 to turn has three pairs; 80 with 40, as GPT-NeoX turns a part; 34 fills a
+// register and one lane more.
+const RopeCase kRopeCases[] = {{9, 3, 64, 64}, {5, 2, 12, 6, 1.25f}, {300, 9, 64, 64}, {7, 2, 80, 40, 0.5f},
+                               {3, 1, 2, 2},   {4, 5, 34, 34},       {3, 2, 7, 0},     {2, 3, 128, 128},
+                               {0, 2, 8, 8},   {6, 1, 98, 96, 3.0f}};
+
+struct RopeData {
+  RopeCase shape;
+  std::vector<float> x, frequencies;
+  std::vector<int32_t> positions;
+
+  explicit RopeData(const RopeCase& c) : shape(c), x(random_floats(c.rows * c.heads * c.head_width, 4)) {
+    for (int64_t r = 0; r < c.rows; ++r) positions.push_back(static_cast<int32_t>(r < 3 ? r : r * 7919 % 131'072));
+    for (int64_t i = 0; i < c.rotary_width; i += 2) {
+      const double exponent = -static_cast<double>(i) / static_cast<double>(c.rotary_width);
+      frequencies.push_back(static_cast<float>(std::pow(10'000.0, exponent)));
+    }
+  }
+
+  std::vector<float> run(const std::string& isa, int threads) const {
+    const std::unique_ptr<Backend> backend = make_cpu_backend({.threads = threads, .isa = isa});
+    const Matrix matrix(*backend, shape.rows, shape.heads * shape.head_width, 3, x);
+    const Memory p(*backend, positions), f(*backend, frequencies);
+    backend->rope(
+        {matrix.activation(), shape.heads, shape.head_width, shape.rotary_width, p.span(), f.span(), shape.factor});
+    EXPECT_TRUE(matrix.gaps_untouched());
+    return matrix.values();
+  }
+};
+
+TEST(Rope, EveryInstructionSetGivesTheBitsOfRef) {
+  for (const RopeCase& c : kRopeCases) {
+    RopeData data(c);
+    for (const bool finite : {true, false}) {
+      if (!finite && !data.x.empty()) data.x.front() = kNaN, data.x.back() = kInfinity;
+      const std::vector<float> expected = data.run("ref", 1);
+      for (const std::string& isa : vector_isas()) {
+        for (const int threads : {1, 3}) {
+          EXPECT_TRUE(same_bits(data.run(isa, threads), expected))
+              << isa << " " << c.head_width << " " << c.rotary_width;
+        }
+      }
+    }
+  }
+}
+
+TEST(Rope, RefTurnsHalvesOfEachHeadByTheAngleOfItsPosition) {
+  for (const RopeCase& c : kRopeCases) {
+    const RopeData data(c);
+    std::vector<double> expected(data.x.begin(), data.x.end());
+    const int64_t pairs = c.rotary_width / 2;
+    for (int64_t r = 0; r < c.rows; ++r) {
+      for (int64_t h = 0; h < c.heads; ++h) {
+        double* head = expected.data() + (r * c.heads + h) * c.head_width;
+        for (int64_t i = 0; i < pairs; ++i) {
+          // The angle itself is fp32, as transformers has it.
+          const double angle = static_cast<float>(data.positions[r]) * data.frequencies[i];
+          const double a = head[i], b = head[i + pairs];
+          head[i] = (a * std::cos(angle) - b * std::sin(angle)) * c.factor;
+          head[i + pairs] = (b * std::cos(angle) + a * std::sin(angle)) * c.factor;
+        }
+      }
+    }
+    const std::vector<float> y = data.run("ref", 1);
+    EXPECT_TRUE(near(y, expected, [&](size_t) { return 1e-6 * c.factor; })) << c.head_width << " " << c.rotary_width;
+    for (size_t i = 0; i < y.size(); ++i) {
+      const int64_t column = static_cast<int64_t>(i) % c.head_width;
+      if (column >= c.rotary_width) {
+        EXPECT_EQ(y[i], data.x[i]);
+      }
+    }
+  }
+}
+
+TEST(Rope, WhatIsNotFiniteStaysInItsPair) {
+  for (const std::string& isa : cpu_isas()) {
+    RopeData data({3, 2, 64, 48});
+    data.x[1 * 128 + 64 + 5] = kNaN;
+    const std::vector<float> y = data.run(isa, 1);
+    for (size_t i = 0; i < y.size(); ++i) {
+      EXPECT_EQ(std::isnan(y[i]), i == 128 + 64 + 5 || i == 128 + 64 + 5 + 24) << isa << " " << i;
+    }
+  }
+}
+
+TEST(Rope, RefusesWhatItCannotTurn) {
+  const auto refused = [](const RopeCase& c, int32_t position) {
+    RopeData data(c);
+    data.positions.back() = position;
+    EXPECT_THROW(data.run("ref", 1), ShapeError) << c.rotary_width << " " << position;
+  };
+  refused({2, 1, 8, 3}, 1);
+  refused({2, 1, 8, 10}, 1);
+  refused({2, 1, 8, 8}, -1);
+  refused({2, 1, 8, 8}, (1 << 20) + 1);
+  RopeData farthest({2, 1, 8, 8});
+  farthest.positions.back() = 1 << 20;
+  EXPECT_NO_THROW(farthest.run("ref", 1));
+}
+
+constexpr Nonlinearity kNonlinearities[] = {Nonlinearity::kNone, Nonlinearity::kGelu, Nonlinearity::kGeluTanh,
+                                            Nonlinearity::kRelu, Nonlinearity::kTanh, Nonlinearity::kSilu};
+
+std::vector<float> gated(const std::vector<float>& x, int64_t rows, int64_t cols, Nonlinearity nonlinearity,
+                         const std::string& isa, int threads) {
+  const std::unique_ptr<Backend> backend = make_cpu_backend({.threads = threads, .isa = isa});
+  const Matrix input(*backend, rows, 2 * cols, 5, x), y(*backend, rows, cols, 3);
+  backend->gated({input.activation(), nonlinearity, y.activation()});
+  EXPECT_TRUE(y.gaps_untouched());
+  return y.values();
+}
+
+TEST(Gated, EveryInstructionSetGivesTheBitsOfRef) {
+  for (const int64_t cols : kWidths) {
+    for (const int64_t rows : {0, 6, 150}) {
+      std::vector<float> x = random_floats(rows * 2 * cols, cols, 3.0f);
+      if (rows > 0) x.front() = kNaN, x.back() = kInfinity;
+      for (const Nonlinearity nonlinearity : kNonlinearities) {
+        const std::vector<float> expected = gated(x, rows, cols, nonlinearity, "ref", 1);
+        for (const std::string& isa : vector_isas()) {
+          EXPECT_TRUE(same_bits(gated(x, rows, cols, nonlinearity, isa, 3), expected)) << isa << " " << cols;
+        }
+      }
+    }
+  }
+}
+
+TEST(Gated, RefMultipliesTheSecondHalfByTheNonlinearityOfTheFirst) {
+  constexpr int64_t kRows = 4, kCols = 33;
+  const std::vector<float> x = random_floats(kRows * 2 * kCols, 3, 2.0f);
+  for (const Nonlinearity nonlinearity : kNonlinearities) {
+    std::vector<double> expected;
+    for (int64_t r = 0; r < kRows; ++r) {
+      for (int64_t c = 0; c < kCols; ++c) {
+        const double gate = x[r * 2 * kCols + c], up = x[r * 2 * kCols + kCols + c];
+        const double cubic = std::sqrt(2 / M_PI) * (gate + 0.044715 * gate * gate * gate);
+        const double open = nonlinearity == Nonlinearity::kGelu       ? gate / 2 * std::erfc(-gate / std::sqrt(2.0))
+                            : nonlinearity == Nonlinearity::kGeluTanh ? gate / 2 * (1 + std::tanh(cubic))
+                            : nonlinearity == Nonlinearity::kRelu     ? std::max(gate, 0.0)
+                            : nonlinearity == Nonlinearity::kTanh     ? std::tanh(gate)
+                            : nonlinearity == Nonlinearity::kSilu     ? gate / (1 + std::exp(-gate))
+                                                                      : gate;
+        expected.push_back(open * up);
+      }
+    }
+    EXPECT_TRUE(near(gated(x, kRows, kCols, nonlinearity, "ref", 1), expected, [&](size_t i) {
+      return 1e-6 * std::abs(expected[i]) + 1e-12;
+    })) << static_cast<int>(nonlinearity);
+  }
+}
+
+TEST(Gated, RefusesAnInputThatIsNotTwiceAsWide) {
+  const std::unique_ptr<Backend> backend = make_cpu_backend({.threads = 1, .isa = "ref"});
+  const Matrix x(*backend, 2, 15, 0), y(*backend, 2, 8, 0);
+  EXPECT_THROW(backend->gated({x.activation(), Nonlinearity::kSilu, y.activation()}), ShapeError);
 }
 
 std::vector<float> normalized(const std::vector<float>& x, int64_t rows, const std::string& isa, int threads) {

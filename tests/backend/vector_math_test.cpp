@@ -45,6 +45,20 @@ std::vector<float> exp(const std::vector<float>& x, const std::string& isa) {
   return {scores.begin() + 1, scores.begin() + count};
 }
 
+struct SineCosine {
+  std::vector<float> sine, cosine;
+};
+
+// Of every x, by turning (1, 0) by it.
+SineCosine sine_cosine(const std::vector<float>& x, const std::string& isa) {
+  const int64_t count = static_cast<int64_t>(x.size());
+  std::vector<float> plane(x.size(), 1.0f);
+  plane.resize(2 * x.size(), 0.0f);
+  const int32_t position = 1;
+  cpu::kernels(isa).rope({plane.data(), 2 * count, 1, 1, 2 * count, count, &position, x.data(), 1.0f});
+  return {{plane.begin() + count, plane.end()}, {plane.begin(), plane.begin() + count}};
+}
+
 // All signs and sizes: every `step`th float that is finite.
 std::vector<float> sweep(float low, float high) {
   const uint32_t step = kSanitized ? 100'003 : 2'003;
@@ -66,16 +80,17 @@ double ulp(long double value) {
   return std::ldexp(1.0, exponent - 23);
 }
 
-// Holds `y` against `exact` at every x: within `bound` ulp of the exact value, or within 2^-122.
+// Holds `y` against `exact` at every x: within `bound` ulp of the exact value, or within `negligible`.
 void expect_within(const std::vector<float>& x, const std::vector<float>& y,
-                   const std::function<long double(long double)>& exact, double bound) {
+                   const std::function<long double(long double)>& exact, double bound,
+                   long double negligible = 0x1p-122L) {
   double worst = 0;
   float where = 0;
   for (size_t i = 0; i < x.size(); ++i) {
     const long double expected = exact(x[i]);
     const long double error = std::abs(y[i] - expected);
     ASSERT_FALSE(std::isnan(y[i])) << x[i];
-    if (error <= 0x1p-122L) continue;
+    if (error <= negligible) continue;
     if (const double ulps = static_cast<double>(error) / ulp(expected); ulps > worst) worst = ulps, where = x[i];
   }
   EXPECT_LE(worst, bound) << "at x = " << std::hexfloat << where;
@@ -111,6 +126,51 @@ TEST(VectorMath, GeluTanhIsWithinItsBound) {
   expect_within(x, apply(x, Nonlinearity::kGeluTanh, cpu_isas().back()), gelu_tanh, 6.0);
 }
 
+TEST(VectorMath, SiluIsWithinItsBound) {
+  const std::vector<float> x = sweep(-FLT_MAX, FLT_MAX);
+  expect_within(
+      x, apply(x, Nonlinearity::kSilu, cpu_isas().back()), [](long double v) { return v / (1 + std::exp(-v)); }, 4.0,
+      0x1p-119L);
+}
+
+// Angles of rotary embeddings: all sizes up to 2^20, and the floats around every multiple of π/2 that is tried.
+std::vector<float> angles() {
+  constexpr float kLargest = 0x1p20f;
+  std::vector<float> x = sweep(-kLargest, kLargest);
+  const size_t count = x.size();
+  for (size_t i = 0; i < count; ++i)
+    x.push_back(kLargest * static_cast<float>(i) / static_cast<float>(count));  // most floats are small
+  const int64_t last = static_cast<int64_t>(kLargest / M_PI_2), step = kSanitized ? 101 : 1;
+  for (int64_t n = 1; n <= last; n += step) {
+    const float nearest = static_cast<float>(static_cast<double>(n) * M_PI_2);
+    x.insert(x.end(), {std::nextafter(nearest, 0.0f), nearest, std::nextafter(nearest, kInfinity)});
+    // Where n goes over to n + 1 the rest is largest.
+    x.push_back(static_cast<float>((static_cast<double>(n) + 0.5) * M_PI_2));
+  }
+  return x;
+}
+
+TEST(VectorMath, SineAndCosineAreWithinTheirBounds) {
+  const std::vector<float> x = angles();
+  const SineCosine y = sine_cosine(x, cpu_isas().back());
+  // Of doubles, because those of long doubles take their time: 2^-53 is as good as exact here.
+  const auto sine = [](long double v) -> long double { return std::sin(static_cast<double>(v)); };
+  const auto cosine = [](long double v) -> long double { return std::cos(static_cast<double>(v)); };
+  expect_within(x, y.sine, sine, 1.25);
+  expect_within(x, y.cosine, cosine, 1.25);
+}
+
+TEST(VectorMath, SineAndCosineOfNoNumberAreNaN) {
+  for (const std::string& isa : cpu_isas()) {
+    const SineCosine y = sine_cosine({kNaN, kInfinity, -kInfinity, 0.0f, FLT_TRUE_MIN}, isa);
+    for (int i = 0; i < 3; ++i) EXPECT_TRUE(std::isnan(y.sine[i]) && std::isnan(y.cosine[i])) << isa << " " << i;
+    EXPECT_EQ(y.sine[3], 0.0f) << isa;
+    EXPECT_EQ(y.cosine[3], 1.0f) << isa;
+    EXPECT_EQ(y.sine[4], FLT_TRUE_MIN) << isa;
+    EXPECT_EQ(y.cosine[4], 1.0f) << isa;
+  }
+}
+
 TEST(VectorMath, EveryInstructionSetGivesTheBitsOfRef) {
   std::vector<float> x;
   std::mt19937_64 engine(1);
@@ -119,10 +179,13 @@ TEST(VectorMath, EveryInstructionSetGivesTheBitsOfRef) {
     x.push_back(static_cast<float>(static_cast<double>(engine()) / 0x1p59 - 16));
   }
   for (const std::string& isa : vector_isas()) {
-    for (int kind = 0; kind < 5; ++kind) {
+    for (int kind = 0; kind < 6; ++kind) {
       const auto nonlinearity = static_cast<Nonlinearity>(kind);
       EXPECT_TRUE(same_bits(apply(x, nonlinearity, isa), apply(x, nonlinearity, "ref"))) << isa << " " << kind;
     }
+    const SineCosine turns = sine_cosine(x, isa), expected_turns = sine_cosine(x, "ref");
+    EXPECT_TRUE(same_bits(turns.sine, expected_turns.sine)) << isa;
+    EXPECT_TRUE(same_bits(turns.cosine, expected_turns.cosine)) << isa;
     std::vector<float> negative;
     for (const float value : x) {
       if (value <= 0 || std::isnan(value)) negative.push_back(value);
@@ -149,6 +212,7 @@ TEST(VectorMath, LimitsAndNaNAreWhatTheyShouldBe) {
     // Half of the smallest subnormal is a tie and rounds to 0 or to it; which of the two is no matter here.
     expect(Nonlinearity::kGelu, {kInfinity, 0, kNaN, 0, 0, FLT_MAX, 0, apply(x, Nonlinearity::kGelu, isa)[7]});
     expect(Nonlinearity::kGeluTanh, {kInfinity, 0, kNaN, 0, 0, FLT_MAX, 0, apply(x, Nonlinearity::kGeluTanh, isa)[7]});
+    expect(Nonlinearity::kSilu, {kInfinity, 0, kNaN, 0, 0, FLT_MAX, 0, apply(x, Nonlinearity::kSilu, isa)[7]});
     const std::vector<float> e = exp({0.0f, -kInfinity, -1000.0f, -FLT_MAX}, isa);
     EXPECT_EQ(e, (std::vector<float>{1, 0, 0, 0})) << isa;
   }

@@ -31,6 +31,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     for (const std::string_view layer :
          {"", "lm_head", "encoder.layer.11.attention.self.query", "aaaaaaaaaaaaaaaaaaaaaaaaaaaa!"}) {
       quantization.scheme_for(layer);
+      quantization.scheme_for(layer, octet::LayerKind::kEmbedding);
     }
   });
   return 0;

@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "octet/io/compressed_tensors.h"
 
+#include <cstring>
+#include <map>
+#include <string>
+#include <vector>
+
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "octet/quant/quantize.h"
@@ -27,45 +33,134 @@ class CompressedTensors : public ScratchFolder {
   }
 };
 
-QTensor sample(int64_t rows, int64_t cols) {
-  QTensor out{{}, Tensor(DType::kI8, {rows, cols}), Tensor(DType::kF32, {rows})};
-  for (int64_t i = 0; i < rows * cols; ++i) out.codes.mutable_as<int8_t>()[i] = i * 37 % 255 - 127;
+struct Layout {
+  WeightScheme scheme;
+  WeightFormat format;
+
+  StoredScheme stored() const { return {{scheme, ActivationMode::kFloat}, format}; }
+};
+
+// Everything that is written, with groups of 32.
+std::vector<Layout> layouts() {
+  std::vector<Layout> all;
+  for (const WeightFormat format : kFormats) {
+    for (const int64_t group_size : {0, 32}) {
+      all.push_back({{.bits = 8, .group_size = group_size}, format});
+      all.push_back({{.bits = 4, .group_size = group_size}, format});
+      all.push_back({{.bits = 4, .group_size = group_size, .symmetric = false}, format});
+    }
+  }
+  return all;
+}
+
+std::string text_of(const Layout& layout) {
+  return to_string(layout.stored().scheme) + (layout.format == WeightFormat::kIntQuantized ? ", plain" : ", packed");
+}
+
+StoredScheme int8(WeightFormat format) { return {{}, format}; }
+
+// Codes run through all that the scheme has.
+QTensor sample(int64_t rows, int64_t cols, const WeightScheme& scheme = {}) {
+  const int64_t groups = scheme.groups(cols);
+  QTensor out{scheme, Tensor(DType::kI8, {rows, cols}), Tensor(DType::kF32, {rows, groups})};
+  for (int64_t i = 0; i < rows * cols; ++i) {
+    const int64_t code = scheme.bits == 8 ? i * 37 % 255 - 127 : i * 7 % 16 - (scheme.symmetric ? 8 : 0);
+    out.codes.mutable_as<int8_t>()[i] = static_cast<int8_t>(code);
+  }
   // Scales that neither 16-bit type can hold, of both signs.
-  for (int64_t r = 0; r < rows; ++r) out.scales.mutable_as<float>()[r] = (r % 2 == 0 ? 1.0f : -1.0f) / (r + 3.0f);
+  for (int64_t i = 0; i < rows * groups; ++i)
+    out.scales.mutable_as<float>()[i] = (i % 2 == 0 ? 1.0f : -1.0f) / (static_cast<float>(i) + 3.0f);
+  if (!scheme.symmetric) {
+    out.zero_points = Tensor(DType::kI8, {rows, groups});
+    for (int64_t i = 0; i < rows * groups; ++i)
+      out.zero_points.mutable_as<int8_t>()[i] = static_cast<int8_t>(i * 5 % 16);
+  }
   return out;
 }
 
 void expect_equal(const QTensor& a, const QTensor& b) {
   EXPECT_EQ(a.codes.shape(), b.codes.shape());
   EXPECT_EQ(a.scales.shape(), b.scales.shape());
+  EXPECT_EQ(a.zero_points.shape(), b.zero_points.shape());
+  EXPECT_EQ(a.scheme, b.scheme);
   EXPECT_EQ(bytes_of(a.codes), bytes_of(b.codes));
   EXPECT_EQ(bytes_of(a.scales), bytes_of(b.scales));
+  EXPECT_EQ(bytes_of(a.zero_points), bytes_of(b.zero_points));
 }
 
 TEST_F(CompressedTensors, AnyShapeSurvivesWritingAndReading) {
-  for (const WeightFormat format : kFormats) {
-    for (const int64_t cols : {0, 1, 2, 3, 4, 5, 7, 8, 384}) {
-      const QTensor weight = sample(3, cols);
-      SafetensorsWriter writer;
-      add(writer, encode_weight("a.b", weight, format));
-      const QTensor back = decode_weight(checkpoint(writer), "a.b", format);
+  for (const Layout& layout : layouts()) {
+    std::map<std::string, QTensor> weights;
+    SafetensorsWriter writer;
+    for (const int64_t cols : {0, 1, 2, 3, 4, 5, 7, 8, 9, 32, 96, 384}) {
+      if (layout.scheme.group_size != 0 && cols % layout.scheme.group_size != 0) continue;
+      for (const int64_t rows : {1, 3, 8, 17}) {
+        const std::string name = fmt::format("layer.{}.{}", rows, cols);
+        const QTensor& weight = weights.emplace(name, sample(rows, cols, layout.scheme)).first->second;
+        add(writer, encode_weight(name, weight, layout.format));
+      }
+    }
+    const Checkpoint opened = checkpoint(writer);
+    for (const auto& [name, weight] : weights) {
+      const QTensor back = decode_weight(opened, name, layout.stored());
+      SCOPED_TRACE(text_of(layout) + ", " + name);
       expect_equal(back, weight);
-      EXPECT_EQ(back.codes.is_mapped(), format == WeightFormat::kIntQuantized);
+      EXPECT_EQ(back.codes.is_mapped(), layout.format == WeightFormat::kIntQuantized && layout.scheme.symmetric);
     }
   }
 }
 
+TEST_F(CompressedTensors, AWeightMayBeEmpty) {
+  for (const Layout& layout : layouts()) {
+    const QTensor weight = sample(0, 64, layout.scheme);
+    SafetensorsWriter writer;
+    add(writer, encode_weight("a", weight, layout.format));
+    expect_equal(decode_weight(checkpoint(writer), "a", layout.stored()), weight);
+  }
+}
+
+// The layers of golden/compressed_tensors by the name that their kind has there.
+struct GoldenLayer {
+  const char* name;
+  Layout layout;
+  int64_t rows, cols;
+  ActivationMode activations;
+};
+
+const std::vector<GoldenLayer>& golden_layers() {
+  constexpr WeightFormat kInt = WeightFormat::kIntQuantized, kPack = WeightFormat::kPackQuantized;
+  constexpr ActivationMode kFloat = ActivationMode::kFloat, kDynamic = ActivationMode::kDynamicPerToken;
+  static const std::vector<GoldenLayer> layers = {
+      {"packed", {{.bits = 8}, kPack}, 5, 7, kFloat},
+      {"plain", {{.bits = 8}, kInt}, 5, 7, kDynamic},
+      {"w8_group", {{.bits = 8, .group_size = 32}, kPack}, 5, 96, kFloat},
+      {"w4_channel", {{.bits = 4}, kPack}, 5, 13, kFloat},
+      {"w4_group", {{.bits = 4, .group_size = 32}, kPack}, 5, 96, kFloat},
+      {"w4_zero_point", {{.bits = 4, .group_size = 32, .symmetric = false}, kPack}, 11, 96, kFloat},
+      {"w4_channel_zero_point", {{.bits = 4, .symmetric = false}, kPack}, 11, 13, kFloat},
+      {"w4a8_group", {{.bits = 4, .group_size = 32}, kInt}, 5, 96, kDynamic},
+      {"w4a8_zero_point", {{.bits = 4, .group_size = 32, .symmetric = false}, kInt}, 11, 96, kDynamic},
+  };
+  return layers;
+}
+
 TEST_F(CompressedTensors, AFolderByThePythonLibraryIsRead) {
   const Checkpoint checkpoint = Checkpoint::open(golden("compressed_tensors"));
-  for (const char* layer : {"packed", "plain"}) {
-    const std::optional<StoredScheme> stored = checkpoint.quantization()->scheme_for(layer);
-    ASSERT_TRUE(stored) << layer;
-    EXPECT_EQ(stored->scheme.activations == ActivationMode::kFloat, layer == std::string("packed"));
-    const QTensor weight = decode_weight(checkpoint, layer, stored->format);
-    EXPECT_EQ(bytes_of(weight.codes), bytes_of(sample(5, 7).codes)) << layer;
-    for (int r = 0; r < 5; ++r) {
-      const float scale = (r + 1) / 10.0f;
-      EXPECT_EQ(weight.scales.as<float>()[r], stored->format == WeightFormat::kPackQuantized
+  for (const GoldenLayer& layer : golden_layers()) {
+    SCOPED_TRACE(layer.name);
+    const std::optional<StoredScheme> stored = checkpoint.quantization()->scheme_for(layer.name);
+    ASSERT_TRUE(stored);
+    EXPECT_EQ(stored->format, layer.layout.format);
+    EXPECT_EQ(stored->scheme.activations, layer.activations);
+    EXPECT_EQ(stored->scheme.weight, layer.layout.scheme);
+    const QTensor weight = decode_weight(checkpoint, layer.name, *stored);
+    const QTensor want = sample(layer.rows, layer.cols, layer.layout.scheme);
+    EXPECT_EQ(bytes_of(weight.codes), bytes_of(want.codes));
+    EXPECT_EQ(bytes_of(weight.zero_points), bytes_of(want.zero_points));
+    ASSERT_EQ(weight.scales.shape(), want.scales.shape());
+    for (int64_t i = 0; i < want.scales.shape().elements(); ++i) {
+      const float scale = static_cast<float>(i + 1) / 10.0f;
+      EXPECT_EQ(weight.scales.as<float>()[i], stored->format == WeightFormat::kPackQuantized
                                                   ? to_float(to_half(scale))
                                                   : to_float(to_bfloat16(scale)));
     }
@@ -73,27 +168,63 @@ TEST_F(CompressedTensors, AFolderByThePythonLibraryIsRead) {
   EXPECT_EQ(checkpoint.quantization()->scheme_for("head"), std::nullopt);
 }
 
+TEST_F(CompressedTensors, ThePythonLibraryDequantizesToTheSameValues) {
+  const Checkpoint checkpoint = Checkpoint::open(golden("compressed_tensors"));
+  for (const GoldenLayer& layer : golden_layers()) {
+    // The library multiplies in the 16 bits of its scales: our value rounded to them is its value.
+    const Tensor ours =
+        dequantize(decode_weight(checkpoint, layer.name, *checkpoint.quantization()->scheme_for(layer.name)));
+    const Tensor theirs = to_f32(checkpoint.tensor(std::string("expected.") + layer.name).view());
+    const bool half = layer.layout.format == WeightFormat::kPackQuantized;
+    ASSERT_EQ(ours.shape(), theirs.shape()) << layer.name;
+    for (int64_t i = 0; i < ours.shape().elements(); ++i) {
+      const float value = ours.as<float>()[i];
+      ASSERT_EQ(half ? to_float(to_half(value)) : to_float(to_bfloat16(value)), theirs.as<float>()[i])
+          << layer.name << ", value " << i;
+    }
+  }
+}
+
 TEST_F(CompressedTensors, CodesArePackedAsThePythonLibraryPacksThem) {
   const Checkpoint checkpoint = Checkpoint::open(golden("compressed_tensors"));
-  const QTensor weight = sample(5, 7);
-  const std::vector<TensorSource> sources = encode_weight("packed", weight, WeightFormat::kPackQuantized);
-  for (const TensorSource& source : sources) {
-    const Tensor theirs = checkpoint.tensor(source.name), ours = source.make();
-    EXPECT_EQ(ours.shape(), theirs.shape()) << source.name;
-    if (source.name == "packed.weight_scale") continue;  // theirs has 16 bits
-    EXPECT_EQ(ours.dtype(), theirs.dtype()) << source.name;
-    EXPECT_EQ(bytes_of(ours), bytes_of(theirs)) << source.name;
+  for (const GoldenLayer& layer : golden_layers()) {
+    const QTensor weight = sample(layer.rows, layer.cols, layer.layout.scheme);
+    for (const TensorSource& source : encode_weight(layer.name, weight, layer.layout.format)) {
+      const Tensor theirs = checkpoint.tensor(source.name), ours = source.make();
+      EXPECT_EQ(ours.shape(), theirs.shape()) << source.name;
+      if (source.name.ends_with(".weight_scale")) continue;  // theirs has 16 bits
+      EXPECT_EQ(ours.dtype(), theirs.dtype()) << source.name;
+      EXPECT_EQ(bytes_of(ours), bytes_of(theirs)) << source.name;
+    }
   }
 }
 
 TEST_F(CompressedTensors, WhatIsAnnouncedIsWhatIsMade) {
-  const QTensor weight = sample(3, 5);
-  for (const WeightFormat format : kFormats) {
-    for (const TensorSource& source : encode_weight("a", weight, format)) {
+  for (const Layout& layout : layouts()) {
+    const QTensor weight = sample(3, 64, layout.scheme);
+    int64_t bytes = 0;
+    for (const TensorSource& source : encode_weight("a", weight, layout.format)) {
       const Tensor tensor = source.make();
       EXPECT_EQ(tensor.dtype(), source.dtype) << source.name;
       EXPECT_EQ(tensor.shape(), source.shape) << source.name;
+      bytes += tensor.bytes();
     }
+    const bool packed = layout.format == WeightFormat::kPackQuantized;
+    const Scheme scheme{layout.scheme, packed ? ActivationMode::kFloat : ActivationMode::kDynamicPerToken};
+    ASSERT_EQ(format_for(scheme), layout.format);
+    EXPECT_EQ(encoded_bytes({3, 64}, scheme), bytes) << text_of(layout);
+  }
+}
+
+TEST_F(CompressedTensors, CodesCanBeMadeWhenTheyAreWritten) {
+  for (const Layout& layout : layouts()) {
+    const QTensor weight = sample(3, 64, layout.scheme);
+    QTensor grid{weight.scheme, Tensor(), Tensor::copy_of(weight.scales.view()),
+                 Tensor::copy_of(weight.zero_points.view())};
+    SafetensorsWriter writer;
+    add(writer, encode_weight(
+                    "a", {3, 64}, grid, [&] { return Tensor::copy_of(weight.codes.view()); }, layout.format));
+    expect_equal(decode_weight(checkpoint(writer), "a", layout.stored()), weight);
   }
 }
 
@@ -107,9 +238,9 @@ TEST_F(CompressedTensors, MissingTensorsAreNamed) {
   SafetensorsWriter writer;
   writer.add("a.weight", tensor_of<int8_t>({1, 1}, {1}));
   const Checkpoint opened = checkpoint(writer);
-  EXPECT_THAT(message_of([&] { decode_weight(opened, "a", WeightFormat::kIntQuantized); }),
+  EXPECT_THAT(message_of([&] { decode_weight(opened, "a", int8(WeightFormat::kIntQuantized)); }),
               HasSubstr("no tensor 'a.weight_scale'"));
-  EXPECT_THAT(message_of([&] { decode_weight(opened, "a", WeightFormat::kPackQuantized); }),
+  EXPECT_THAT(message_of([&] { decode_weight(opened, "a", int8(WeightFormat::kPackQuantized)); }),
               HasSubstr("no tensor 'a.weight_packed'"));
 }
 
@@ -135,7 +266,7 @@ TEST_F(CompressedTensors, EachFaultOfAPlainWeightIsNamed) {
     writer.add("a.weight", std::move(c.weight));
     writer.add("a.weight_scale", std::move(c.scale));
     const Checkpoint opened = checkpoint(writer);
-    EXPECT_THAT(message_of([&] { decode_weight(opened, "a", WeightFormat::kIntQuantized); }),
+    EXPECT_THAT(message_of([&] { decode_weight(opened, "a", int8(WeightFormat::kIntQuantized)); }),
                 AllOf(HasSubstr(folder_.string()), HasSubstr(c.said)));
   }
 }
@@ -147,14 +278,14 @@ TEST_F(CompressedTensors, APackedShapeIsNotTrusted) {
     writer.add("a.weight_shape", std::move(shape));
     writer.add("a.weight_scale", tensor_of<float>({1, 1}, {1}));
     const Checkpoint opened = checkpoint(writer);
-    return message_of([&] { decode_weight(opened, "a", WeightFormat::kPackQuantized); });
+    return message_of([&] { decode_weight(opened, "a", int8(WeightFormat::kPackQuantized)); });
   };
   const auto packed = [] { return tensor_of<int32_t>({1, 2}, {0x01020304, 0x01020304}); };
   const int64_t huge = std::numeric_limits<int64_t>::max();
   for (const std::vector<int64_t>& shape :
        std::vector<std::vector<int64_t>>{{1, 4}, {1, 9}, {2, 8}, {1, -1}, {1, huge}, {-1, 8}, {huge, huge}}) {
     EXPECT_THAT(refusal(packed(), tensor_of<int64_t>({2}, shape)),
-                HasSubstr("does not fit packed codes of shape [1, 2]"));
+                HasSubstr("does not fit packed 8-bit codes of shape [1, 2]"));
   }
   EXPECT_THAT(refusal(packed(), tensor_of<int64_t>({1}, {8})), HasSubstr("two integers are needed"));
   EXPECT_THAT(refusal(packed(), tensor_of<float>({2}, {1, 8})), HasSubstr("two integers are needed"));
@@ -166,6 +297,88 @@ TEST_F(CompressedTensors, APackedShapeIsNotTrusted) {
               HasSubstr("the code -128"));
 }
 
+TEST_F(CompressedTensors, EachFaultOfAFourBitWeightIsNamed) {
+  struct Case {
+    Layout layout;
+    const char* part;  // that is replaced, or added
+    Tensor tensor;
+    const char* said;
+  };
+  constexpr WeightFormat kInt = WeightFormat::kIntQuantized, kPack = WeightFormat::kPackQuantized;
+  const WeightScheme symmetric{.bits = 4, .group_size = 32},
+      asymmetric{.bits = 4, .group_size = 32, .symmetric = false};
+  std::vector<Case> cases;
+  const auto filled = [](DType dtype, Shape shape, int8_t byte) {
+    Tensor tensor(dtype, shape);
+    std::memset(tensor.mutable_view().data, byte, static_cast<size_t>(tensor.bytes()));
+    return tensor;
+  };
+  for (const int8_t code : {-128, -9, 8, 127}) {
+    cases.push_back({{symmetric, kInt}, ".weight", filled(DType::kI8, {3, 64}, code), "'a.weight': the 4-bit code"});
+    cases.push_back({{asymmetric, kInt}, ".weight", filled(DType::kI8, {3, 64}, code), "'a.weight': the 4-bit code"});
+    cases.push_back({{asymmetric, kInt}, ".weight_zero_point", filled(DType::kI8, {3, 2}, code), "the zero point"});
+  }
+  cases.push_back(
+      {{asymmetric, kInt}, ".weight_zero_point", filled(DType::kI8, {2, 3}, 0), "has the shape [2, 3]; [3, 2]"});
+  cases.push_back({{asymmetric, kInt}, ".weight_zero_point", filled(DType::kI8, {6}, 0), "is I8 [6]; I8 of two"});
+  cases.push_back(
+      {{asymmetric, kInt}, ".weight_zero_point", filled(DType::kI32, {1, 2}, 0), "is I32 [1, 2]; I8 of two"});
+  cases.push_back(
+      {{asymmetric, kPack}, ".weight_zero_point", filled(DType::kI8, {3, 2}, 0), "is I8 [3, 2]; I32 of two"});
+  cases.push_back(
+      {{asymmetric, kPack}, ".weight_zero_point", filled(DType::kI32, {3, 1}, 0), "has the shape [3, 1]; [1, 2]"});
+  cases.push_back({{symmetric, kPack},
+                   ".weight_zero_point",
+                   filled(DType::kI32, {1, 2}, 1),
+                   "is not zero; the scheme is symmetric"});
+  cases.push_back(
+      {{symmetric, kPack}, ".weight_scale", filled(DType::kF32, {3, 1}, 0), "F32 [3, 1]; F32, F16 or BF16 [3, 2]"});
+  cases.push_back({{symmetric, kPack}, ".weight_scale", filled(DType::kF32, {6}, 0), "F32 [6]"});
+  cases.push_back({{symmetric, kPack},
+                   ".weight_packed",
+                   filled(DType::kI32, {3, 16}, 0),
+                   "does not fit packed 4-bit codes of shape [3, 16]"});
+  cases.push_back({{symmetric, kPack}, ".weight_shape", tensor_of<int64_t>({2}, {3, 65}), "says [3, 65]"});
+  cases.push_back({{symmetric, kPack},
+                   ".weight_shape",
+                   tensor_of<int64_t>({2}, {3, 63}),
+                   "its 63 inputs are not a multiple of the group size 32"});
+  cases.push_back({{symmetric, kPack}, ".weight_g_idx", filled(DType::kI32, {64}, 0), "reordered columns"});
+  for (Case& c : cases) {
+    const QTensor weight = sample(3, 64, c.layout.scheme);
+    SafetensorsWriter writer;
+    for (TensorSource& source : encode_weight("a", weight, c.layout.format)) {
+      if (source.name != std::string("a") + c.part) writer.add(std::move(source));
+    }
+    writer.add(std::string("a") + c.part, std::move(c.tensor));
+    const Checkpoint opened = checkpoint(writer);
+    EXPECT_THAT(message_of([&] { decode_weight(opened, "a", c.layout.stored()); }),
+                AllOf(HasSubstr(folder_.string()), HasSubstr(c.said)))
+        << text_of(c.layout) << ", a" << c.part;
+  }
+  SafetensorsWriter writer;
+  const QTensor weight = sample(3, 64, symmetric);
+  add(writer, encode_weight("a", weight, kPack));
+  const Checkpoint opened = checkpoint(writer);
+  EXPECT_THAT(message_of([&] {
+                decode_weight(opened, "a", Layout{asymmetric, kPack}.stored());
+              }),
+              HasSubstr("no tensor 'a.weight_zero_point'"));
+}
+
+TEST_F(CompressedTensors, ShapesWithoutElementsTakeNoTime) {
+  const WeightScheme asymmetric{.bits = 4, .group_size = 32, .symmetric = false};
+  const int64_t huge = int64_t{1} << 40;
+  SafetensorsWriter writer;
+  writer.add("a.weight_packed", Tensor(DType::kI32, {0, huge / 8}));
+  writer.add("a.weight_shape", tensor_of<int64_t>({2}, {0, huge}));
+  writer.add("a.weight_scale", Tensor(DType::kF32, {0, huge / 32}));
+  writer.add("a.weight_zero_point", Tensor(DType::kI32, {0, huge / 32}));
+  const QTensor weight =
+      decode_weight(checkpoint(writer), "a", Layout{asymmetric, WeightFormat::kPackQuantized}.stored());
+  EXPECT_EQ(weight.codes.shape(), (Shape{0, huge}));
+}
+
 TEST_F(CompressedTensors, OnlyAZeroPointOfZeroIsRead) {
   for (const int8_t zero_point : {0, 3}) {
     const QTensor weight = sample(2, 4);
@@ -174,9 +387,9 @@ TEST_F(CompressedTensors, OnlyAZeroPointOfZeroIsRead) {
     writer.add("a.weight_zero_point", tensor_of<int8_t>({2, 1}, {0, zero_point}));
     const Checkpoint opened = checkpoint(writer);
     if (zero_point == 0) {
-      expect_equal(decode_weight(opened, "a", WeightFormat::kIntQuantized), weight);
+      expect_equal(decode_weight(opened, "a", int8(WeightFormat::kIntQuantized)), weight);
     } else {
-      EXPECT_THAT(message_of([&] { decode_weight(opened, "a", WeightFormat::kIntQuantized); }),
+      EXPECT_THAT(message_of([&] { decode_weight(opened, "a", int8(WeightFormat::kIntQuantized)); }),
                   HasSubstr("'a.weight_zero_point' is not zero"));
     }
   }
@@ -187,11 +400,11 @@ TEST_F(CompressedTensors, ARealModelSurvivesWritingAndReading) {
   if (shared == nullptr) GTEST_SKIP() << "OCTET_SHARED_DATA is not set: the folder of real models is not there";
   const Checkpoint model = Checkpoint::open(std::filesystem::path(shared) / "models" / "minilm-l6");
   const std::string layer = "encoder.layer.3.output.dense";
-  const QTensor weight = quantize_weight(model.tensor(layer + ".weight").view(), {}, layer);
-  for (const WeightFormat format : kFormats) {
+  for (const Layout& layout : layouts()) {
+    const QTensor weight = quantize_weight(model.tensor(layer + ".weight").view(), layout.scheme, layer);
     SafetensorsWriter writer;
-    add(writer, encode_weight(layer, weight, format));
-    expect_equal(decode_weight(checkpoint(writer), layer, format), weight);
+    add(writer, encode_weight(layer, weight, layout.format));
+    expect_equal(decode_weight(checkpoint(writer), layer, layout.stored()), weight);
   }
 }
 

@@ -11,7 +11,8 @@ import pathlib
 
 import numpy as np
 import torch
-from compressed_tensors.compressors.pack_quantized.helpers import pack_to_int32
+from compressed_tensors.compressors.base import BaseCompressor
+from compressed_tensors.quantization import QuantizationScheme
 from safetensors.torch import save_file
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
@@ -55,34 +56,61 @@ def npy():
         np.lib.format.write_array(file, array, version=(3, 0))
 
 
+def four_bit_codes(rows, cols):
+    """Every test computes the same: 0 to 15 in steps of 7, 8 less here."""
+    return ((torch.arange(rows * cols) * 7) % 16 - 8).to(torch.int8).reshape(rows, cols)
+
+
+# name: bits, group size (None: one scale a row), symmetric, format, rows, columns. Rows end inside a word; zero points do.
+LAYERS = {
+    "packed": (8, None, True, "pack-quantized", 5, 7),
+    "plain": (8, None, True, "int-quantized", 5, 7),
+    "w8_group": (8, 32, True, "pack-quantized", 5, 96),
+    "w4_channel": (4, None, True, "pack-quantized", 5, 13),
+    "w4_group": (4, 32, True, "pack-quantized", 5, 96),
+    "w4_zero_point": (4, 32, False, "pack-quantized", 11, 96),
+    "w4_channel_zero_point": (4, None, False, "pack-quantized", 11, 13),
+    "w4a8_group": (4, 32, True, "int-quantized", 5, 96),
+    "w4a8_zero_point": (4, 32, False, "int-quantized", 11, 96),
+}
+
+
 def compressed_tensors():
-    """Two layers, [5, 7] so that rows end inside a word; scales of 16 bits, which this library writes for such models."""
+    """A layer of each layout, compressed by the library from the values of its codes; scales of 16 bits, which it writes for
+    models of 16 bits. "expected.NAME" is what the library makes of the layer again."""
     folder = GOLDEN / "compressed_tensors"
     folder.mkdir(exist_ok=True)
-    weight = codes(5, 7)
-    scale = (torch.arange(5, dtype=torch.float32).reshape(5, 1) + 1) / 10
-    save_file(
-        {
-            "packed.weight_packed": pack_to_int32(weight, 8),
-            "packed.weight_scale": scale.to(torch.float16),
-            "packed.weight_shape": torch.tensor(weight.shape),
-            "plain.weight": weight,
-            "plain.weight_scale": scale.to(torch.bfloat16),
-            "head.weight": torch.ones(2, 5),
-        },
-        folder / "model.safetensors",
-        metadata={"format": "pt"},
-    )
-    weights = {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "channel", "group_size": None,
-               "dynamic": False, "actorder": None, "block_structure": None, "observer": "minmax",
-               "observer_kwargs": {}}
-    activations = dict(weights, strategy="token", dynamic=True, observer=None)
-    groups = {
-        "group_0": {"targets": ["re:.*lain$"], "weights": weights, "input_activations": activations,
-                    "output_activations": None, "format": "int-quantized"},
-        "group_1": {"targets": ["Linear"], "weights": weights, "input_activations": None,
-                    "output_activations": None, "format": "pack-quantized"},
-    }
+    tensors = {"head.weight": torch.ones(2, 5)}
+    groups = {}
+    for name, (bits, group_size, symmetric, layout, rows, cols) in LAYERS.items():
+        weight = codes(rows, cols) if bits == 8 else four_bit_codes(rows, cols)
+        columns = cols // group_size if group_size else 1
+        dtype = torch.float16 if layout == "pack-quantized" else torch.bfloat16
+        scale = ((torch.arange(rows * columns, dtype=torch.float32).reshape(rows, columns) + 1) / 10).to(dtype)
+        arguments = {"num_bits": bits, "type": "int", "symmetric": symmetric,
+                     "strategy": "group" if group_size else "channel", "group_size": group_size, "dynamic": False}
+        activations = {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "token", "dynamic": True}
+        scheme = QuantizationScheme(targets=[name], weights=arguments, format=layout,
+                                    input_activations=activations if layout == "int-quantized" else None)
+        state = {"weight_scale": scale}
+        zero = torch.zeros(rows, columns, dtype=torch.int8)
+        if not symmetric:
+            zero = ((torch.arange(rows * columns) * 5) % 16 - 8).to(torch.int8).reshape(rows, columns)
+            state["weight_zero_point"] = zero
+        wide = scale.double().repeat_interleave(cols // columns, dim=1)
+        values = (weight.double() - zero.double().repeat_interleave(cols // columns, dim=1)) * wide
+        # Compressed from float64, so that every value meets its own code again.
+        compressor = BaseCompressor.get_value_from_registry(layout)
+        stored = compressor.compress({**state, "weight": values, "weight_scale": scale.double()}, scheme)
+        stored["weight_scale"] = scale
+        tensors |= {f"{name}.{part}": tensor for part, tensor in stored.items()}
+        tensors[f"expected.{name}"] = compressor.decompress(stored, scheme)["weight"]
+        group = scheme.model_dump()
+        groups[f"group_{len(groups)}"] = group
+    # Everything that no other group names, as one writer does it; "plain" by a pattern.
+    groups["group_0"]["targets"] = ["Linear"]
+    groups["group_1"]["targets"] = ["re:.*lain$"]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     config = {"model_type": "golden",
               "quantization_config": {"quant_method": "compressed-tensors", "format": "mixed-precision",
                                       "quantization_status": "compressed", "config_groups": groups, "ignore": ["head"],

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "octet/io/quantization_config.h"
 
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "tests/io/scratch.h"
@@ -109,14 +110,16 @@ TEST(QuantizationConfig, EachFeatureNotOfferedIsNamedWithItsFile) {
       {"/config_groups", nullptr, "'config_groups' is missing"},
       {"/config_groups", 5, "must be an object"},
       {"/config_groups/W8A8", {"Linear"}, "'W8A8' is a preset"},
-      {"/config_groups/group_0/targets", {"Embedding"}, "embeddings"},
       {"/config_groups/group_0/targets", {1}, "must be a list of texts"},
       {"/config_groups/group_0/weights", nullptr, "'group_0' has no 'weights'"},
       {"/config_groups/group_0/output_activations", activations(), "'output_activations'"},
-      {"/config_groups/group_0/weights/num_bits", 4, "weights.num_bits' is 4"},
+      {"/config_groups/group_0/weights/num_bits", 3, "weights.num_bits' is 3"},
+      {"/config_groups/group_0/weights/num_bits", "4", "num_bits' must be"},
       {"/config_groups/group_0/weights/type", "float", "weights.type' is \"float\""},
       {"/config_groups/group_0/weights/symmetric", false, "zero point"},
-      {"/config_groups/group_0/weights/strategy", "group", "weights.strategy' is \"group\""},
+      {"/config_groups/group_0/weights/symmetric", 1, "symmetric' must be"},
+      {"/config_groups/group_0/weights/strategy", "group", "weights.group_size' is -1"},
+      {"/config_groups/group_0/weights/strategy", "block", "weights.strategy' is \"block\""},
       {"/config_groups/group_0/weights/strategy", nullptr, "weights.strategy' is \"tensor\""},
       {"/config_groups/group_0/weights/group_size", 128, "weights.group_size' is 128"},
       {"/config_groups/group_0/weights/dynamic", true, "weights.dynamic' is true"},
@@ -134,6 +137,50 @@ TEST(QuantizationConfig, EachFeatureNotOfferedIsNamedWithItsFile) {
                 AllOf(HasSubstr("config.json: "), HasSubstr(c.said)))
         << c.pointer << " = " << c.value;
   }
+}
+
+TEST(QuantizationConfig, WeightsMayHaveFourBitsGroupsAndZeroPoints) {
+  const auto read = [](const json& changes) {
+    json config = uniform();
+    config["config_groups"]["group_0"]["weights"].update(changes);
+    return parse(config).scheme_for("a")->scheme.weight;
+  };
+  EXPECT_EQ(read({{"num_bits", 4}}), (WeightScheme{.bits = 4}));
+  for (const int64_t size : {32, 64, 128, 256}) {
+    EXPECT_EQ(read({{"strategy", "group"}, {"group_size", size}}), (WeightScheme{.group_size = size}));
+    EXPECT_EQ(read({{"strategy", nullptr}, {"group_size", size}}), (WeightScheme{.group_size = size}));
+  }
+  EXPECT_EQ(read({{"num_bits", 4},
+                  {"strategy", "group"},
+                  {"group_size", 128},
+                  {"symmetric", false},
+                  {"zp_dtype", "torch.int8"}}),
+            (WeightScheme{.bits = 4, .group_size = 128, .symmetric = false}));
+  EXPECT_EQ(read({{"observer", "mse"}}).range, RangeEstimator::kMse);
+  for (const json& observer : {json("minmax"), json("memoryless_minmax"), json(nullptr)}) {
+    EXPECT_EQ(read({{"observer", observer}}).range, RangeEstimator::kAbsmax);
+  }
+  for (const int64_t size : {-2, 0, 1, 31, 48, 512}) {
+    EXPECT_THAT(message_of([&] {
+                  read({{"strategy", "group"}, {"group_size", size}});
+                }),
+                HasSubstr(fmt::format("weights.group_size' is {}", size)));
+  }
+}
+
+TEST(QuantizationConfig, ALinearTargetIsNoEmbedding) {
+  constexpr LayerKind kEmbedding = LayerKind::kEmbedding;
+  EXPECT_EQ(parse(uniform()).scheme_for("model.embed_tokens", kEmbedding), std::nullopt);
+  for (const char* target : {"Embedding", "model.embed_tokens", "re:.*embed.*"}) {
+    const StoredQuantization stored = parse(changed("/config_groups/group_0/targets", {"Linear", target}));
+    EXPECT_EQ(stored.scheme_for("model.embed_tokens", kEmbedding), (StoredScheme{kDynamic, kInt})) << target;
+  }
+  const StoredQuantization stored = parse(changed("/config_groups/group_0/targets", {"Embedding"}));
+  EXPECT_EQ(stored.scheme_for("a"), std::nullopt);
+  json config = changed("/config_groups/group_0/targets", {"Embedding", "Linear"});
+  config["ignore"] = {"Linear"};
+  EXPECT_EQ(parse(config).scheme_for("a"), std::nullopt);
+  EXPECT_NE(parse(config).scheme_for("a", kEmbedding), std::nullopt);
 }
 
 TEST(QuantizationConfig, TheNumberOfPatternsIsBounded) {
@@ -162,6 +209,46 @@ TEST(QuantizationConfig, MixedSchemesAreWrittenByName) {
   EXPECT_EQ(stored.scheme_for("b"), (StoredScheme{kWeightOnly, kPack}));
   EXPECT_EQ(stored.scheme_for("c"), (StoredScheme{kDynamic, kInt}));
   EXPECT_EQ(stored.scheme_for("aXx"), std::nullopt);
+}
+
+TEST(QuantizationConfig, EverySchemeComesBackAsItWasWritten) {
+  for (const int bits : {8, 4}) {
+    for (const int64_t group_size : {0, 32, 64, 128, 256}) {
+      for (const bool symmetric : {true, false}) {
+        for (const RangeEstimator range : {RangeEstimator::kAbsmax, RangeEstimator::kMse}) {
+          for (const ActivationMode mode : {ActivationMode::kFloat, ActivationMode::kDynamicPerToken}) {
+            if (bits == 8 && !symmetric) continue;
+            const Scheme scheme{{bits, group_size, symmetric, range}, mode};
+            const std::optional<StoredScheme> back = parse(quantization_config({{"a", scheme}}, {})).scheme_for("a");
+            EXPECT_EQ(back, (StoredScheme{scheme, format_for(scheme)})) << to_string(scheme);
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(QuantizationConfig, EmbeddingsAreWrittenByNameBesideTheLinearLayers) {
+  constexpr LayerKind kEmbedding = LayerKind::kEmbedding;
+  const Scheme int4{.weight = {.bits = 4, .group_size = 64}};
+  const std::vector<std::string> kept = {"lm_head"};
+  const json tied = quantization_config({{"a", int4}, {"b", int4}}, kept, {{"model.embed_tokens", kWeightOnly}});
+  EXPECT_EQ(tied.at("config_groups").at("group_0").at("targets"), json({"Linear"}));
+  EXPECT_EQ(tied.at("config_groups").at("group_1").at("targets"), json({"model.embed_tokens"}));
+  EXPECT_EQ(tied.at("format"), "pack-quantized");
+  const StoredQuantization stored = parse(tied);
+  EXPECT_EQ(stored.scheme_for("a"), (StoredScheme{int4, kPack}));
+  EXPECT_EQ(stored.scheme_for("model.embed_tokens", kEmbedding), (StoredScheme{kWeightOnly, kPack}));
+  EXPECT_EQ(stored.scheme_for("lm_head"), std::nullopt);
+
+  const StoredQuantization separate =
+      parse(quantization_config({{"a", kDynamic}}, {}, {{"model.embed_tokens", kDynamic}, {"lm_head", kDynamic}}));
+  EXPECT_EQ(separate.scheme_for("model.embed_tokens", kEmbedding), (StoredScheme{kDynamic, kInt}));
+  EXPECT_EQ(separate.scheme_for("lm_head"), (StoredScheme{kDynamic, kInt}));
+
+  const StoredQuantization alone = parse(quantization_config({}, kept, {{"model.embed_tokens", kWeightOnly}}));
+  EXPECT_EQ(alone.scheme_for("a"), std::nullopt);
+  EXPECT_NE(alone.scheme_for("model.embed_tokens", kEmbedding), std::nullopt);
 }
 
 TEST(QuantizationConfig, TheModelsConfigKeepsItsKeysAndIsInFloat32) {

@@ -16,10 +16,12 @@ namespace octet {
 
 inline std::filesystem::path golden(const std::string& name) { return std::filesystem::path(OCTET_GOLDEN) / name; }
 
-/// The token ids, mask and types of a case, as a batch.
+/// The token ids, mask and, where there are any, types of a case, as a batch.
 inline TokenBatch golden_batch(const std::filesystem::path& folder, const std::string& name) {
-  const auto read = [&](const char* what) { return read_npy(folder / (name + "." + what + ".npy")); };
-  const Tensor ids = read("input_ids"), mask = read("attention_mask"), types = read("token_type_ids");
+  const auto file = [&](const char* what) { return folder / (name + "." + what + ".npy"); };
+  const Tensor ids = read_npy(file("input_ids")), mask = read_npy(file("attention_mask"));
+  if (!std::filesystem::exists(file("token_type_ids"))) return TokenBatch::from_matrix(ids, &mask, nullptr);
+  const Tensor types = read_npy(file("token_type_ids"));
   return TokenBatch::from_matrix(ids, &mask, &types);
 }
 

@@ -32,6 +32,10 @@ std::vector<Way> ways() {
 std::vector<std::optional<Recipe>> recipes() {
   std::vector<std::optional<Recipe>> all = {std::nullopt};
   for (const std::string& name : Recipe::built_in_names()) all.emplace_back(Recipe::load(name, {}));
+  const std::vector<std::string> with_zero_points = {"weights.symmetric=false"};
+  all.emplace_back(Recipe::load("w4a8_g32_dynamic", with_zero_points));
+  const std::vector<std::string> with_embeddings = {"embeddings=8"};
+  all.emplace_back(Recipe::load("w8a8_dynamic", with_embeddings));
   return all;
 }
 
@@ -72,6 +76,10 @@ TEST(Identity, OfASmallModelOnEveryKernel) {
   const std::vector<int64_t> lengths = {13, 1, 64, 7, 32, 31};
   expect_identical_outputs(golden("bert_base"), lengths);
   expect_identical_outputs(golden("bert_relu_odd_sizes"), lengths);
+  const std::vector<int64_t> shorter = {13, 1, 30, 7};
+  expect_identical_outputs(golden("llama_tied"), shorter);
+  expect_identical_outputs(golden("mistral_window"), shorter);
+  expect_identical_outputs(golden("gpt2"), shorter);
 }
 
 TEST(Identity, OfARealModelOnEveryKernel) {
@@ -80,6 +88,7 @@ TEST(Identity, OfARealModelOnEveryKernel) {
   if (kSanitized) GTEST_SKIP() << "sanitizer build";
   const std::vector<int64_t> lengths = {5, 17, 1};
   expect_identical_outputs(data / "models" / "minilm-l6", lengths);
+  expect_identical_outputs(data / "models" / "stories260k", lengths);
 }
 
 // Padding is dropped: a masked matrix gives the rows that the sequences alone give.

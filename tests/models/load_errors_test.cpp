@@ -82,7 +82,7 @@ TEST_F(LoadErrors, ImpossibleConfigsAreRefused) {
       {{{"hidden_size", -32}}, "hidden_size"},
       {{{"hidden_size", "32"}}, "hidden_size"},
       {{{"hidden_size", 9'000'000'000'000'000'000}}, "hidden_size"},
-      {{{"hidden_act", "swish"}}, "hidden_act is 'swish'"},
+      {{{"hidden_act", "mish"}}, "hidden_act is 'mish'"},
       {{{"position_embedding_type", "relative_key"}}, "relative_key"},
       {{{"is_decoder", true}}, "decoder"},
       {{{"vocab_size", 96}}, "word_embeddings"},

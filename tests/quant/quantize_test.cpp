@@ -5,6 +5,8 @@
 #include <cmath>
 #include <limits>
 #include <random>
+#include <span>
+#include <utility>
 #include <vector>
 
 #include <gmock/gmock.h>
@@ -181,6 +183,323 @@ TEST(QuantizeWeight, OtherThanTwoDimensionsAreRefused) {
   EXPECT_THROW(quantize_weight(Tensor(DType::kF32, {1, 2, 2}).view(), {}, "w"), ShapeError);
   EXPECT_NO_THROW(quantize_weight(Tensor(DType::kF32, {0, 4}).view(), {}, "w"));
   EXPECT_NO_THROW(quantize_weight(Tensor(DType::kF32, {4, 0}).view(), {}, "w"));
+}
+
+TEST(Quantize, Int4CoversTheRangeWithAllSixteenCodes) {
+  EXPECT_EQ(int4_scale(7.5f), 1.0f);
+  EXPECT_EQ(int4_scale(0.0f), 1.0f);
+  EXPECT_EQ(int4_scale(std::numeric_limits<float>::denorm_min()), 0x1p-100f);
+  for (const float x : {7.4f, 7.5f, 8.0f, 1e30f, kInfinity}) EXPECT_EQ(int4_code(x, 1.0f), 7) << x;
+  for (const float x : {-7.6f, -8.0f, -8.5f, -1e30f, -kInfinity}) EXPECT_EQ(int4_code(x, 1.0f), -8) << x;
+  for (int n = -8; n <= 6; ++n) {
+    const float half = n + 0.5f;
+    EXPECT_EQ(int4_code(half, 1.0f), n % 2 == 0 ? n : n + 1) << half;
+    EXPECT_EQ(int4_code(static_cast<float>(n), 1.0f), n);
+  }
+}
+
+TEST(Quantize, ZeroPointsGiveZeroACodeOfItsOwn) {
+  struct Case {
+    float low, high, scale;
+    int zero_point;
+  };
+  const float largest = std::numeric_limits<float>::max();
+  const std::vector<Case> cases = {
+      {0, 15, 1, 0},                               // nothing negative
+      {-15, 0, 1, 15},                             // nothing positive
+      {-5, 10, 1, 5},                              //
+      {-5.5f, 9.5f, 1, 6},                         // half to even
+      {-6.5f, 8.5f, 1, 6},                         //
+      {0, 0, 1, 0},                                // zeros
+      {-0x1p-149f, 0, 0x1p-100f, 0},               // subnormal: the floor
+      {-largest, 0, largest / 15, 15},             //
+      {-largest, largest, 2 * (largest / 15), 8},  // high - low overflows; 7.5 is rounded to 8
+  };
+  for (const Case& c : cases) {
+    const auto [scale, zero_point] = uint4_scale(c.low, c.high);
+    EXPECT_EQ(scale, c.scale) << c.low << " to " << c.high;
+    EXPECT_EQ(zero_point, c.zero_point) << c.low << " to " << c.high;
+    EXPECT_EQ(uint4_code(0.0f, 1.0f / scale, zero_point), zero_point);
+  }
+  // clamp(rne(x · (1/s)) + z, 0, 15) as it is written.
+  for (int zero_point = 0; zero_point <= 15; ++zero_point) {
+    for (float x = -40; x <= 40; x += 0.25f) {
+      EXPECT_EQ(uint4_code(x, 1.0f, static_cast<int8_t>(zero_point)),
+                std::clamp(static_cast<int>(std::nearbyint(x)) + zero_point, 0, 15))
+          << x << " + " << zero_point;
+    }
+    EXPECT_EQ(uint4_code(kInfinity, 1.0f, static_cast<int8_t>(zero_point)), 15);
+    EXPECT_EQ(uint4_code(-kInfinity, 1.0f, static_cast<int8_t>(zero_point)), 0);
+  }
+}
+
+// A quantized weight against the scalar functions, group by group; `share` as a search would have it.
+void expect_codes_of_absmax(std::span<const float> values, const QTensor& quantized) {
+  const WeightScheme& scheme = quantized.scheme;
+  const int64_t cols = quantized.cols(), groups = quantized.groups(), width = groups == 0 ? 0 : cols / groups;
+  for (int64_t at = 0; at < quantized.rows() * groups; ++at) {
+    const auto group = values.subspan(static_cast<size_t>(at * width), static_cast<size_t>(width));
+    float low = 0, high = 0;
+    for (const float x : group) low = std::min(low, x), high = std::max(high, x);
+    const float absmax = std::max(-low, high), scale = quantized.scales.as<float>()[at];
+    const int8_t zero_point = scheme.symmetric ? int8_t{0} : quantized.zero_points.as<int8_t>()[at];
+    if (scheme.symmetric) {
+      ASSERT_EQ(scale, scheme.bits == 8 ? int8_scale(absmax) : int4_scale(absmax));
+    } else {
+      ASSERT_EQ(scale, uint4_scale(low, high).scale);
+      ASSERT_EQ(zero_point, uint4_scale(low, high).zero_point);
+    }
+    for (int64_t i = 0; i < width; ++i) {
+      const float x = group[i], inverse = 1 / scale;
+      const int8_t code = quantized.codes.as<int8_t>()[at * width + i];
+      ASSERT_EQ(code, scheme.bits == 8   ? int8_code(x, inverse)
+                      : scheme.symmetric ? int4_code(x, inverse)
+                                         : uint4_code(x, inverse, zero_point))
+          << to_string({scheme, ActivationMode::kFloat}) << ", group " << at << ", value " << i << " = " << x;
+    }
+  }
+}
+
+// Every scheme there is, with absmax.
+std::vector<WeightScheme> schemes() {
+  std::vector<WeightScheme> all;
+  for (const int64_t group_size : {0, 32, 64, 128, 256}) {
+    all.push_back({.bits = 8, .group_size = group_size});
+    all.push_back({.bits = 4, .group_size = group_size});
+    all.push_back({.bits = 4, .group_size = group_size, .symmetric = false});
+  }
+  return all;
+}
+
+// Rows of every kind that has gone wrong somewhere: sizes far apart, one outlier, all equal, zeros, one sign only.
+std::vector<float> odd_rows(int64_t rows, int64_t cols) {
+  std::mt19937 random(static_cast<unsigned>(rows * 1000 + cols));
+  std::normal_distribution<float> normal;
+  std::vector<float> values(static_cast<size_t>(rows * cols));
+  for (int64_t row = 0; row < rows; ++row) {
+    const std::span<float> x = std::span(values).subspan(static_cast<size_t>(row * cols), static_cast<size_t>(cols));
+    for (float& value : x) value = normal(random);
+    const auto scale_by = [&x](float factor) {
+      for (float& value : x) value *= factor;
+    };
+    switch (row % 9) {
+      case 0:
+        break;
+      case 1:
+        scale_by(0x1p100f);
+        break;
+      case 2:
+        scale_by(0x1p-100f);
+        break;
+      case 3:
+        scale_by(0x1p-140f);
+        break;  // subnormal
+      case 4:
+        x[x.size() / 2] = -1000.0f;
+        break;
+      case 5:
+        std::fill(x.begin(), x.end(), -0.3f);
+        break;
+      case 6:
+        std::fill(x.begin(), x.end(), 0.0f);
+        break;
+      case 7:
+        std::transform(x.begin(), x.end(), x.begin(), [](float v) { return std::abs(v); });
+        break;
+      case 8:
+        x.back() = std::numeric_limits<float>::max();
+        break;
+    }
+  }
+  return values;
+}
+
+TEST(QuantizeWeight, EveryGroupHasItsScaleAndZeroPoint) {
+  for (const WeightScheme& scheme : schemes()) {
+    for (const int64_t cols : {256, 768}) {
+      const std::vector<float> values = odd_rows(19, cols);
+      const QTensor quantized = quantize_weight(matrix(19, cols, values).view(), scheme, "w");
+      EXPECT_NO_THROW(check(quantized, "w"));
+      expect_codes_of_absmax(values, quantized);
+    }
+  }
+}
+
+TEST(QuantizeWeight, WholeRowsMayHaveAnyWidth) {
+  for (const WeightScheme& scheme : schemes()) {
+    if (scheme.group_size != 0) continue;
+    for (const int64_t cols : {1, 2, 7, 33, 65}) {
+      const std::vector<float> values = odd_rows(9, cols);
+      const QTensor quantized = quantize_weight(matrix(9, cols, values).view(), scheme, "w");
+      EXPECT_NO_THROW(check(quantized, "w"));
+      expect_codes_of_absmax(values, quantized);
+    }
+  }
+}
+
+TEST(QuantizeWeight, EveryValueIsWithinHalfAStepOfItsOwn) {
+  for (const WeightScheme& scheme : schemes()) {
+    const std::vector<float> values = odd_rows(19, 256);
+    const Tensor weight = matrix(19, 256, values);
+    const QTensor quantized = quantize_weight(weight.view(), scheme, "w");
+    for (int64_t i = 0; i < 19 * 256; ++i) {
+      const int64_t group = i / (256 / quantized.groups());
+      const double scale = quantized.scales.as<float>()[group];
+      const int zero_point = scheme.symmetric ? 0 : quantized.zero_points.as<int8_t>()[group];
+      const double value = scale * (quantized.codes.as<int8_t>()[i] - zero_point);
+      // A zero point is rounded by up to half a step, which moves the ends of the range by as much.
+      const double bound = scheme.symmetric ? 0.5001 : 1.0001;
+      ASSERT_LE(std::abs(values[i] - value), bound * scale)
+          << to_string({scheme, ActivationMode::kFloat}) << ", value " << i << " = " << values[i];
+    }
+  }
+}
+
+double squared_error_of(std::span<const float> x, const QTensor& quantized) {
+  double sum = 0;
+  const Tensor back = dequantize(quantized);
+  for (size_t i = 0; i < x.size(); ++i) sum += std::pow(double{x[i]} - back.as<float>()[i], 2);
+  return sum;
+}
+
+TEST(QuantizeWeight, TheSearchFindsTheShareWithTheLeastError) {
+  for (WeightScheme scheme : schemes()) {
+    if (scheme.group_size != 0) continue;
+    scheme.range = RangeEstimator::kMse;
+    for (const int64_t cols : {1, 3, 33, 256}) {
+      const std::vector<float> values = odd_rows(9, cols);
+      for (int64_t row = 0; row < 8; ++row) {  // of the last, squares overflow
+        const auto x = std::span(values).subspan(static_cast<size_t>(row * cols), static_cast<size_t>(cols));
+        const Tensor weight = matrix(1, cols, {x.begin(), x.end()});
+        const QTensor found = quantize_weight(weight.view(), scheme, "w");
+        EXPECT_NO_THROW(check(found, "w"));
+        const double least = squared_error_of(x, found);
+        float low = 0, high = 0;
+        for (const float value : x) low = std::min(low, value), high = std::max(high, value);
+        bool offered = false;
+        for (int hundredths = 100; hundredths >= 50; --hundredths) {
+          const float share = static_cast<float>(hundredths) / 100.0f, absmax = std::max(-low, high);
+          QTensor other = quantize_weight(weight.view(), {.bits = scheme.bits, .symmetric = scheme.symmetric}, "w");
+          float& scale = other.scales.mutable_as<float>()[0];
+          if (scheme.symmetric) {
+            scale = scheme.bits == 8 ? int8_scale(absmax * share) : int4_scale(absmax * share);
+          } else {
+            const ScaleAndZeroPoint grid = uint4_scale(low * share, high * share);
+            scale = grid.scale;
+            other.zero_points.mutable_as<int8_t>()[0] = grid.zero_point;
+          }
+          offered = offered || scale == found.scales.as<float>()[0];
+          other.codes = quantize_codes(weight.view(), other, "w");
+          ASSERT_GE(squared_error_of(x, other) * (1 + 1e-12), least)
+              << to_string({scheme, ActivationMode::kFloat}) << ", row " << row << ", share " << share;
+        }
+        EXPECT_TRUE(offered) << "the scale is of one of the shares";
+      }
+    }
+  }
+}
+
+TEST(QuantizeWeight, OfEqualErrorsTheLargestShareIsTaken) {
+  // Zeros, and one value that every range holds exactly.
+  const WeightScheme scheme{.bits = 4, .range = RangeEstimator::kMse};
+  EXPECT_EQ(quantize_weight(matrix(1, 2, {0, 0}).view(), scheme, "w").scales.as<float>()[0], 1.0f);
+  const QTensor one = quantize_weight(matrix(1, 1, {15.0f}).view(),
+                                      {.bits = 4, .symmetric = false, .range = RangeEstimator::kMse}, "w");
+  EXPECT_EQ(one.scales.as<float>()[0], 1.0f);
+  EXPECT_EQ(one.codes.as<int8_t>()[0], 15);
+}
+
+TEST(QuantizeWeight, TheSearchClipsAnOutlierThatCostsTheOthersTooMuch) {
+  std::mt19937 random(3);
+  std::normal_distribution<float> normal;
+  std::vector<float> values(256);
+  for (float& value : values) value = normal(random);
+  values[100] = 12.0f;
+  const Tensor weight = matrix(1, 256, values);
+  for (const bool symmetric : {true, false}) {
+    WeightScheme scheme{.bits = 4, .group_size = 256, .symmetric = symmetric};
+    const double absmax = relative_error(weight.view(), quantize_weight(weight.view(), scheme, "w"));
+    scheme.range = RangeEstimator::kMse;
+    EXPECT_LT(relative_error(weight.view(), quantize_weight(weight.view(), scheme, "w")), 0.95 * absmax) << symmetric;
+  }
+}
+
+TEST(QuantizeWeight, ThreadsDoNotChangeTheBits) {
+  for (WeightScheme scheme : schemes()) {
+    for (const RangeEstimator range : {RangeEstimator::kAbsmax, RangeEstimator::kMse}) {
+      scheme.range = range;
+      const Tensor weight = matrix(300, 256, odd_rows(300, 256));
+      const QTensor one = quantize_weight(weight.view(), scheme, "w", 1);
+      for (const int threads : {0, 2, 3}) {
+        const QTensor several = quantize_weight(weight.view(), scheme, "w", threads);
+        ASSERT_THAT(several.codes.as<int8_t>(), testing::ElementsAreArray(one.codes.as<int8_t>()));
+        ASSERT_THAT(several.scales.as<float>(), testing::ElementsAreArray(one.scales.as<float>()));
+      }
+    }
+  }
+}
+
+TEST(QuantizeWeight, GroupsMustDivideTheInputs) {
+  const Tensor weight(DType::kF32, {2, 96});
+  EXPECT_NO_THROW(quantize_weight(weight.view(), {.bits = 4, .group_size = 32}, "w"));
+  EXPECT_THROW(quantize_weight(weight.view(), {.bits = 4, .group_size = 64}, "w"), ShapeError);
+  EXPECT_THROW(quantize_weight(weight.view(), {.bits = 4, .group_size = 48}, "w"), ShapeError);
+  EXPECT_THROW(quantize_weight(weight.view(), {.bits = 8, .symmetric = false}, "w"), ShapeError);
+  EXPECT_THROW(quantize_weight(weight.view(), {.bits = 3}, "w"), ShapeError);
+}
+
+TEST(QuantizeWeight, TheFirstBadChannelIsNamedWhateverTheThreads) {
+  std::vector<float> values(1000 * 256, 1.0f);
+  for (const int64_t row : {999, 700, 123}) values[row * 256 + 5] = kNan;
+  const Tensor weight = matrix(1000, 256, values);
+  for (const WeightScheme& scheme : schemes()) {
+    for (const int threads : {1, 3}) {
+      try {
+        quantize_weight(weight.view(), scheme, "model.layers.0.mlp.up_proj", threads);
+        ADD_FAILURE() << "accepted";
+      } catch (const NumericError& error) {
+        EXPECT_THAT(error.what(), HasSubstr("model.layers.0.mlp.up_proj: output channel 123 holds nan"));
+      }
+    }
+  }
+}
+
+TEST(QuantizeCodes, AreTheCodesThatQuantizingGave) {
+  for (WeightScheme scheme : schemes()) {
+    for (const RangeEstimator range : {RangeEstimator::kAbsmax, RangeEstimator::kMse}) {
+      scheme.range = range;
+      const Tensor weight = matrix(19, 256, odd_rows(19, 256));
+      QTensor quantized = quantize_weight(weight.view(), scheme, "w");
+      const Tensor codes = std::exchange(quantized.codes, Tensor());
+      EXPECT_THAT(quantize_codes(weight.view(), quantized, "w").as<int8_t>(),
+                  testing::ElementsAreArray(codes.as<int8_t>()));
+    }
+  }
+}
+
+TEST(QuantizeCodes, TheGridMustFitTheWeight) {
+  const QTensor grid = quantize_weight(matrix(2, 2, {1, 2, 3, 4}).view(), {}, "w");
+  EXPECT_THROW(quantize_codes(matrix(3, 1, {1, 2, 3}).view(), grid, "w"), ShapeError);
+  EXPECT_THROW(quantize_codes(matrix(2, 1, {1, kNan}).view(), grid, "w"), NumericError);
+  EXPECT_NO_THROW(quantize_codes(matrix(2, 3, {1, 2, 3, 4, 5, 6}).view(), grid, "w"));
+}
+
+TEST(Dequantize, GroupsAndZeroPointsCount) {
+  QTensor tensor{{.bits = 4, .group_size = 32, .symmetric = false},
+                 Tensor(DType::kI8, {1, 64}),
+                 Tensor(DType::kF32, {1, 2}),
+                 Tensor(DType::kI8, {1, 2})};
+  tensor.codes.mutable_as<int8_t>()[31] = 15;
+  tensor.codes.mutable_as<int8_t>()[32] = 15;
+  tensor.scales.mutable_as<float>()[0] = 0.5f;
+  tensor.scales.mutable_as<float>()[1] = -2.0f;
+  tensor.zero_points.mutable_as<int8_t>()[0] = 3;
+  tensor.zero_points.mutable_as<int8_t>()[1] = 15;
+  const Tensor values = dequantize(tensor);
+  EXPECT_EQ(values.as<float>()[0], -1.5f);
+  EXPECT_EQ(values.as<float>()[31], 6.0f);
+  EXPECT_EQ(values.as<float>()[32], 0.0f);
+  EXPECT_EQ(values.as<float>()[63], 30.0f);
 }
 
 TEST(Dequantize, IsCodeTimesScale) {

@@ -31,26 +31,100 @@ std::string refusal(const std::string& text, const std::vector<std::string>& set
 }
 
 TEST(Recipe, BuiltInsSayWhatTheirNamesSay) {
-  EXPECT_THAT(Recipe::built_in_names(), ElementsAre("w8a16", "w8a8_dynamic"));
-  EXPECT_EQ(Recipe::load("w8a16", {}).scheme_for("any.layer"), kWeightOnly);
-  EXPECT_EQ(Recipe::load("w8a8_dynamic", {}).scheme_for("any.layer"), kDynamic);
-  for (const std::string& name : Recipe::built_in_names()) EXPECT_EQ(Recipe::load(name, {}).name(), name);
+  EXPECT_THAT(Recipe::built_in_names(),
+              ElementsAre("w8a16", "w8a8_dynamic", "w4a16_g128", "w4a16_g32", "w4a8_g128_dynamic", "w4a8_g32_dynamic"));
+  EXPECT_EQ(Recipe::load("w8a16", {}).scheme_for("any.layer", 384), kWeightOnly);
+  EXPECT_EQ(Recipe::load("w8a8_dynamic", {}).scheme_for("any.layer", 384), kDynamic);
+  for (const std::string& name : Recipe::built_in_names()) {
+    const Recipe recipe = Recipe::load(name, {});
+    EXPECT_EQ(recipe.name(), name);
+    const Scheme scheme = *recipe.scheme_for("any.layer", 1024);
+    EXPECT_EQ(scheme.weight.bits, name[1] - '0') << name;
+    EXPECT_EQ(scheme.activations != ActivationMode::kFloat, name.ends_with("_dynamic")) << name;
+    EXPECT_EQ(scheme.weight.group_size, name.find("_g128") != name.npos  ? 128
+                                        : name.find("_g32") != name.npos ? 32
+                                                                         : 0);
+    EXPECT_TRUE(scheme.weight.symmetric);
+    EXPECT_EQ(scheme.weight.range == RangeEstimator::kMse, scheme.weight.bits == 4) << name;
+    EXPECT_EQ(recipe.embedding_scheme(), std::nullopt);
+  }
+}
+
+// The group size that a layer of so many inputs gets.
+int64_t group_size(const Recipe& recipe, int64_t inputs) { return recipe.scheme_for("a", inputs)->weight.group_size; }
+
+TEST(Recipe, TheFirstGroupSizeThatDividesTheInputsIsTaken) {
+  const Recipe g128 = Recipe::load("w4a16_g128", {}), g32 = Recipe::load("w4a8_g32_dynamic", {});
+  EXPECT_EQ(group_size(g128, 1536), 128);
+  EXPECT_EQ(group_size(g128, 576), 64);
+  EXPECT_EQ(group_size(g128, 96), 32);
+  EXPECT_EQ(group_size(g128, 172), 0);
+  EXPECT_EQ(group_size(g32, 576), 32);
+  EXPECT_EQ(group_size(g32, 172), 0);
+  EXPECT_EQ(g128.asked_group_size("a"), 128);
+  EXPECT_EQ(Recipe::load("w8a16", {}).asked_group_size("a"), 0);
+  const std::vector<std::string> settings = {"exclude=[\"a\"]"};
+  EXPECT_EQ(Recipe::load("w8a16", settings).asked_group_size("a"), std::nullopt);
+  const Recipe order = Recipe::parse(R"({"weights": {"group_size": 256, "group_size_fallback": [32, 64]}})", "m");
+  EXPECT_EQ(group_size(order, 512), 256);
+  EXPECT_EQ(group_size(order, 64), 32);
+}
+
+TEST(Recipe, ALayerThatNoGroupSizeDividesIsNamed) {
+  const auto said = [](const char* weights, int64_t inputs) {
+    try {
+      Recipe::parse(fmt::format(R"({{"name": "mine", "weights": {}}})", weights), "m")
+          .scheme_for("blocks.0.up", inputs);
+    } catch (const ShapeError& error) {
+      return std::string(error.what());
+    }
+    return std::string("accepted");
+  };
+  EXPECT_THAT(said(R"({"group_size": 128})", 576),
+              AllOf(HasSubstr("recipe 'mine': layer 'blocks.0.up' has 576 inputs, which 128 does not divide."),
+                    HasSubstr("\"row\"")));
+  EXPECT_THAT(said(R"({"group_size": 128, "group_size_fallback": [64, 32]})", 100), HasSubstr("nor does a fallback"));
+  EXPECT_EQ(said(R"({"group_size": 128, "group_size_fallback": ["row"]})", 100), "accepted");
+}
+
+TEST(Recipe, WeightsAreAsTheySay) {
+  const auto scheme = [](const char* weights) {
+    return Recipe::parse(fmt::format(R"({{"weights": {}}})", weights), "m").scheme_for("a", 512)->weight;
+  };
+  constexpr RangeEstimator kMse = RangeEstimator::kMse;
+  EXPECT_EQ(scheme(R"({"bits": 4})"), (WeightScheme{.bits = 4, .range = kMse}));
+  EXPECT_EQ(scheme(R"({"bits": 4, "range": "absmax"})"), (WeightScheme{.bits = 4}));
+  EXPECT_EQ(scheme(R"({"bits": 8, "range": "mse"})"), (WeightScheme{.bits = 8, .range = kMse}));
+  EXPECT_EQ(scheme(R"({"group_size": 256})"), (WeightScheme{.bits = 8, .group_size = 256}));
+  EXPECT_EQ(scheme(R"({"bits": 4, "granularity": "per_group", "group_size": 64, "symmetric": false})"),
+            (WeightScheme{.bits = 4, .group_size = 64, .symmetric = false, .range = kMse}));
+}
+
+TEST(Recipe, EmbeddingsAreQuantizedWhereTheRecipeSaysSo) {
+  const std::vector<std::string> settings = {"embeddings=8"};
+  EXPECT_EQ(Recipe::load("w8a16", settings).embedding_scheme(), kWeightOnly);
+  EXPECT_EQ(Recipe::load("w4a16_g32", settings).embedding_scheme(), kWeightOnly);
+  EXPECT_EQ(Recipe::load("w4a8_g32_dynamic", settings).embedding_scheme(), kDynamic);
+  EXPECT_EQ(Recipe::parse(R"({"weights": {}, "embeddings": null})", "m").embedding_scheme(), std::nullopt);
+  const Recipe alone = Recipe::parse(R"({"embeddings": 8, "activations": {}})", "m");
+  EXPECT_EQ(alone.embedding_scheme(), kDynamic);
+  EXPECT_EQ(alone.scheme_for("a", 384), std::nullopt);
 }
 
 TEST(Recipe, DefaultsAreAllLayersAndFloatActivations) {
   const Recipe recipe = Recipe::parse(R"({"weights": {}})", "some/folder/mine.json");
   EXPECT_EQ(recipe.name(), "mine");
-  EXPECT_EQ(recipe.scheme_for("a"), kWeightOnly);
-  EXPECT_EQ(Recipe::parse(R"({"weights": {}, "activations": null})", "m").scheme_for("a"), kWeightOnly);
-  EXPECT_EQ(Recipe::parse(R"({"weights": {}, "activations": {}})", "m").scheme_for("a"), kDynamic);
+  EXPECT_EQ(recipe.scheme_for("a", 384), kWeightOnly);
+  EXPECT_EQ(Recipe::parse(R"({"weights": {}, "activations": null})", "m").scheme_for("a", 384), kWeightOnly);
+  EXPECT_EQ(Recipe::parse(R"({"weights": {}, "activations": {}})", "m").scheme_for("a", 384), kDynamic);
 }
 
 TEST(Recipe, ExcludeCountsMoreThanInclude) {
   const Recipe recipe = Recipe::parse(R"({"weights": {}, "include": ["a.*", "b.x"], "exclude": ["*.x"]})", "m");
-  EXPECT_EQ(recipe.scheme_for("a.y"), kWeightOnly);
-  EXPECT_EQ(recipe.scheme_for("a.x"), std::nullopt);
-  EXPECT_EQ(recipe.scheme_for("b.x"), std::nullopt);
-  EXPECT_EQ(recipe.scheme_for("b.y"), std::nullopt);
+  EXPECT_EQ(recipe.scheme_for("a.y", 384), kWeightOnly);
+  EXPECT_EQ(recipe.scheme_for("a.x", 384), std::nullopt);
+  EXPECT_EQ(recipe.scheme_for("b.x", 384), std::nullopt);
+  EXPECT_EQ(recipe.scheme_for("b.y", 384), std::nullopt);
 }
 
 TEST(Recipe, TheLastOverrideThatMatchesCountsAndChangesOnlyWhatItSays) {
@@ -60,37 +134,38 @@ TEST(Recipe, TheLastOverrideThatMatchesCountsAndChangesOnlyWhatItSays) {
       {"match": "a.c", "weights": {"bits": 8}},
       {"match": "f.*", "weights": null}]})",
                                       "m");
-  EXPECT_EQ(recipe.scheme_for("z"), kDynamic);
-  EXPECT_EQ(recipe.scheme_for("a.x"), kWeightOnly);
-  EXPECT_EQ(recipe.scheme_for("a.b"), kDynamic);
-  EXPECT_EQ(recipe.scheme_for("a.c"), kWeightOnly);
-  EXPECT_EQ(recipe.scheme_for("f.x"), std::nullopt);
+  EXPECT_EQ(recipe.scheme_for("z", 384), kDynamic);
+  EXPECT_EQ(recipe.scheme_for("a.x", 384), kWeightOnly);
+  EXPECT_EQ(recipe.scheme_for("a.b", 384), kDynamic);
+  EXPECT_EQ(recipe.scheme_for("a.c", 384), kWeightOnly);
+  EXPECT_EQ(recipe.scheme_for("f.x", 384), std::nullopt);
 }
 
 TEST(Recipe, AnOverrideDoesNotBringBackAnExcludedLayer) {
   const Recipe recipe =
       Recipe::parse(R"({"weights": {}, "exclude": ["a"], "overrides": [{"match": "a", "weights": {}}]})", "m");
-  EXPECT_EQ(recipe.scheme_for("a"), std::nullopt);
+  EXPECT_EQ(recipe.scheme_for("a", 384), std::nullopt);
 }
 
 TEST(Recipe, OverridesAloneCanQuantize) {
   const Recipe recipe = Recipe::parse(R"({"overrides": [{"match": "a", "weights": {}}]})", "m");
-  EXPECT_EQ(recipe.scheme_for("a"), kWeightOnly);
-  EXPECT_EQ(recipe.scheme_for("b"), std::nullopt);
+  EXPECT_EQ(recipe.scheme_for("a", 384), kWeightOnly);
+  EXPECT_EQ(recipe.scheme_for("b", 384), std::nullopt);
 }
 
 TEST(Recipe, SettingsChangeTheJsonBeforeItIsRead) {
   const std::vector<std::string> settings = {"activations.mode=dynamic", "exclude=[\"a\"]", "name=other"};
   const Recipe recipe = Recipe::load("w8a16", settings);
-  EXPECT_EQ(recipe.scheme_for("b"), kDynamic);
-  EXPECT_EQ(recipe.scheme_for("a"), std::nullopt);
+  EXPECT_EQ(recipe.scheme_for("b", 384), kDynamic);
+  EXPECT_EQ(recipe.scheme_for("a", 384), std::nullopt);
   EXPECT_EQ(recipe.name(), "other");
-  EXPECT_EQ(Recipe::load("w8a8_dynamic", std::vector<std::string>{"activations=null"}).scheme_for("b"), kWeightOnly);
+  EXPECT_EQ(Recipe::load("w8a8_dynamic", std::vector<std::string>{"activations=null"}).scheme_for("b", 384),
+            kWeightOnly);
 }
 
 TEST(Recipe, ALaterSettingCountsMore) {
   const std::vector<std::string> settings = {"exclude=[\"a\"]", "exclude=[\"b\"]"};
-  EXPECT_EQ(Recipe::load("w8a16", settings).scheme_for("a"), kWeightOnly);
+  EXPECT_EQ(Recipe::load("w8a16", settings).scheme_for("a", 384), kWeightOnly);
 }
 
 TEST(Recipe, SettingsThatCannotBeHonouredAreErrors) {
@@ -126,11 +201,24 @@ TEST(Recipe, ValuesNotOfferedAreNamed) {
     const char* said;
   };
   const std::vector<Case> cases = {
-      {R"({"weights": {"bits": 4}})", "'bits' is 4; 8 is what can be had here"},
+      {R"({"weights": {"bits": 3}})", "'bits' is 3; 8 or 4 is what can be had here"},
       {R"({"weights": {"bits": 8.5}})", "'bits' is 8.5"},
       {R"({"weights": {"bits": "8"}})", "'bits' is \"8\""},
       {R"({"weights": {"granularity": "per_tensor"}})", "'granularity' is \"per_tensor\""},
-      {R"({"weights": {"symmetric": false}})", "'symmetric' is false"},
+      {R"({"weights": {"symmetric": false}})", "weights: \"symmetric\": false needs \"bits\": 4"},
+      {R"({"weights": {"symmetric": null}})", "'symmetric' is null; true or false"},
+      {R"({"weights": {"granularity": "per_group"}})", "'per_group' needs a 'group_size'"},
+      {R"({"weights": {"granularity": "per_channel", "group_size": 32}})", "needs \"granularity\": \"per_group\""},
+      {R"({"weights": {"group_size": 48}})", "'group_size' is 48; 32 or 64 or 128 or 256 is"},
+      {R"({"weights": {"group_size": "row"}})", "'group_size' is \"row\""},
+      {R"({"weights": {"group_size": 64, "group_size_fallback": 32}})", "'group_size_fallback' must be a list"},
+      {R"({"weights": {"group_size": 64, "group_size_fallback": [33]}})", "'group_size_fallback' is 33"},
+      {R"({"weights": {"group_size": 64, "group_size_fallback": ["row", 32]}})", "nothing is tried after \"row\""},
+      {R"({"weights": {"group_size_fallback": [32]}})", "needs a 'group_size'"},
+      {R"({"weights": {"range": "minmax"}})", "'range' is \"minmax\"; \"absmax\" or \"mse\" is"},
+      {R"({"weights": {"groupsize": 32}})", "unknown key 'groupsize'. Did you mean 'group_size'?"},
+      {R"({"weights": {}, "embeddings": 4})", "'embeddings' is 4; null or 8 is"},
+      {R"({"weights": {}, "embedding": 8})", "Did you mean 'embeddings'?"},
       {R"({"weights": 8})", "an object {…} is needed, not number"},
       {R"({"weights": {}, "activations": {"mode": "static"}})", "'mode' is \"static\""},
       {R"({"weights": {}, "activations": {"granularity": "per_tensor"}})", "'granularity' is \"per_tensor\""},
@@ -175,7 +263,7 @@ TEST(Recipe, AFileIsRead) {
   const Recipe recipe = Recipe::load(path.string(), {});
   std::filesystem::remove(path);
   EXPECT_EQ(recipe.name(), "octet_recipe_test");
-  EXPECT_EQ(recipe.scheme_for("a"), std::nullopt);
+  EXPECT_EQ(recipe.scheme_for("a", 384), std::nullopt);
 }
 
 TEST(Recipe, PatternsThatMatchNothingAreListed) {

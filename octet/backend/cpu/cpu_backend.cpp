@@ -144,11 +144,7 @@ class CpuBackend final : public Backend {
   std::unique_ptr<PackedWeight> pack(std::span<const QTensor* const> parts, ActivationMode activations) override {
     return std::make_unique<CpuWeight>(table_, workspace_.threads(), parts, activations);
   }
-  QTensor unpack(const PackedWeight& packed) const override {
-    const auto* weight = dynamic_cast<const CpuWeight*>(&packed);
-    if (weight == nullptr) fail("unpack: the weight was not packed by this backend");
-    return weight->unpack();
-  }
+  QTensor unpack(const PackedWeight& packed) const override { return own(packed, "unpack").unpack(); }
 
   int64_t kv_bytes(DType dtype, int64_t kv_heads, int64_t head_width) const override {
     return cpu::kv_bytes(table_, dtype, kv_heads, head_width);
@@ -160,14 +156,20 @@ class CpuBackend final : public Backend {
     if (op.lookups.empty()) fail<ShapeError>("embed: no table to look up in");
     for (const EmbedOp::Lookup& lookup : op.lookups) {
       check_vector(lookup.indices, rows, "embed: indices");
-      if (lookup.table.cols != cols) fail<ShapeError>("embed: a table of {} columns for {}", lookup.table.cols, cols);
+      const int64_t width = lookup.packed != nullptr ? own(*lookup.packed, "embed").cols() : lookup.table.cols;
+      if (width != cols) fail<ShapeError>("embed: a table of {} columns for {}", width, cols);
     }
     for_rows(rows, cols, [&](int64_t row) {
       Start start = Start::kFromZero;
+      float* y = data(op.y) + row * op.y.stride;
       for (const EmbedOp::Lookup& lookup : op.lookups) {
         const int64_t index = int32s(lookup.indices)[row];
-        const std::byte* entry = lookup.table.memory.address() + index * cols * byte_size(lookup.table.dtype);
-        table_.embed(entry, element_of(lookup.table.dtype), cols, start, data(op.y) + row * op.y.stride);
+        if (lookup.packed != nullptr) {
+          static_cast<const CpuWeight*>(lookup.packed)->read_row(index, start, y);
+        } else {
+          const std::byte* entry = lookup.table.memory.address() + index * cols * byte_size(lookup.table.dtype);
+          table_.embed(entry, element_of(lookup.table.dtype), cols, start, y);
+        }
         start = Start::kFromTile;
       }
     });
@@ -268,6 +270,15 @@ class CpuBackend final : public Backend {
 
  private:
   static constexpr int64_t kCacheLine = 64;
+
+  // A weight as this backend made it.
+  const CpuWeight& own(const PackedWeight& packed, const char* operation) const {
+    const auto* weight = dynamic_cast<const CpuWeight*>(&packed);
+    if (weight == nullptr || &weight->table() != &table_) {
+      fail("{}: the weight was not packed by this backend", operation);
+    }
+    return *weight;
+  }
 
   template <class Body>
   void for_row_blocks(int64_t rows, int64_t cols, Body body) {

@@ -9,41 +9,74 @@
 /// with their own flags and may include nothing with inline functions (the linker keeps one copy of those for
 /// everybody, and it could be one this processor cannot run), so everything here is plain data.
 ///
-/// A weight [N, K] is laid out in panels of `panel_width` outputs: element (n, k) of fp32 and weight-only int8 lies at
-///   [n / width][k][n % width],
-/// of int8 weights that meet int8 activations, whose k come in groups of `interleave`, at
-///   [n / width][k / interleave][n % width][k % interleave].
-/// Panels are padded with zeros to whole outputs and whole groups of k.
+/// A weight [N, K] is laid out in panels of `panel_width` outputs. Element (n, k) of fp32 lies at
+///   [n / width][k][n % width];
+/// PanelFormat says where quantized ones lie. Panels are padded to whole outputs, and to whole blocks of k.
 namespace octet::cpu {
+
+/// How the codes of a quantized weight lie in a panel: as
+///   [k / interleave][n % width][k % interleave]
+/// of bytes, or of nibbles, where each `nibble_block` codes share half as many bytes: the first half of them has the
+/// low nibbles, the second half the high ones.
+struct PanelFormat {
+  int bits = 8;
+  int interleave = 1;
+  int nibble_block = 0;
+  int8_t flip = 0;  ///< 8 bits: a byte is the code XOR this. Nibbles are the code, + 8 in symmetric schemes
+};
+
+/// Scales and zero points of panels, each [panel][group][output of the panel], at their first panel and group.
+struct Groups {
+  int64_t size = 0;  ///< k of a group; 0: all k are one, and its scale is for Finish, not for the product, to apply
+  const float* scales = nullptr;
+  const uint8_t* zeros = nullptr;  ///< what to take off a nibble; null: 8
+  int64_t panel_stride = 0;        ///< elements from one panel to the next,
+  int64_t stride = 0;              ///< and from one group to the next; 0 where all have the same
+};
 
 enum class Start : uint8_t { kFromZero, kFromTile };
 
-/// tile[r][c] = Σ_k x[r][k] · w[c][k] by fma over ascending k, c over all columns of the panels.
+/// tile[r][c] = Σ_k x[r][k] · w[c][k] by fma over ascending k, c over all columns of the panels, w being the weight of
+/// fp32 or (code - zero point). In groups: t = fma(Σ of the group, its scale, t), g ascending, and the tile holds t.
 struct FloatProduct {
   const float* x = nullptr;
   int64_t x_stride = 0;
-  int64_t rows = 0, depth = 0;
-  const void* panels = nullptr;  ///< float, or int8_t codes that are widened; at the first k
-  int64_t panel_stride = 0;      ///< elements from one panel to the next
+  int64_t rows = 0, depth = 0;   ///< depth is a multiple of the group's size
+  const void* panels = nullptr;  ///< at the first k
+  int64_t panel_stride = 0;      ///< elements, be they floats, bytes or nibbles, from one panel to the next
   int64_t panel_count = 0;
   float* tile = nullptr;
   int64_t tile_stride = 0;
   Start start = Start::kFromZero;
+  Groups groups = {};
 };
 
-/// The same in exact int32 arithmetic; a result that int32 does not hold is the caller's mistake (see kLongestExact).
-struct Int8Product {
-  const void* codes = nullptr;         ///< rows as KernelTable::quantize wrote them
-  int64_t codes_stride = 0;            ///< bytes
-  const int32_t* code_sums = nullptr;  ///< Σ_k code of each row, `code_sums_stride` apart
-  int64_t code_sums_stride = 0;
-  int64_t rows = 0, depth = 0;
-  const int8_t* panels = nullptr;
-  int64_t panel_stride = 0;
-  int64_t panel_count = 0;
-  int32_t* tile = nullptr;
-  int64_t tile_stride = 0;
+/// Codes of one panel made floats, (code - zero point), in the layout of fp32: out[k][output].
+struct Widen {
+  const void* codes = nullptr;
+  int64_t depth = 0;
+  Groups groups = {};
+  float* out = nullptr;
 };
+
+/// The same product of codes, Σ of a group in exact int32 arithmetic; a result that int32 does not hold is the caller's
+/// mistake. The tile holds int32 sums, or in groups t = fma(float(Σ of the group), its scale, t) from t = 0.
+struct Int8Product {
+  const void* codes = nullptr;         ///< rows as Int8Kernels::quantize wrote them
+  int64_t codes_stride = 0;            ///< bytes
+  const int32_t* code_sums = nullptr;  ///< Σ_k code of each group [rows][groups], `code_sums_stride` from row to row
+  int64_t code_sums_stride = 0;
+  int64_t rows = 0, depth = 0;  ///< the last group may be shorter than the others
+  const void* panels = nullptr;
+  int64_t panel_stride = 0;  ///< elements, bytes or nibbles
+  int64_t panel_count = 0;
+  void* tile = nullptr;
+  int64_t tile_stride = 0;
+  Groups groups = {};
+};
+
+/// Codes of a row of activations are padded with zeros to a multiple of this.
+inline constexpr int64_t kCodePadding = 8;
 
 /// How a product's tile becomes numbers again.
 enum class Rescale : uint8_t {
@@ -67,15 +100,6 @@ struct Finish {
   int64_t residual_stride = 0;
   float* y = nullptr;
   int64_t y_stride = 0;
-};
-
-/// t[r][c] = fma(float(tile[r][c]), scales[c], t[r][c]): adds one chunk of a long K.
-struct AddChunk {
-  const int32_t* tile = nullptr;
-  float* t = nullptr;
-  int64_t stride = 0;  ///< of both
-  int64_t rows = 0, cols = 0;
-  const float* scales = nullptr;
 };
 
 /// Per row, over `cols` scores: s = score · scale, m = max s, p = exp(s - m) in place, inverse_sum = 1 / Σ p.
@@ -150,29 +174,37 @@ struct PackPanels {
   float* panels = nullptr;
 };
 
+/// What multiplies fp32 rows by quantized weights.
+struct FloatKernels {
+  PanelFormat format;
+  void (*product)(const FloatProduct&);
+  void (*widen)(const Widen&);
+};
+
+/// What multiplies int8 rows by quantized weights. Activations may lie differently for 8-bit and 4-bit weights.
+struct Int8Kernels {
+  PanelFormat format;
+  int code_bytes;  ///< of one activation code
+  /// Codes of x by `inverse` (see octet/quant/quantize.h), zeros up to a multiple of kCodePadding; returns their sum.
+  int32_t (*quantize)(const float* x, int64_t count, float inverse, void* codes);
+  void (*product)(const Int8Product&);
+};
+
 struct KernelTable {
   const char* name;
-  int panel_width;   ///< outputs of a panel
-  int interleave;    ///< neighbouring k that an int8 panel keeps together; codes of a row are padded to it
-  int code_bytes;    ///< of one activation code as `quantize` writes it
-  int8_t code_flip;  ///< an int8 panel that meets int8 activations holds code XOR this
-  int tile_panels;   ///< panels that a product takes at once where there are many rows,
-  int wide_panels;   ///< and where there are at most three
-  int row_block;     ///< rows that a task multiplies by the same panels
-  int k_block;       ///< k of an fp32 panel that a task keeps in the L1 cache while it goes through its rows
+  int panel_width;  ///< outputs of a panel
+  int tile_panels;  ///< panels that a product takes at once where there are many rows,
+  int wide_panels;  ///< and where there are at most three
+  int row_block;    ///< rows that a task multiplies by the same panels
+  int k_block;      ///< k of an fp32 panel that a task keeps in the L1 cache while it goes through its rows
 
   void (*product_f32)(const FloatProduct&);
-  void (*product_w8)(const FloatProduct&);
-  void (*product_int8)(const Int8Product&);
-  /// out[i] = codes[i]
-  void (*widen)(const int8_t* codes, int64_t count, float* out);
+  FloatKernels w8a16, w4a16;
+  Int8Kernels w8a8, w4a8;
   void (*finish)(const Finish&);
-  void (*add_chunk)(const AddChunk&);
 
   /// Bits of the largest |x|; not finite exactly if an x is not.
   uint32_t (*absmax_bits)(const float* x, int64_t count);
-  /// Codes of x by `inverse` (see octet/quant/quantize.h), zeros up to a whole group; returns their sum.
-  int32_t (*quantize)(const float* x, int64_t count, float inverse, void* codes);
 
   void (*pack_columns)(const PackPanels&);
   void (*pack_rows)(const PackPanels&);

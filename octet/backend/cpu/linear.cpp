@@ -20,6 +20,7 @@ namespace {
 constexpr int64_t kPanelBytes = int64_t{1} << 20;
 // |Σ code · code| ≤ 127² K fits int32 up to here: 16,129 · 133,144 = 2,147,479,576 < 2^31.
 constexpr int64_t kLongestExact = 133'144;
+// A longer K goes in chunks that rescale as groups do.
 constexpr int64_t kChunk = 65'536;
 // From here on it pays to widen a panel of codes once instead of in each tile.
 constexpr int64_t kRowsToWiden = 16;
@@ -36,11 +37,10 @@ struct Grid {
     row_blocks = (rows + row_block - 1) / row_block;
     const int64_t panels = weight.panel_count();
     group = std::min<int64_t>(panels, rows <= 3 ? table.wide_panels : table.tile_panels);
-    const int64_t bytes = weight.panel_stride() * (weight.kind() == CpuWeight::Kind::kFloat ? 4 : 1);
     const int64_t groups = (panels + group - 1) / group;
     // Blocks as large as the cache allows, but at least four tasks a thread, so that the last to finish is not late.
     const int64_t wanted = threads == 1 ? 1 : (4 * threads + row_blocks - 1) / row_blocks;
-    const int64_t by_cache = (panels * bytes + kPanelBytes - 1) / kPanelBytes;
+    const int64_t by_cache = (panels * weight.panel_bytes() + kPanelBytes - 1) / kPanelBytes;
     const int64_t blocks = std::clamp<int64_t>(std::max(wanted, by_cache), 1, groups);
     panel_block = (groups + blocks - 1) / blocks * group;
     panel_blocks = (panels + panel_block - 1) / panel_block;
@@ -67,7 +67,7 @@ Finish finish_of(const LinearOp& op, const CpuWeight& weight, const Task& task, 
   f.tile_stride = panels * width;
   f.rows = task.rows;
   f.cols = std::min(panels * width, weight.rows() - first);
-  if (weight.kind() != CpuWeight::Kind::kFloat) f.weight_scales = weight.scales() + first;
+  f.weight_scales = weight.groups(panel, 0).scales;  // one an output, if Finish is to apply them
   if (!op.bias.empty()) f.bias = floats(op.bias) + first;
   f.nonlinearity = op.nonlinearity;
   if (op.residual) {
@@ -79,23 +79,24 @@ Finish finish_of(const LinearOp& op, const CpuWeight& weight, const Task& task, 
   return f;
 }
 
-// fp32 activations, by fp32 weights or by codes that are widened.
+// fp32 activations, by fp32 weights or by codes that are widened: in each tile, or once for many rows.
 void float_linear(const KernelTable& table, Workspace& workspace, const LinearOp& op, const CpuWeight& weight) {
   const Grid grid(table, weight, op.x.rows, workspace.threads());
-  const bool is_float = weight.kind() == CpuWeight::Kind::kFloat;
-  const int64_t width = table.panel_width, depth = weight.cols();
-  const int64_t k_block = std::min<int64_t>(depth, table.k_block);
+  const int64_t width = table.panel_width, depth = weight.cols(), group = weight.scheme().group_size;
+  const FloatKernels& kernels = weight.scheme().bits == 4 ? table.w4a16 : table.w8a16;
+  // Whole groups; group sizes are powers of two, and no larger than this.
+  const int64_t k_block = std::min<int64_t>(depth, group == 0 ? table.k_block : table.k_block / group * group);
 
   Layout layout;
   const auto tile = layout.add<float>(grid.row_block * grid.group * width);
-  const auto widened = layout.add<float>(is_float ? 0 : grid.group * width * k_block);
+  const auto widened = layout.add<float>(weight.is_float() ? 0 : grid.group * width * k_block);
   workspace.reserve({}, layout);
 
   parallel_for(grid.threads, grid.tasks(), [&](int64_t index, int worker) {
     std::byte* memory = workspace.worker(worker);
     const Task task(grid, op, index);
     const int64_t last = std::min(task.last_panel, weight.panel_count());
-    const bool widen = !is_float && task.rows >= kRowsToWiden;
+    const bool widen = !weight.is_float() && task.rows >= kRowsToWiden;
     // A panel that meets few rows passes once whatever its length.
     const int64_t step = widen || task.rows > 3 ? k_block : depth;
     for (int64_t panel = task.first_panel; panel < last; panel += grid.group) {
@@ -110,27 +111,27 @@ void float_linear(const KernelTable& table, Workspace& workspace, const LinearOp
         product.x = data(op.x) + task.first_row * op.x.stride + k;
         product.depth = std::min(step, depth - k);
         product.start = k == 0 ? Start::kFromZero : Start::kFromTile;
+        product.groups = weight.groups(panel, k);
+        product.panels = weight.panels(panel, k);
         product.panel_stride = weight.panel_stride();
-        const int64_t at = panel * weight.panel_stride() + k * width;
-        if (is_float) {
-          product.panels = weight.float_panels() + at;
-          table.product_f32(product);
-        } else if (widen) {
+        if (widen) {
           const int64_t count = product.depth * width;
+          float* const out = widened.in(memory);
           for (int64_t i = 0; i < panels; ++i) {
-            table.widen(weight.code_panels() + at + i * weight.panel_stride(), count, widened.in(memory) + i * count);
+            kernels.widen({weight.panels(panel + i, k), product.depth, weight.groups(panel + i, k), out + i * count});
           }
-          product.panels = widened.in(memory);
+          product.panels = out;
           product.panel_stride = count;
+        }
+        if (widen || weight.is_float()) {
           table.product_f32(product);
         } else {
-          product.panels = weight.code_panels() + at;
-          table.product_w8(product);
+          kernels.product(product);
         }
       }
       Finish finish = finish_of(op, weight, task, panel, panels);
       finish.tile = product.tile;
-      finish.rescale = is_float ? Rescale::kNone : Rescale::kWeight;
+      finish.rescale = weight.is_float() || group != 0 ? Rescale::kNone : Rescale::kWeight;
       table.finish(finish);
     }
   });
@@ -139,19 +140,16 @@ void float_linear(const KernelTable& table, Workspace& workspace, const LinearOp
 // Rows of x as codes, with what the product and the epilogue need to know of them.
 struct QuantizedRows {
   int64_t stride;  // bytes from a row of codes to the next
-  int64_t chunks;
+  int64_t groups;  // of neighbouring k whose codes are summed
   Layout::Part<std::byte> codes;
-  Layout::Part<int32_t> sums;  // [rows][chunks]
+  Layout::Part<int32_t> sums;  // [rows][groups]
   Layout::Part<float> scales;
 
-  static int64_t stride_of(const KernelTable& table, int64_t depth) {
-    return round_up(depth, table.interleave) * table.code_bytes;
-  }
-  QuantizedRows(const KernelTable& table, int64_t rows, int64_t depth, int64_t chunk_count, Layout& layout)
-      : stride(stride_of(table, depth)),
-        chunks(chunk_count),
+  QuantizedRows(const Int8Kernels& kernels, int64_t rows, int64_t depth, int64_t group_count, Layout& layout)
+      : stride(round_up(depth, kCodePadding) * kernels.code_bytes),
+        groups(group_count),
         codes(layout.add<std::byte>(rows * stride)),
-        sums(layout.add<int32_t>(rows * chunk_count)),
+        sums(layout.add<int32_t>(rows * groups)),
         scales(layout.add<float>(rows)) {}
 };
 
@@ -177,15 +175,17 @@ class Int8Linear {
         workspace_(workspace),
         op_(op),
         weight_(weight),
+        kernels_(weight.scheme().bits == 4 ? table.w4a8 : table.w8a8),
         depth_(weight.cols()),
-        chunk_(depth_ <= kLongestExact ? depth_ : kChunk),
-        chunks_((depth_ + chunk_ - 1) / chunk_),
+        group_(weight.scheme().group_size != 0 ? weight.scheme().group_size
+               : depth_ <= kLongestExact       ? 0
+                                               : kChunk),
         grid_(table, weight, op.x.rows, workspace.threads()),
         // Where tasks share rows, each row is quantized once, before them; else by the task that multiplies it.
         ahead_(grid_.panel_blocks > 1),
-        rows_(table, ahead_ ? op.x.rows : grid_.row_block, depth_, chunks_, ahead_ ? shared_ : worker_),
-        tile_(worker_.add<int32_t>(tile_size())),
-        sums_(worker_.add<float>(chunks_ > 1 ? tile_size() : 0)) {}
+        rows_(kernels_, ahead_ ? op.x.rows : grid_.row_block, depth_, group_ == 0 ? 1 : (depth_ + group_ - 1) / group_,
+              ahead_ ? shared_ : worker_),
+        tile_(worker_.add<int32_t>(grid_.row_block * grid_.group * table_.panel_width)) {}
 
   std::optional<int64_t> run() {
     workspace_.reserve(shared_, worker_);
@@ -205,28 +205,27 @@ class Int8Linear {
   // Elements that a task quantizes ahead of the products: 64 KB of x.
   static constexpr int64_t kQuantizeBlock = 16'384;
 
-  int64_t tile_size() const { return grid_.row_block * grid_.group * table_.panel_width; }
-
   // Rows [first, first + count) of x into places [place, place + count) of the codes at `memory`.
   void quantize(int64_t first, int64_t count, std::byte* memory, int64_t place) {
     for (int64_t i = 0; i < count; ++i) {
       const float* x = data(op_.x) + (first + i) * op_.x.stride;
       std::byte* codes = rows_.codes.in(memory) + (place + i) * rows_.stride;
-      int32_t* sums = rows_.sums.in(memory) + (place + i) * chunks_;
+      int32_t* sums = rows_.sums.in(memory) + (place + i) * rows_.groups;
       float& scale = rows_.scales.in(memory)[place + i];
       const float absmax = std::bit_cast<float>(table_.absmax_bits(x, depth_));
       if (!std::isfinite(absmax)) {
         // Zero codes under a NaN scale: the row's outputs are NaN, and say what happened if nobody asks for the fault.
         lowest_.add(first + i);
         std::fill_n(codes, rows_.stride, std::byte{0});
-        std::fill_n(sums, chunks_, 0);
+        std::fill_n(sums, rows_.groups, 0);
         scale = std::numeric_limits<float>::quiet_NaN();
         continue;
       }
       scale = int8_scale(absmax);
       const float inverse = 1.0f / scale;
-      for (int64_t c = 0, k = 0; c < chunks_; ++c, k += chunk_) {
-        sums[c] = table_.quantize(x + k, std::min(chunk_, depth_ - k), inverse, codes + k * table_.code_bytes);
+      const int64_t step = group_ == 0 ? depth_ : group_;
+      for (int64_t k = 0; k < depth_; k += step) {
+        *sums++ = kernels_.quantize(x + k, std::min(step, depth_ - k), inverse, codes + k * kernels_.code_bytes);
       }
     }
   }
@@ -234,38 +233,32 @@ class Int8Linear {
   void multiply(int64_t index, int worker) {
     std::byte* const memory = workspace_.worker(worker);
     const Task task(grid_, op_, index);
-    const int64_t last = std::min(task.last_panel, weight_.panel_count()), width = table_.panel_width;
+    const int64_t last = std::min(task.last_panel, weight_.panel_count());
     if (!ahead_) quantize(task.first_row, task.rows, memory, 0);
     std::byte* const quantized = ahead_ ? workspace_.shared() : memory;
     const int64_t place = ahead_ ? task.first_row : 0;
-    const float* activation_scales = rows_.scales.in(quantized) + place;
 
     for (int64_t panel = task.first_panel; panel < last; panel += grid_.group) {
       const int64_t panels = std::min(grid_.group, last - panel);
       Finish finish = finish_of(op_, weight_, task, panel, panels);
-      finish.activation_scales = activation_scales;
       Int8Product product;
+      product.codes = rows_.codes.in(quantized) + place * rows_.stride;
       product.codes_stride = rows_.stride;
-      product.code_sums_stride = chunks_;
+      product.code_sums = rows_.sums.in(quantized) + place * rows_.groups;
+      product.code_sums_stride = rows_.groups;
       product.rows = task.rows;
+      product.depth = depth_;
+      product.panels = weight_.panels(panel, 0);
       product.panel_stride = weight_.panel_stride();
       product.panel_count = panels;
       product.tile = tile_.in(memory);
       product.tile_stride = finish.tile_stride;
-      if (chunks_ > 1) std::fill_n(sums_.in(memory), task.rows * finish.tile_stride, 0.0f);
-      for (int64_t c = 0, k = 0; c < chunks_; ++c, k += chunk_) {
-        product.codes = rows_.codes.in(quantized) + place * rows_.stride + k * table_.code_bytes;
-        product.code_sums = rows_.sums.in(quantized) + place * chunks_ + c;
-        product.depth = std::min(chunk_, depth_ - k);
-        product.panels = weight_.code_panels() + panel * weight_.panel_stride() + k * width;
-        table_.product_int8(product);
-        if (chunks_ > 1) {
-          table_.add_chunk(
-              {product.tile, sums_.in(memory), product.tile_stride, task.rows, finish.cols, finish.weight_scales});
-        }
-      }
-      finish.tile = chunks_ > 1 ? static_cast<const void*>(sums_.in(memory)) : product.tile;
-      finish.rescale = chunks_ > 1 ? Rescale::kActivation : Rescale::kBoth;
+      product.groups = weight_.groups(panel, 0);
+      product.groups.size = group_;
+      kernels_.product(product);
+      finish.tile = product.tile;
+      finish.activation_scales = rows_.scales.in(quantized) + place;
+      finish.rescale = group_ == 0 ? Rescale::kBoth : Rescale::kActivation;
       table_.finish(finish);
     }
   }
@@ -274,13 +267,14 @@ class Int8Linear {
   Workspace& workspace_;
   const LinearOp& op_;
   const CpuWeight& weight_;
-  int64_t depth_, chunk_, chunks_;
+  const Int8Kernels& kernels_;
+  int64_t depth_;
+  int64_t group_;  // k of a sum that is rescaled by itself; 0: all
   Grid grid_;
   bool ahead_;
   Layout shared_, worker_;
   QuantizedRows rows_;
-  Layout::Part<int32_t> tile_;
-  Layout::Part<float> sums_;
+  Layout::Part<int32_t> tile_;  // or floats, if sums are rescaled by the product
   LowestRow lowest_;
 };
 
@@ -294,7 +288,7 @@ std::optional<int64_t> linear(const KernelTable& table, Workspace& workspace, co
   if (!op.bias.empty()) check_vector(op.bias, weight->rows(), "linear: bias");
   if (op.residual) check_shape(*op.residual, op.x.rows, weight->rows(), "linear: residual");
   if (op.x.rows == 0) return std::nullopt;
-  if (weight->kind() == CpuWeight::Kind::kInt8) return Int8Linear(table, workspace, op, *weight).run();
+  if (weight->meets_int8()) return Int8Linear(table, workspace, op, *weight).run();
   float_linear(table, workspace, op, *weight);
   return std::nullopt;
 }

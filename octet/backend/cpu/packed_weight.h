@@ -3,47 +3,93 @@
 
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "octet/backend/backend.h"
 #include "octet/backend/cpu/kernels.h"
 
 namespace octet::cpu {
 
-/// A weight [N, K] in panels (kernels.h says how they lie), with its scales.
+/// Where a PanelFormat puts codes: a panel is a row of blocks, each of the same `depth` neighbouring k.
+class PanelLayout {
+ public:
+  /// Of a code in its block: code = byte >> shift, as many bits as the format has.
+  struct Place {
+    int byte, shift;
+  };
+
+  PanelLayout(const PanelFormat& format, int width);
+
+  int64_t depth() const noexcept { return depth_; }
+  int64_t block_bytes() const noexcept { return block_bytes_; }
+  /// Output `lane` of the panel, k-th of its block.
+  Place place(int64_t lane, int64_t k) const noexcept { return places_[static_cast<size_t>(lane * depth_ + k)]; }
+
+ private:
+  int64_t depth_, block_bytes_;
+  std::vector<Place> places_;
+};
+
+/// A weight [N, K] in panels (kernels.h says how they lie), with its scales and zero points.
 class CpuWeight final : public PackedWeight {
  public:
-  enum class Kind : uint8_t { kFloat, kInt8FloatActivations, kInt8 };
+  enum class Kind : uint8_t { kFloat, kFloatActivations, kInt8Activations };  ///< the last two are quantized
 
-  /// Parts stacked along their outputs. Throw ShapeError for parts that are not matrices of one width, or are empty.
+  /// Parts stacked along their outputs. Throw ShapeError for parts that are not matrices of one width and, quantized,
+  /// of one scheme, or are empty.
   CpuWeight(const KernelTable& table, int threads, std::span<const ConstTensorView> parts);
   CpuWeight(const KernelTable& table, int threads, std::span<const QTensor* const> parts, ActivationMode activations);
 
   int64_t rows() const noexcept override { return rows_; }
   int64_t cols() const noexcept override { return cols_; }
-  int64_t bytes() const noexcept override { return panels_.bytes() + (kind_ == Kind::kFloat ? 0 : scales_.bytes()); }
+  int64_t bytes() const noexcept override {
+    return panels_.bytes() + (is_float() ? 0 : scales_.bytes() + zero_points_.bytes());
+  }
 
   const KernelTable& table() const noexcept { return *table_; }
-  Kind kind() const noexcept { return kind_; }
+  bool is_float() const noexcept { return kind_ == Kind::kFloat; }
+  bool meets_int8() const noexcept { return kind_ == Kind::kInt8Activations; }
+  const WeightScheme& scheme() const noexcept { return scheme_; }
   int64_t panel_count() const noexcept { return (rows_ + table_->panel_width - 1) / table_->panel_width; }
   /// Elements from one panel to the next: the padded K times the panel's width.
   int64_t panel_stride() const noexcept { return panel_stride_; }
-  const float* float_panels() const { return panels_.as<float>().data(); }
-  const int8_t* code_panels() const { return panels_.as<int8_t>().data(); }
-  const float* scales() const { return scales_.as<float>().data(); }
+  int64_t panel_bytes() const noexcept { return panel_stride_ * bits() / 8; }
+  /// Panels from `panel` on, at their k: the first of a block of k.
+  const void* panels(int64_t panel, int64_t k) const noexcept {
+    return panels_.view().data + (panel * panel_stride_ + k * table_->panel_width) * bits() / 8;
+  }
+  /// What lies beside them: k is the first of a group. No groups for a float weight.
+  Groups groups(int64_t panel, int64_t k) const;
 
   QTensor unpack() const;
+  /// y[k] = (code - zero point) · scale of the row `index`, or y[k] + that for Start::kFromTile.
+  void read_row(int64_t index, Start start, float* y) const;
 
  private:
-  CpuWeight(const KernelTable& table, Kind kind, std::span<const Shape> shapes);
+  CpuWeight(const KernelTable& table, Kind kind, const WeightScheme& scheme, std::span<const Shape> shapes);
+
+  int bits() const noexcept { return is_float() ? 32 : scheme_.bits; }
+  const PanelFormat& format() const noexcept;  // of the codes
+  int64_t group_count() const noexcept { return scheme_.groups(cols_); }
+  // Where the scale and the zero point of an output and a group lie.
+  int64_t group_offset(int64_t output, int64_t group) const noexcept {
+    const int64_t width = table_->panel_width;
+    return (output / width * group_count() + group) * width + output % width;
+  }
+  // Calls visit(k, byte, shift) for the codes of an output, k ascending: where they lie, in bytes from the first panel.
+  template <class Visit>
+  void for_places(int64_t output, Visit visit) const;
+  // Calls visit(k, code).
+  template <class Visit>
+  void for_codes(int64_t output, Visit visit) const;
 
   const KernelTable* table_;
   Kind kind_;
+  WeightScheme scheme_;
+  PanelLayout layout_;
   int64_t rows_ = 0, cols_ = 0;
-  int64_t group_ = 1;  // neighbouring k that lie together
   int64_t panel_stride_ = 0;
-  Tensor panels_, scales_;
-
-  int64_t offset(int64_t output, int64_t k) const noexcept;
+  Tensor panels_, scales_, zero_points_;
 };
 
 }  // namespace octet::cpu

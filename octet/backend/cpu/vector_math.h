@@ -151,7 +151,8 @@ template <class V>
   const V rounder = V::all(0x1.8p23f);  // as in split_power
   const V t = fma(x, V::all(0x1.45f306p-1f), rounder);
   const V n = t - rounder;
-  // Exact: from x = 1 on a multiple of 2^-23 and less than 1; and 1 times π/2 from a smaller x only halves or doubles.
+  // Exact. From x = 1 on it is a multiple of 2^-23 below 1; for a smaller x, n is 0, or 1 and x within a factor of two
+  // of what is taken off (Sterbenz).
   const V coarse = fma(n, first, x);
   const V product = n * second;
   const V r = coarse - product;

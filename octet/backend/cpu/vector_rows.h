@@ -87,17 +87,6 @@ void finish_tile(const Finish& f) {
   }
 }
 
-template <class V>
-void add_chunk_to_tile(const AddChunk& a) {
-  for (int64_t c = 0; c < a.cols; c += kLanes) {
-    const V scales = load_upto<V>(a.scales + c, a.cols - c);
-    for (int64_t r = 0; r < a.rows; ++r) {
-      float* t = a.t + r * a.stride + c;
-      fma(V::from_int32(a.tile + r * a.stride + c), scales, V::load(t)).store(t);
-    }
-  }
-}
-
 /// Calls visit(offset, n) for blocks of sixteen and the rest.
 template <class Visit>
 void for_blocks(int64_t count, Visit visit) {

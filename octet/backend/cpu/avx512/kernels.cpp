@@ -12,9 +12,6 @@ namespace {
 constexpr KernelTable kTable = {
     .name = "avx512_vnni",
     .panel_width = 16,
-    .interleave = 4,
-    .code_bytes = 1,
-    .code_flip = -128,
     .tile_panels = 2,
     .wide_panels = 8,
     // Four tiles of fourteen rows.
@@ -22,13 +19,23 @@ constexpr KernelTable kTable = {
     // Two panels of 384 · 16 fp32 are 48 KB and come from the L2 cache: 128 bytes in the 14 cycles of a step of k.
     .k_block = 384,
     .product_f32 = avx512::product_f32,
-    .product_w8 = avx512::product_w8,
-    .product_int8 = avx512::product_int8,
-    .widen = avx512::widen,
+    .w8a16 = {.format = {.bits = 8}, .product = avx512::product_w8a16, .widen = avx512::widen_w8},
+    // Eight k of an output in a lane of 32 bits.
+    .w4a16 = {.format = {.bits = 4, .interleave = 8, .nibble_block = 2},
+              .product = avx512::product_w4a16,
+              .widen = avx512::widen_w4},
+    // Codes are stored + 128.
+    .w8a8 = {.format = {.bits = 8, .interleave = 4, .flip = -128},
+             .code_bytes = 1,
+             .quantize = avx512::quantize,
+             .product = avx512::product_w8a8},
+    // A register has four k of all outputs in its low nibbles, the next four in the high ones.
+    .w4a8 = {.format = {.bits = 4, .interleave = 4, .nibble_block = 128},
+             .code_bytes = 1,
+             .quantize = avx512::quantize,
+             .product = avx512::product_w4a8},
     .finish = finish_tile<Sixteen>,
-    .add_chunk = add_chunk_to_tile<Sixteen>,
     .absmax_bits = avx512::absmax_bits,
-    .quantize = avx512::quantize,
     .pack_columns = pack_column_panels<Sixteen>,
     .pack_rows = pack_row_panels,
     .softmax = softmax_rows<Sixteen>,

@@ -3,13 +3,17 @@
 
 #include "octet/backend/cpu/kernels.h"
 
-/// The products of the avx512_vnni instruction set; products.cpp says how they are built.
+/// The products of the avx512_vnni instruction set; float_products.cpp and int8_products.cpp say how they are built.
 namespace octet::cpu::avx512 {
 
 void product_f32(const FloatProduct& p);
-void product_w8(const FloatProduct& p);
-void product_int8(const Int8Product& p);
-void widen(const int8_t* codes, int64_t count, float* out);
+void product_w8a16(const FloatProduct& p);
+void product_w4a16(const FloatProduct& p);
+void widen_w8(const Widen& w);
+void widen_w4(const Widen& w);
+
+void product_w8a8(const Int8Product& p);
+void product_w4a8(const Int8Product& p);
 uint32_t absmax_bits(const float* x, int64_t count);
 int32_t quantize(const float* x, int64_t count, float inverse, void* codes);
 

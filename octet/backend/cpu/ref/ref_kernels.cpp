@@ -6,12 +6,11 @@
 #include <limits>
 
 #include "octet/backend/cpu/kernels.h"
+#include "octet/backend/cpu/ref/products.h"
 #include "octet/backend/cpu/ref/reference.h"
 #include "octet/backend/cpu/vector_math.h"
-#include "octet/quant/quantize.h"
 #include "octet/tensor/half.h"
 
-// Panels are one output wide, so that a panel is a row of W; codes are plain int8.
 namespace octet::cpu {
 namespace {
 
@@ -45,31 +44,6 @@ OneLane by_quadrant(OneLane t, OneLane even, OneLane odd) {
   const float magnitude = (n & 1) == 0 ? even.v : odd.v;
   return {(n & 2) == 0 ? magnitude : -magnitude};
 }
-
-template <class W>
-void product(const FloatProduct& p) {
-  const W* panels = static_cast<const W*>(p.panels);
-  for (int64_t r = 0; r < p.rows; ++r) {
-    for (int64_t c = 0; c < p.panel_count; ++c) {
-      float& out = p.tile[r * p.tile_stride + c];
-      const float start = p.start == Start::kFromTile ? out : 0.0f;
-      out = reference::dot(p.x + r * p.x_stride, 1, panels + c * p.panel_stride, 1, p.depth, start);
-    }
-  }
-}
-
-void product_int8(const Int8Product& p) {
-  const int8_t* codes = static_cast<const int8_t*>(p.codes);
-  for (int64_t r = 0; r < p.rows; ++r) {
-    for (int64_t c = 0; c < p.panel_count; ++c) {
-      int32_t sum = 0;
-      for (int64_t k = 0; k < p.depth; ++k) sum += codes[r * p.codes_stride + k] * p.panels[c * p.panel_stride + k];
-      p.tile[r * p.tile_stride + c] = sum;
-    }
-  }
-}
-
-void widen(const int8_t* codes, int64_t count, float* out) { std::copy_n(codes, count, out); }
 
 float apply_to(float x, Nonlinearity kind) {
   switch (kind) {
@@ -116,28 +90,6 @@ void finish(const Finish& f) {
       f.y[r * f.y_stride + c] = y;
     }
   }
-}
-
-void add_chunk(const AddChunk& a) {
-  for (int64_t r = 0; r < a.rows; ++r) {
-    for (int64_t c = 0; c < a.cols; ++c) {
-      float& t = a.t[r * a.stride + c];
-      t = std::fma(static_cast<float>(a.tile[r * a.stride + c]), a.scales[c], t);
-    }
-  }
-}
-
-uint32_t absmax_bits(const float* x, int64_t count) {
-  uint32_t largest = 0;
-  for (int64_t i = 0; i < count; ++i) largest = std::max(largest, std::bit_cast<uint32_t>(x[i]) & 0x7fffffffu);
-  return largest;
-}
-
-int32_t quantize(const float* x, int64_t count, float inverse, void* codes) {
-  int8_t* out = static_cast<int8_t*>(codes);
-  int32_t sum = 0;
-  for (int64_t i = 0; i < count; ++i) sum += out[i] = int8_code(x[i], inverse);
-  return sum;
 }
 
 void pack_columns(const PackPanels& p) {
@@ -232,21 +184,20 @@ void embed(const void* row, TableElement element, int64_t count, Start start, fl
 constexpr KernelTable kTable = {
     .name = "ref",
     .panel_width = 1,
-    .interleave = 1,
-    .code_bytes = 1,
-    .code_flip = 0,
     .tile_panels = 16,
     .wide_panels = 16,
     .row_block = 16,
     .k_block = 384,
-    .product_f32 = product<float>,
-    .product_w8 = product<int8_t>,
-    .product_int8 = product_int8,
-    .widen = widen,
+    .product_f32 = ref::product_f32,
+    .w8a16 = {.format = {.bits = 8}, .product = ref::product_w8a16, .widen = ref::widen_w8},
+    .w4a16 = {.format = {.bits = 4, .nibble_block = 2}, .product = ref::product_w4a16, .widen = ref::widen_w4},
+    .w8a8 = {.format = {.bits = 8}, .code_bytes = 1, .quantize = ref::quantize, .product = ref::product_w8a8},
+    .w4a8 = {.format = {.bits = 4, .nibble_block = 2},
+             .code_bytes = 1,
+             .quantize = ref::quantize,
+             .product = ref::product_w4a8},
     .finish = finish,
-    .add_chunk = add_chunk,
-    .absmax_bits = absmax_bits,
-    .quantize = quantize,
+    .absmax_bits = ref::absmax_bits,
     .pack_columns = pack_columns,
     .pack_rows = pack_rows,
     .softmax = softmax,

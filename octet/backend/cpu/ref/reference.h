@@ -10,11 +10,11 @@
 /// where it serves to check gradients by finite differences. One output at a time, one operation after the other.
 namespace octet::cpu::reference {
 
-/// start + Σ a[k] · b[k] by fma over ascending k; a's elements are `a_step` apart.
-template <class T, class B>
-T dot(const T* a, int64_t a_step, const B* b, int64_t b_step, int64_t depth, T start) {
+/// start + Σ x[k] · weight(k) by fma over ascending k in [first, last).
+template <class T, class Weight>
+T dot(const T* x, const Weight& weight, int64_t first, int64_t last, T start) {
   T sum = start;
-  for (int64_t k = 0; k < depth; ++k) sum = std::fma(a[k * a_step], static_cast<T>(b[k * b_step]), sum);
+  for (int64_t k = first; k < last; ++k) sum = std::fma(x[k], static_cast<T>(weight(k)), sum);
   return sum;
 }
 

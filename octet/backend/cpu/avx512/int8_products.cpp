@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <immintrin.h>
+
+#include "octet/backend/cpu/avx512/products.h"
+#include "octet/backend/cpu/avx512/tiles.h"
+
+namespace octet::cpu::avx512 {
+namespace {
+
+inline __m512i four_codes(const char* p) { return _mm512_broadcastd_epi32(_mm_loadu_si32(p)); }
+
+// The codes of P panels as vpdpbusd wants them: add(sum, a, k) adds the products with R rows of a at k, k + 1, …
+// k + kStep - 1; the codes are `zero` too large, which the sums start without.
+template <int P>
+class Bytes {
+ public:
+  static constexpr int kStep = 4;  // codes of an activation (s8), which meet four of each output (as u8, code + 128)
+  Bytes(const Int8Product& p, int64_t panel)
+      : w_(static_cast<const int8_t*>(p.panels) + panel * p.panel_stride), stride_(p.panel_stride) {}
+  __m512i zero(int, int64_t) const { return _mm512_set1_epi32(128); }
+  template <int R>
+  [[gnu::always_inline]] void add(__m512i (&sum)[R][P], const char* codes, int64_t codes_stride, int64_t k) const {
+    __m512i w[P];
+#pragma GCC unroll 16
+    for (int c = 0; c < P; ++c) w[c] = _mm512_loadu_si512(w_ + c * stride_ + k * kWidth);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      const __m512i a = four_codes(codes + r * codes_stride + k);
+#pragma GCC unroll 16
+      for (int c = 0; c < P; ++c) sum[r][c] = _mm512_dpbusd_epi32(sum[r][c], w[c], a);
+    }
+  }
+
+ private:
+  const int8_t* w_;
+  int64_t stride_;
+};
+
+template <int P>
+class Nibbles {
+ public:
+  static constexpr int kStep = 8;  // a register has four k in its low nibbles, the next four in the high ones
+  Nibbles(const Int8Product& p, int64_t panel)
+      : w_(static_cast<const uint8_t*>(p.panels) + panel * p.panel_stride / 2),
+        stride_(p.panel_stride / 2),
+        zeros_(p.groups.zeros != nullptr ? p.groups.zeros + panel * p.groups.panel_stride : nullptr),
+        zeros_panel_stride_(p.groups.panel_stride),
+        zeros_stride_(p.groups.stride) {}
+  __m512i zero(int c, int64_t group) const {
+    if (zeros_ == nullptr) return _mm512_set1_epi32(8);
+    const uint8_t* zeros = zeros_ + c * zeros_panel_stride_ + group * zeros_stride_;
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(zeros)));
+  }
+  template <int R>
+  [[gnu::always_inline]] void add(__m512i (&sum)[R][P], const char* codes, int64_t codes_stride, int64_t k) const {
+    const __m512i mask = _mm512_set1_epi8(15);
+    __m512i low[P], high[P];
+#pragma GCC unroll 16
+    for (int c = 0; c < P; ++c) {
+      const __m512i word = _mm512_loadu_si512(w_ + c * stride_ + k * (kWidth / 2));
+      low[c] = _mm512_and_si512(word, mask);
+      high[c] = _mm512_and_si512(_mm512_srli_epi16(word, 4), mask);
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      const __m512i a = four_codes(codes + r * codes_stride + k), b = four_codes(codes + r * codes_stride + k + 4);
+#pragma GCC unroll 16
+      for (int c = 0; c < P; ++c) {
+        sum[r][c] = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(sum[r][c], low[c], a), high[c], b);
+      }
+    }
+  }
+
+ private:
+  const uint8_t* w_;
+  int64_t stride_;
+  const uint8_t* zeros_;
+  int64_t zeros_panel_stride_, zeros_stride_;
+};
+
+// R rows by P panels. One vpdpbusd multiplies four unsigned codes of a weight by four signed ones of an activation and
+// adds the products in int32 without saturation: Σ (w + zero) a = Σ w a + zero Σ a. Sums start at -zero Σ a. What wraps
+// around on the way comes back, because the result fits.
+template <int R, int P, class Weights>
+void int8_tile(const Int8Product& p, int64_t row, int64_t panel) {
+  const char* codes = static_cast<const char*>(p.codes) + row * p.codes_stride;
+  const int64_t codes_stride = p.codes_stride;
+  const int64_t size = p.groups.size != 0 ? p.groups.size : p.depth;
+  const Weights weights(p, panel);
+
+  for (int64_t first = 0, group = 0; first < p.depth; first += size, ++group) {
+    const int64_t last = first + size < p.depth ? first + size : p.depth;
+    __m512i sum[R][P];
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      const auto code_sum = static_cast<uint32_t>(p.code_sums[(row + r) * p.code_sums_stride + group]);
+#pragma GCC unroll 16
+      for (int c = 0; c < P; ++c) {
+        sum[r][c] = _mm512_mullo_epi32(weights.zero(c, group), _mm512_set1_epi32(static_cast<int32_t>(0u - code_sum)));
+      }
+    }
+    for (int64_t k = first; k < last; k += Weights::kStep) weights.add(sum, codes, codes_stride, k);
+    const int64_t at = row * p.tile_stride + panel * kWidth;
+#pragma GCC unroll 16
+    for (int c = 0; c < P; ++c) {
+      if (p.groups.size == 0) {
+        int32_t* out = static_cast<int32_t*>(p.tile) + at + c * kWidth;
+#pragma GCC unroll 16
+        for (int r = 0; r < R; ++r) _mm512_storeu_si512(out + r * p.tile_stride, sum[r][c]);
+      } else {
+        const __m512 scale =
+            _mm512_loadu_ps(p.groups.scales + (panel + c) * p.groups.panel_stride + group * p.groups.stride);
+        float* t = static_cast<float*>(p.tile) + at + c * kWidth;
+#pragma GCC unroll 16
+        for (int r = 0; r < R; ++r) {
+          const __m512 before = group == 0 ? _mm512_setzero_ps() : _mm512_loadu_ps(t + r * p.tile_stride);
+          _mm512_storeu_ps(t + r * p.tile_stride, _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[r][c]), scale, before));
+        }
+      }
+    }
+  }
+}
+
+// Tiles of one to fourteen rows.
+template <int P, class W>
+constexpr Tile<Int8Product> kTiles[kRows] = {
+    int8_tile<1, P, W>,  int8_tile<2, P, W>,  int8_tile<3, P, W>,  int8_tile<4, P, W>, int8_tile<5, P, W>,
+    int8_tile<6, P, W>,  int8_tile<7, P, W>,  int8_tile<8, P, W>,  int8_tile<9, P, W>, int8_tile<10, P, W>,
+    int8_tile<11, P, W>, int8_tile<12, P, W>, int8_tile<13, P, W>, int8_tile<14, P, W>};
+
+template <template <int> class Weights>
+void int8_product(const Int8Product& p) {
+  switch (p.rows) {
+    case 1:
+      return by_wide_tiles<Int8Product>(p, int8_tile<1, 8, Weights<8>>, 8, int8_tile<1, 1, Weights<1>>);
+    case 2:
+      return by_wide_tiles<Int8Product>(p, int8_tile<2, 4, Weights<4>>, 4, int8_tile<2, 1, Weights<1>>);
+    case 3:
+      return by_wide_tiles<Int8Product>(p, int8_tile<3, 4, Weights<4>>, 4, int8_tile<3, 1, Weights<1>>);
+    default:
+      return by_tiles<Int8Product>(p, kTiles<2, Weights<2>>, kTiles<1, Weights<1>>);
+  }
+}
+
+// Sixteen codes as int32: cvtps rounds to nearest, ties to even.
+inline __m512i codes_of(__m512 x, __m512 inverse) {
+  const __m512 limit = _mm512_set1_ps(127.0f);
+  const __m512 scaled = _mm512_mul_ps(x, inverse);
+  return _mm512_cvtps_epi32(_mm512_max_ps(_mm512_min_ps(scaled, limit), _mm512_sub_ps(_mm512_setzero_ps(), limit)));
+}
+
+inline __mmask16 first_lanes(int64_t n) { return static_cast<__mmask16>((1u << n) - 1); }
+
+}  // namespace
+
+void product_w8a8(const Int8Product& p) { int8_product<Bytes>(p); }
+void product_w4a8(const Int8Product& p) { int8_product<Nibbles>(p); }
+
+uint32_t absmax_bits(const float* x, int64_t count) {
+  // Floats without their sign are ordered as their bits are; NaN and infinity are above all others.
+  const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
+  __m512i largest = _mm512_setzero_si512();
+  for (int64_t i = 0; i < count; i += 16) {
+    const __mmask16 lanes = first_lanes(count - i < 16 ? count - i : 16);
+    largest = _mm512_max_epi32(largest, _mm512_and_si512(magnitude, _mm512_maskz_loadu_epi32(lanes, x + i)));
+  }
+  return static_cast<uint32_t>(_mm512_reduce_max_epi32(largest));
+}
+
+int32_t quantize(const float* x, int64_t count, float inverse, void* codes) {
+  int8_t* out = static_cast<int8_t*>(codes);
+  const __m512 factor = _mm512_set1_ps(inverse);
+  __m512i sums = _mm512_setzero_si512();
+  int64_t i = 0;
+  for (; i + 16 <= count; i += 16) {
+    const __m512i values = codes_of(_mm512_loadu_ps(x + i), factor);
+    sums = _mm512_add_epi32(sums, values);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i), _mm512_cvtepi32_epi8(values));
+  }
+  if (i < count) {
+    const __m512i values = codes_of(_mm512_maskz_loadu_ps(first_lanes(count - i), x + i), factor);
+    sums = _mm512_add_epi32(sums, values);
+    // The lanes beyond x hold zeros.
+    const int64_t padded = (count - i + kCodePadding - 1) / kCodePadding * kCodePadding;
+    _mm512_mask_cvtepi32_storeu_epi8(out + i, first_lanes(padded), values);
+  }
+  return _mm512_reduce_add_epi32(sums);
+}
+
+}  // namespace octet::cpu::avx512

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "octet/backend/cpu/ref/products.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+
+#include "octet/backend/cpu/ref/reference.h"
+#include "octet/quant/quantize.h"
+
+namespace octet::cpu::ref {
+namespace {
+
+// A panel as the numbers that it stands for; `zero` is taken off a nibble.
+struct Floats {
+  Floats(const void* panels, int64_t first, int) : w(static_cast<const float*>(panels) + first) {}
+  const float* w;
+  float operator()(int64_t k) const { return w[k]; }
+};
+struct Bytes {
+  Bytes(const void* panels, int64_t first, int) : w(static_cast<const int8_t*>(panels) + first) {}
+  const int8_t* w;
+  int operator()(int64_t k) const { return w[k]; }
+};
+struct Nibbles {
+  Nibbles(const void* panels, int64_t first, int zero_point)
+      : w(static_cast<const uint8_t*>(panels) + first / 2), zero(zero_point) {}
+  const uint8_t* w;
+  int zero;
+  int operator()(int64_t k) const { return (k % 2 == 0 ? w[k / 2] & 15 : w[k / 2] >> 4) - zero; }
+};
+
+// The groups of one panel.
+struct PanelGroups {
+  PanelGroups(const Groups& groups, int64_t panel, int64_t k)
+      : all(groups), at(panel * groups.panel_stride), size(groups.size != 0 ? groups.size : k) {}
+  float scale(int64_t group) const { return all.scales[at + group * all.stride]; }
+  int zero(int64_t group) const { return all.zeros != nullptr ? all.zeros[at + group * all.stride] : 8; }
+
+  const Groups& all;
+  int64_t at, size;
+};
+
+template <class Weights>
+void float_product(const FloatProduct& p) {
+  for (int64_t r = 0; r < p.rows; ++r) {
+    const float* x = p.x + r * p.x_stride;
+    for (int64_t c = 0; c < p.panel_count; ++c) {
+      const PanelGroups groups(p.groups, c, p.depth);
+      float& out = p.tile[r * p.tile_stride + c];
+      float t = p.start == Start::kFromTile ? out : 0.0f;
+      for (int64_t k = 0, g = 0; k < p.depth; k += groups.size, ++g) {
+        const Weights weights(p.panels, c * p.panel_stride, groups.zero(g));
+        if (p.groups.size == 0) {
+          t = reference::dot(x, weights, k, k + groups.size, t);
+        } else {
+          t = std::fma(reference::dot(x, weights, k, k + groups.size, 0.0f), groups.scale(g), t);
+        }
+      }
+      out = t;
+    }
+  }
+}
+
+template <class Weights>
+void int8_product(const Int8Product& p) {
+  for (int64_t r = 0; r < p.rows; ++r) {
+    const int8_t* codes = static_cast<const int8_t*>(p.codes) + r * p.codes_stride;
+    for (int64_t c = 0; c < p.panel_count; ++c) {
+      const PanelGroups groups(p.groups, c, p.depth);
+      const int64_t at = r * p.tile_stride + c;
+      float t = 0.0f;
+      for (int64_t first = 0, g = 0; first < p.depth; first += groups.size, ++g) {
+        const Weights weights(p.panels, c * p.panel_stride, groups.zero(g));
+        const int64_t last = std::min(p.depth, first + groups.size);
+        int32_t sum = 0;
+        for (int64_t k = first; k < last; ++k) sum += codes[k] * weights(k);
+        if (p.groups.size == 0) {
+          static_cast<int32_t*>(p.tile)[at] = sum;
+        } else {
+          t = std::fma(static_cast<float>(sum), groups.scale(g), t);
+        }
+      }
+      if (p.groups.size != 0) static_cast<float*>(p.tile)[at] = t;
+    }
+  }
+}
+
+template <class Weights>
+void widen(const Widen& w) {
+  const PanelGroups groups(w.groups, 0, w.depth);
+  for (int64_t first = 0, g = 0; first < w.depth; first += groups.size, ++g) {
+    const Weights weights(w.codes, 0, groups.zero(g));
+    for (int64_t k = first; k < first + groups.size; ++k) w.out[k] = static_cast<float>(weights(k));
+  }
+}
+
+}  // namespace
+
+void product_f32(const FloatProduct& p) { float_product<Floats>(p); }
+void product_w8a16(const FloatProduct& p) { float_product<Bytes>(p); }
+void product_w4a16(const FloatProduct& p) { float_product<Nibbles>(p); }
+void product_w8a8(const Int8Product& p) { int8_product<Bytes>(p); }
+void product_w4a8(const Int8Product& p) { int8_product<Nibbles>(p); }
+void widen_w8(const Widen& w) { widen<Bytes>(w); }
+void widen_w4(const Widen& w) { widen<Nibbles>(w); }
+
+uint32_t absmax_bits(const float* x, int64_t count) {
+  uint32_t largest = 0;
+  for (int64_t i = 0; i < count; ++i) largest = std::max(largest, std::bit_cast<uint32_t>(x[i]) & 0x7fffffffu);
+  return largest;
+}
+
+int32_t quantize(const float* x, int64_t count, float inverse, void* codes) {
+  int8_t* out = static_cast<int8_t*>(codes);
+  int32_t sum = 0;
+  for (int64_t i = 0; i < count; ++i) sum += out[i] = int8_code(x[i], inverse);
+  std::fill(out + count, out + (count + kCodePadding - 1) / kCodePadding * kCodePadding, int8_t{0});
+  return sum;
+}
+
+}  // namespace octet::cpu::ref

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "octet/backend/cpu/kernels.h"
+
+/// The products of the instruction set ref: the plain reading of the contract. Panels are one output wide, so that a
+/// panel is a row of W; a byte of nibbles holds two neighbouring k.
+namespace octet::cpu::ref {
+
+void product_f32(const FloatProduct& p);
+void product_w8a16(const FloatProduct& p);
+void product_w4a16(const FloatProduct& p);
+void product_w8a8(const Int8Product& p);
+void product_w4a8(const Int8Product& p);
+void widen_w8(const Widen& w);
+void widen_w4(const Widen& w);
+uint32_t absmax_bits(const float* x, int64_t count);
+int32_t quantize(const float* x, int64_t count, float inverse, void* codes);
+
+}  // namespace octet::cpu::ref
