@@ -29,10 +29,11 @@ void print_as_json(const Recipe& recipe, const QuantizeReport& report) {
   }
   nlohmann::ordered_json fallbacks = nlohmann::ordered_json::array();
   for (const GroupFallback& fallback : report.group_fallbacks) {
-    fallbacks.push_back({{"group_size", fallback.asked},
-                         {"inputs", fallback.inputs},
-                         {"taken", fallback.taken == 0 ? nlohmann::ordered_json("row") : fallback.taken},
-                         {"layers", fallback.layers}});
+    fallbacks.push_back(
+        {{"group_size", fallback.asked},
+         {"inputs", fallback.inputs},
+         {"taken", fallback.taken == 0 ? nlohmann::ordered_json("row") : nlohmann::ordered_json(fallback.taken)},
+         {"layers", fallback.layers}});
   }
   print_json({{"recipe", recipe.name()},
               {"bytes_before", report.bytes_before},
