@@ -258,13 +258,13 @@ std::vector<ByteRange> Regex::find_all(std::string_view text) const {
     const int count = match(from);
     if (count == PCRE2_ERROR_NOMATCH) break;
     if (count < 0) {
-      fail<FormatError>("the tokenizer's pattern '{}' takes too long on a text of {} bytes ({}); its file is damaged",
+      fail<FormatError>("the tokenizer's pattern {} takes too long on a text of {} bytes ({}); its file is damaged",
                         compiled_->pattern, text.size(), message_of(count));
     }
     const size_t* offsets = pcre2_get_ovector_pointer(data.get());
     const size_t begin = offsets[0], end = offsets[1];
     if (begin > end || begin < from) {
-      fail<FormatError>("the tokenizer's pattern '{}' matches backwards; its file is damaged", compiled_->pattern);
+      fail<FormatError>("the tokenizer's pattern {} matches backwards; its file is damaged", compiled_->pattern);
     }
     if (begin == end && last_end == end) {
       do {

@@ -120,7 +120,7 @@ void check_pieces(File& file, std::string_view source) {
   size_t byte_pieces = 0;
   for (size_t id = 0; id < file.pieces.size(); ++id) {
     const File::Piece& piece = file.pieces[id];
-    if (!texts.insert(piece.text).second) fail<FormatError>("{}: two pieces are '{}'", source, quote_name(piece.text));
+    if (!texts.insert(piece.text).second) fail<FormatError>("{}: two pieces are {}", source, quote_name(piece.text));
     if (piece.type == File::Type::kUnknown) {
       if (has_unknown)
         fail<FormatError>("{}: the pieces {} and {} are both the unknown one", source, file.unknown_id, id);
@@ -135,7 +135,7 @@ void check_pieces(File& file, std::string_view source) {
     constexpr std::string_view kDigits = "0123456789ABCDEF";
     if (text.size() != 6 || !text.starts_with("<0x") || text[5] != '>' ||
         kDigits.find(text[3]) == std::string_view::npos || kDigits.find(text[4]) == std::string_view::npos) {
-      fail<FormatError>("{}: piece {} is the byte '{}'; bytes are <0x00> to <0xFF>", source, id, quote_name(text));
+      fail<FormatError>("{}: piece {} is the byte {}; bytes are <0x00> to <0xFF>", source, id, quote_name(text));
     }
     ++byte_pieces;
   }

@@ -112,8 +112,8 @@ PostProcessor read_post_processor(const JsonNode& node, const IdCheck& known) {
     return PostProcessor::bert(read_token_and_id(node.at("cls"), known), read_token_and_id(node.at("sep"), known));
   }
   if (type == "RobertaProcessing") {
-    PostProcessor roberta =
-        PostProcessor::roberta(read_token_and_id(node.at("cls"), known), read_token_and_id(node.at("sep"), known));
+    const int32_t cls = read_token_and_id(node.at("cls"), known), sep = read_token_and_id(node.at("sep"), known);
+    PostProcessor roberta = PostProcessor::roberta(cls, sep);
     if (node.at("trim_offsets").boolean()) roberta.trim_offsets = read_trim_offsets(node);
     return roberta;
   }

@@ -175,10 +175,10 @@ struct BadMerges {
 
 TEST(VocabAndMerges, DamagedFilesAreFormatErrors) {
   for (const BadMerges& bad : std::vector<BadMerges>{
-           {kVocabulary, "a b\na c\n", "", "merges.txt: line 2 merges a c, but c is not in the vocabulary"},
-           {kVocabulary, "b a\n", "", "merges.txt: line 1 merges b a, but ba is not in the vocabulary"},
-           {kVocabulary, "ab\n", "", "merges.txt: line 1 is ab, not two tokens"},
-           {kVocabulary, "a b ab\n", "", "merges.txt: line 1 is a b ab, not two tokens"},
+           {kVocabulary, "a b\na c\n", "", "merges.txt: line 2 merges 'a c', but 'c' is not in the vocabulary"},
+           {kVocabulary, "b a\n", "", "merges.txt: line 1 merges 'b a', but 'ba' is not in the vocabulary"},
+           {kVocabulary, "ab\n", "", "merges.txt: line 1 is 'ab', not two tokens"},
+           {kVocabulary, "a b ab\n", "", "merges.txt: line 1 is 'a b ab', not two tokens"},
            {"[]", "", "", "vocab.json: the top level must be an object"},
            {"{}", "", "", "vocab.json: the top level is empty"},
            {R"({"a": -1})", "", "", "vocab.json: the top level gives 'a' the id -1"},
