@@ -15,8 +15,9 @@ install(TARGETS octet_octet ${modules} EXPORT Octet ARCHIVE DESTINATION ${CMAKE_
 install(EXPORT Octet NAMESPACE Octet:: FILE OctetTargets.cmake DESTINATION ${OCTET_CMAKE_DIR})
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/octet DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
 install(TARGETS octet RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
-# `octet demo` looks for its model here, ../share/octet beside the program.
-install(DIRECTORY ${PROJECT_SOURCE_DIR}/apps/octet/demo_encoder DESTINATION ${CMAKE_INSTALL_DATADIR}/octet)
+# `octet demo` looks for its models here, ../share/octet beside the program.
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/apps/octet/demo_encoder ${PROJECT_SOURCE_DIR}/apps/octet/demo_decoder
+        DESTINATION ${CMAKE_INSTALL_DATADIR}/octet)
 
 configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/OctetConfig.cmake.in ${PROJECT_BINARY_DIR}/OctetConfig.cmake
                               INSTALL_DESTINATION ${OCTET_CMAKE_DIR})

@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Does transformers compute what octet computes with a checkpoint that octet quantized?
 
-    python check_compressed_tensors.py MODEL_FLOAT MODEL_QUANTIZED [--octet PATH]
+    python check_compressed_tensors.py MODEL_FLOAT MODEL_QUANTIZED [--octet PATH] [--text FILE]
 
 Loads both folders with transformers (and compressed-tensors), runs `octet logits` on the second, and compares the outputs
 of the tokens that the mask keeps:
 
     difference  largest |octet - transformers| over the range (largest - smallest) of transformers' output
     cosine      of the two outputs, each taken as one vector
+    KL          mean Kullback-Leibler divergence of octet's next-token distribution from transformers', in nats (decoders)
+    top-1       share of tokens after which both find the same next token the likeliest (decoders)
 
 Weight-only checkpoints must agree to 1e-4 of the range. With dynamic activations the two quantizers differ by design
-(compressed-tensors divides by absmax / 127.5, Octet by absmax / 127), so codes differ and only the direction is held to
-agree: cosine at least 0.99. Exits with 1 beyond these bounds.
+(compressed-tensors divides by absmax / 127.5, Octet by absmax / 127), so codes differ, and an encoder is only held to the
+direction (cosine at least 0.99), a decoder to its distribution (KL at most 0.02, top-1 at least 0.9; give it a --text,
+for distributions after random tokens say little). Exits with 1 beyond these bounds.
 
 Tried with torch 2.15, transformers 5.23 and compressed-tensors 0.20.
 """
@@ -28,7 +31,9 @@ import torch
 import transformers
 
 DIFFERENCE_BOUND = 1e-4  # weight-only
-COSINE_BOUND = 0.99  # dynamic activations
+COSINE_BOUND = 0.99  # dynamic activations, encoders
+KL_BOUND, TOP1_BOUND = 0.02, 0.9  # dynamic activations, decoders
+BATCH, SEQUENCE = 4, 32
 
 
 def load(folder, **options):
@@ -61,17 +66,44 @@ def octet_output(octet, folder, ids, mask):
         return np.load(paths["out"])
 
 
-def compare(name, ours, theirs, mask):
-    """Prints and returns difference over range, and cosine."""
+def log_softmax(logits):
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def compare_distributions(ours, theirs):
+    """KL(theirs || ours) and top-1 agreement over rows of logits."""
+    ours, theirs = log_softmax(ours.astype(np.float64)), log_softmax(theirs.astype(np.float64))
+    kl = (np.exp(theirs) * (theirs - ours)).sum(axis=-1).mean()
+    return kl, (ours.argmax(axis=-1) == theirs.argmax(axis=-1)).mean()
+
+
+def compare(name, ours, theirs, mask, decoder):
+    """Prints and returns difference over range, cosine and, of decoders, KL and top-1."""
     if ours.shape != theirs.shape:
         sys.exit(f"{name}: shapes {ours.shape} and {theirs.shape} differ")
     if theirs.ndim == 3:  # an output a token: only kept tokens have one
         ours, theirs = ours[mask > 0], theirs[mask > 0]
+    kl, top1 = compare_distributions(ours, theirs) if decoder else (0, 1)
     ours, theirs = ours.astype(np.float64).ravel(), theirs.astype(np.float64).ravel()
     difference = np.abs(ours - theirs).max() / (theirs.max() - theirs.min())
     cosine = ours @ theirs / np.sqrt((ours @ ours) * (theirs @ theirs))
-    print(f"{name:44} difference {difference:.2e} of the range   cosine {cosine:.7f}")
-    return difference, cosine
+    distributions = f"   KL {kl:.2e}   top-1 {top1:.1%}" if decoder else ""
+    print(f"{name:44} difference {difference:.2e} of the range   cosine {cosine:.7f}{distributions}")
+    return difference, cosine, kl, top1
+
+
+def make_inputs(folder, vocabulary, text):
+    """ids, mask: int32 [BATCH, SEQUENCE], padded on the right; ids are random or the beginning of a text."""
+    mask = (np.arange(SEQUENCE) < np.array([SEQUENCE, 19, 7, 1])[:, None]).astype(np.int32)
+    if not text:
+        return np.random.default_rng(0).integers(0, vocabulary, mask.shape, dtype=np.int32), mask
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    beginning = pathlib.Path(text).read_text(encoding="utf-8")[: 100 * mask.size]
+    ids = tokenizer(beginning, add_special_tokens=False)["input_ids"][: mask.size]
+    if len(ids) < mask.size:
+        sys.exit(f"{text}: holds {len(ids)} tokens; {mask.size} are needed")
+    return np.array(ids, np.int32).reshape(mask.shape), np.ones_like(mask)
 
 
 def main():
@@ -79,6 +111,7 @@ def main():
     parser.add_argument("model_float")
     parser.add_argument("model_quantized")
     parser.add_argument("--octet", default="octet", help="the binary (default: octet)")
+    parser.add_argument("--text", help="take the token ids from the beginning of this text (default: random ids)")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     transformers.utils.logging.set_verbosity_error()
@@ -93,17 +126,18 @@ def main():
     if narrow:
         sys.exit(f"transformers loaded scales such as {narrow[0]} in 16 bits: config.json must say \"dtype\": \"float32\"")
 
-    random = np.random.default_rng(0)
-    ids = random.integers(0, config["vocab_size"], (4, 32), dtype=np.int32)
-    mask = (np.arange(32) < np.array([32, 19, 7, 1])[:, None]).astype(np.int32)
+    ids, mask = make_inputs(arguments.model_float, config["vocab_size"], arguments.text)
     theirs = output_of(quantized, ids, mask)
     ours = octet_output(arguments.octet, arguments.model_quantized, ids, mask)
     del quantized
 
     floats = output_of(load(arguments.model_float, dtype=torch.float32), ids, mask)
-    compare("transformers: quantized against float", theirs, floats, mask)
-    difference, cosine = compare("quantized: octet against transformers", ours, theirs, mask)
-    if dynamic and not cosine >= COSINE_BOUND:
+    decoder = config["architectures"][0].endswith("ForCausalLM")
+    compare("transformers: quantized against float", theirs, floats, mask, decoder)
+    difference, cosine, kl, top1 = compare("quantized: octet against transformers", ours, theirs, mask, decoder)
+    if dynamic and decoder and not (kl <= KL_BOUND and top1 >= TOP1_BOUND):
+        sys.exit(f"KL {kl:.2e} is above {KL_BOUND}, or top-1 agreement {top1:.1%} is below {TOP1_BOUND:.0%}")
+    if dynamic and not decoder and not cosine >= COSINE_BOUND:
         sys.exit(f"cosine {cosine:.7f} is below {COSINE_BOUND}")
     if not dynamic and not difference <= DIFFERENCE_BOUND:
         sys.exit(f"difference {difference:.2e} is above {DIFFERENCE_BOUND}")

@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Compares Octet's tokenization with that of the `tokenizers` library, line by line, on the texts of the shared data.
+"""Compares Octet's tokenization with that of the `tokenizers` library (of a SentencePiece model: `sentencepiece`), line
+by line, on the texts of the shared data.
 
     python3 tests/compare_tokenizers.py --octet build/release/bin/octet --data DATA [--model DIR]… [--sample N]
 
 DATA is the folder that OCTET_SHARED_DATA names (the default). Every line of every text is compared: the columns and the
 whole lines of GLUE, the fields of SQuAD, gsm8k and IMDb, WikiText-2 and TinyStories; with --sample N, every N-th. Ids, type
-ids, offsets and tokens must be equal. Ends with status 1 if anything differs. Needs: pip install tokenizers.
+ids, offsets, tokens and the decoded text must be equal. Ends with status 1 if anything differs. Needs: pip install tokenizers
+sentencepiece.
 """
 import argparse
 import gzip
@@ -66,31 +68,82 @@ def find_files(data):
     return [path for pattern in patterns for path in sorted(data.glob(pattern))]
 
 
+class Tokenizers:
+    """The `tokenizers` library."""
+
+    name, flags = "tokenizers", []
+
+    def __init__(self, tokenizer):
+        self.tokenizer = tokenizer
+
+    def encode(self, lines):
+        encodings = self.tokenizer.encode_batch(lines)
+        texts = self.tokenizer.decode_batch([encoding.ids for encoding in encodings])
+        return [dict(ids=encoding.ids, type_ids=encoding.type_ids, tokens=encoding.tokens,
+                     offsets=[list(offset) for offset in encoding.offsets], text=text)
+                for encoding, text in zip(encodings, texts)]
+
+
+class SentencePiece:
+    """The `sentencepiece` library. It gives the offsets of a character to the last of its byte pieces only, and the text
+    of an unknown piece in place of the piece."""
+
+    # What begins and ends an input is no part of it.
+    name, flags = "sentencepiece", ["--no-special-tokens"]
+
+    def __init__(self, path):
+        import sentencepiece
+
+        self.model = sentencepiece.SentencePieceProcessor(model_file=str(path))
+
+    def encode(self, lines):
+        encodings = self.model.encode(lines, return_type="offset_mapping")
+        texts = self.model.decode([encoding["ids"] for encoding in encodings])
+        return [self.as_octet(encoding, text) for encoding, text in zip(encodings, texts)]
+
+    def as_octet(self, encoding, text):
+        ids, offsets = encoding["ids"], [list(offset) for offset in encoding["offsets"]]
+        for i in range(len(ids) - 2, -1, -1):
+            if self.model.is_byte(ids[i]) and offsets[i][0] == offsets[i][1]:
+                offsets[i] = offsets[i + 1]
+        return dict(ids=ids, type_ids=[0] * len(ids), tokens=[self.model.id_to_piece(i) for i in ids], offsets=offsets,
+                    text=text)
+
+
 def load_reference(model):
-    from tokenizers import Tokenizer
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from tokenizers.implementations import BertWordPieceTokenizer
 
     if (model / "tokenizer.json").exists():
         reference = Tokenizer.from_file(str(model / "tokenizer.json"))
         reference.no_truncation()
         reference.no_padding()
-        return reference
+        return Tokenizers(reference)
+    if (model / "tokenizer.model").exists():
+        return SentencePiece(model / "tokenizer.model")
+    for vocabulary, merges in (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe")):
+        if (model / vocabulary).exists():  # as transformers' GPT2Tokenizer puts it together
+            reference = Tokenizer(models.BPE.from_file(str(model / vocabulary), str(model / merges)))
+            reference.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+            reference.decoder = decoders.ByteLevel()
+            reference.add_special_tokens([AddedToken("<|endoftext|>", normalized=False)])
+            return Tokenizers(reference)
     config = {}
     if (model / "tokenizer_config.json").exists():
         config = json.loads((model / "tokenizer_config.json").read_text(encoding="utf-8"))
-    return BertWordPieceTokenizer(
+    return Tokenizers(BertWordPieceTokenizer(
         str(model / "vocab.txt"), lowercase=config.get("do_lower_case", True),
-        handle_chinese_chars=config.get("tokenize_chinese_chars", True), strip_accents=config.get("strip_accents"))
+        handle_chinese_chars=config.get("tokenize_chinese_chars", True), strip_accents=config.get("strip_accents")))
 
 
-def describe(line, ours, theirs):
+def describe(line, name, ours, theirs):
     for key in ("ids", "type_ids", "tokens", "offsets"):
         if ours[key] != theirs[key]:
             at = next((i for i, (a, b) in enumerate(zip(ours[key], theirs[key])) if a != b),
                       min(len(ours[key]), len(theirs[key])))
             return (f"    {line[:100]!r}\n      {key}[{at}]: octet {ours[key][at:at + 6]}, "
-                    f"tokenizers {theirs[key][at:at + 6]}")
-    return ""
+                    f"{name} {theirs[key][at:at + 6]}")
+    return f"    {line[:100]!r}\n      text: octet {ours['text'][:100]!r}, {name} {theirs['text'][:100]!r}"
 
 
 def compare(octet, model, reference, path, sample):
@@ -101,23 +154,21 @@ def compare(octet, model, reference, path, sample):
             file.write(line + "\n")
             count += 1
         file.flush()
-        process = subprocess.Popen([octet, "tokenize", str(model), "--file", file.name, "--json"],
+        process = subprocess.Popen([octet, "tokenize", str(model), "--file", file.name, "--json", *reference.flags],
                                    stdout=subprocess.PIPE)
         mismatches = compared = 0
         with open(file.name, encoding="utf-8", newline="\n") as source:
             while batch := [line.rstrip("\n") for line in itertools.islice(source, BATCH)]:
-                for line, encoding in zip(batch, reference.encode_batch(batch)):
+                for line, theirs in zip(batch, reference.encode(batch)):
                     answer = process.stdout.readline()
                     if not answer:
                         break
                     compared += 1
                     ours = json.loads(answer)
-                    theirs = {"ids": encoding.ids, "type_ids": encoding.type_ids, "tokens": encoding.tokens,
-                              "offsets": [list(offset) for offset in encoding.offsets]}
                     if any(ours[key] != value for key, value in theirs.items()):
                         mismatches += 1
                         if mismatches <= SHOWN:
-                            print(describe(line, ours, theirs))
+                            print(describe(line, reference.name, ours, theirs))
         extra = process.stdout.read()
         if process.wait() != 0 or compared != count or extra:
             sys.exit(f"{octet} tokenize ended with status {process.returncode} and {compared} answers for {count} lines")
@@ -129,7 +180,7 @@ def main():
     parser.add_argument("--octet", default="build/release/bin/octet", help="the program under test")
     parser.add_argument("--data", type=Path, default=os.environ.get("OCTET_SHARED_DATA"), help="the shared data folder")
     parser.add_argument("--model", type=Path, action="append",
-                        help="a directory with tokenizer.json or vocab.txt; may be repeated (default: those of DATA)")
+                        help="a directory with a tokenizer; may be repeated (default: those of DATA)")
     parser.add_argument("--sample", type=int, default=1, metavar="N", help="compare every N-th line only")
     options = parser.parse_args()
     if options.data is None:
@@ -137,7 +188,10 @@ def main():
     files = find_files(Path(options.data))
     if not files:
         parser.error(f"no texts in {options.data}")
-    models = options.model or [options.data / "models/minilm-l6", options.data / "tokenizers/bert-base-uncased"]
+    data = Path(options.data)
+    models = options.model or [data / name for name in (
+        "models/minilm-l6", "models/smollm2-135m-instruct", "models/stories260k", "tokenizers/bert-base-uncased",
+        "tokenizers/gpt2", "tokenizers/llama2")]
     failed = False
     for model in models:
         reference = load_reference(model)

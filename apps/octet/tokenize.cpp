@@ -58,7 +58,8 @@ void run(const TokenizeOptions& options) {
     const nlohmann::ordered_json result = {{"ids", encoding.ids},
                                            {"type_ids", encoding.type_ids},
                                            {"offsets", offsets},
-                                           {"tokens", tokens_of(tokenizer, encoding)}};
+                                           {"tokens", tokens_of(tokenizer, encoding)},
+                                           {"text", tokenizer.decode(encoding.ids)}};
     fmt::print("{}\n", result.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
   }
 }
@@ -68,7 +69,11 @@ void run(const TokenizeOptions& options) {
 void add_tokenize(CLI::App& app) {
   auto options = std::make_shared<TokenizeOptions>();
   CLI::App* command = app.add_subcommand("tokenize", "Show the tokens of each line of a text");
-  command->add_option("MODEL", options->model, "A directory with tokenizer.json or vocab.txt")->required();
+  command
+      ->add_option("MODEL", options->model,
+                   "A directory with a tokenizer: tokenizer.json, tokenizer.model, vocab.json with merges.txt, "
+                   "or vocab.txt")
+      ->required();
   command->add_option("--file", options->file, "Text, a line an input (default: standard input)")->type_name("TEXT");
   command
       ->add_option("--max-length", options->max_length,
@@ -78,7 +83,8 @@ void add_tokenize(CLI::App& app) {
   command->add_flag("--no-special-tokens", options->no_special_tokens, "Leave [CLS], [SEP] and their like out");
   options->add_to(*command);
   command->footer(
-      "With --json: an object a line, with ids, type_ids, offsets (in code points) and tokens.\n"
+      "With --json: an object a line, with ids, type_ids, offsets (in code points), tokens and text (the ids "
+      "decoded).\n"
       "Examples:\n"
       "  echo 'Hello, world!' | octet tokenize minilm\n"
       "  octet tokenize minilm --file sentences.txt --json");

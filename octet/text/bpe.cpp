@@ -78,8 +78,10 @@ Bpe::Bpe(Vocabulary vocabulary, const std::vector<BpeMerge>& merges, BpeOptions 
     : vocabulary_(std::move(vocabulary)), merges_(merges), options_(std::move(options)) {
   if (options_.byte_fallback) byte_tokens_ = find_byte_tokens(vocabulary_);
   // Then no merge reaches over the beginning of such a part, and a text that came as one long word (Llama 2) is as good
-  // as split.
-  spaces_begin_parts_ = vocabulary_.token_to_id("▁") && options_.continuing_prefix.empty() &&
+  // as split. Where characters vanish the library's offsets depend on the whole word.
+  const bool none_vanish = options_.unknown || (byte_tokens_ && std::all_of(byte_tokens_->begin(), byte_tokens_->end(),
+                                                                            [](int32_t id) { return id >= 0; }));
+  spaces_begin_parts_ = none_vanish && vocabulary_.token_to_id("▁") && options_.continuing_prefix.empty() &&
                         options_.end_suffix.empty() &&
                         std::none_of(merges.begin(), merges.end(), [&](const BpeMerge& merge) {
                           return has_inner_space(vocabulary_.id_to_token(merge.result).value_or(std::string_view()));

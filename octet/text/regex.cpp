@@ -60,7 +60,8 @@ std::optional<std::string> class_items(char escape, std::string_view property) {
       return "0-9a-fA-F";
     case 'w':
       // ASCII first: what a class lists plainly is one look at a bitmap.
-      items = "a-zA-Z0-9_\\p{Alphabetic}";
+      // Oniguruma's has these numbers of Latin-1 too, and no others.
+      items = R"(a-zA-Z0-9_\x{B2}\x{B3}\x{B9}\x{BC}-\x{BE}\p{Alphabetic})";
       for (const char* category : {"L", "M", "Nd"}) append_category(items, category);
       items += "\\p{Pc}";
       return items;
@@ -145,14 +146,8 @@ std::string to_pcre2(std::string_view pattern) {
       continue;
     }
     if (in_class) {
-      if (c == '[' && !pattern.substr(at).starts_with("[:")) refuse("a set within a set");
-      if (c == '[') {
-        const size_t end = pattern.find(":]", at);
-        if (end == std::string_view::npos) refuse("an unfinished [: :]");
-        result += pattern.substr(at, end + 2 - at);
-        at = end + 1;
-        continue;
-      }
+      // That includes [:punct:] and its like, which have other characters in PCRE2.
+      if (c == '[') refuse("a set within a set");
       if (c == '&' && pattern.substr(at).starts_with("&&")) refuse("an intersection of sets (&&)");
       if (c == ']') in_class = false;
     } else if (c == '[') {

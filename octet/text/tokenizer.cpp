@@ -136,22 +136,36 @@ Tokenizer::Tokens Tokenizer::tokenize(std::string_view text) const {
   return tokens;
 }
 
-void Tokenizer::trim_offsets(Encoding& encoding, size_t first) const {
+void Tokenizer::trim_offsets(Encoding& encoding, size_t first, std::string_view text) const {
+  const auto is_inside = [&](int64_t byte) {
+    return byte > 0 && byte < static_cast<int64_t>(text.size()) &&
+           (static_cast<unsigned char>(text[static_cast<size_t>(byte)]) & 0xC0) == 0x80;
+  };
   for (size_t i = first; i < encoding.ids.size(); ++i) {
     const std::string_view token = id_to_token(encoding.ids[i]).value_or(std::string_view());
     auto& [begin, end] = encoding.offsets[i];
-    auto leading = static_cast<int64_t>(byte_level::leading_spaces(token));
-    const auto trailing = static_cast<int64_t>(byte_level::trailing_spaces(token));
+    size_t leading = byte_level::leading_spaces(token);
     const bool is_first = i == first || begin == 0;
     if (is_first && parts_.post_processor.trim_offsets->add_prefix_space && leading == 1) leading = 0;
-    begin = std::min(begin + leading, end);
-    if (end >= trailing) end = std::max(end - trailing, begin);
+    // The library counts characters of the text, and takes one for each space of the token, whatever it is.
+    for (; leading > 0 && begin < end; --leading) {
+      do ++begin;
+      while (begin < end && is_inside(begin));
+    }
+    int64_t trimmed = end;
+    size_t trailing = byte_level::trailing_spaces(token);
+    for (; trailing > 0 && trimmed > 0; --trailing) {
+      do --trimmed;
+      while (is_inside(trimmed));
+    }
+    if (trailing == 0) end = std::max(trimmed, begin);
   }
 }
 
 std::vector<Encoding> Tokenizer::run(std::string_view first, const std::string_view* second,
                                      const EncodeOptions& options, Windows which) const {
   using Kind = TemplatePiece::Kind;
+  const std::array<std::string_view, 2> originals{first, second ? *second : std::string_view()};
   const std::array<Tokens, 2> texts{tokenize(first), second ? tokenize(*second) : Tokens()};
   const std::vector<TemplatePiece>& pieces = second ? parts_.post_processor.pair : parts_.post_processor.single;
   const bool with_special = options.special_tokens == SpecialTokens::kWith;
@@ -200,7 +214,8 @@ std::vector<Encoding> Tokenizer::run(std::string_view first, const std::string_v
       append(encoding.word_ids, tokens.word_ids);
       encoding.type_ids.resize(encoding.ids.size(), piece.type_id);
       encoding.special_tokens_mask.resize(encoding.ids.size(), 0);
-      if (parts_.post_processor.trim_offsets) trim_offsets(encoding, encoding.ids.size() - (range.end - range.begin));
+      if (parts_.post_processor.trim_offsets)
+        trim_offsets(encoding, encoding.ids.size() - static_cast<size_t>(range.end - range.begin), originals[place]);
     }
     for (size_t i = 0; i < 2; ++i) encoding.dropped += texts[i].size() - (kept[i].end - kept[i].begin);
     return encoding;

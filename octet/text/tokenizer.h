@@ -132,8 +132,8 @@ class Tokenizer {
   enum class Windows { kFirst, kAll };
 
   Tokens tokenize(std::string_view text) const;
-  /// What PostProcessor::trim_offsets asks for, on the tokens of a text from `first` on.
-  void trim_offsets(Encoding& encoding, size_t first) const;
+  /// What PostProcessor::trim_offsets asks for, on the tokens from `first` on, which are those of `text`.
+  void trim_offsets(Encoding& encoding, size_t first, std::string_view text) const;
   std::vector<Encoding> run(std::string_view first, const std::string_view* second, const EncodeOptions& options,
                             Windows which) const;
 

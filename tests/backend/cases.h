@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include <fmt/format.h>
+
 #include "octet/backend/backend.h"
 
 /// One list of cases for tests and benchmarks of the backends.
@@ -56,9 +58,9 @@ inline std::vector<Weights> all_weights() {
 inline std::string name(const Weights& weights) {
   if (!weights.scheme) return "fp32";
   const WeightScheme& scheme = weights.scheme->weight;
-  std::string name = "w" + std::to_string(scheme.bits) + (weights.quantizes_rows() ? "a8" : "a16");
-  if (scheme.group_size != 0) name += "_g" + std::to_string(scheme.group_size);
-  return scheme.symmetric ? name : name + "_zero";
+  return fmt::format("w{}{}{}{}", scheme.bits, weights.quantizes_rows() ? "a8" : "a16",
+                     scheme.group_size == 0 ? "" : fmt::format("_g{}", scheme.group_size),
+                     scheme.symmetric ? "" : "_zero");
 }
 
 struct LinearCase {

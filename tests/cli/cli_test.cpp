@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "octet/io/npy.h"
+#include "octet/quant/recipe.h"
 
 namespace octet {
 namespace {
@@ -195,13 +196,24 @@ TEST_F(Cli, EvalCompareAndBenchReportTheirMetrics) {
 }
 
 TEST_F(Cli, DemoShowsEveryRecipe) {
-  const json rows = run_json("demo --threads 2");
-  ASSERT_EQ(rows.size(), 3);
-  EXPECT_EQ(rows[0]["recipe"], "fp32");
-  for (const json& row : rows) {
+  const json both = run_json("demo --threads 2");
+  for (const char* half : {"encoder", "decoder"}) {
+    const json& rows = std::string(half) == "encoder" ? both[half] : both[half]["recipes"];
+    ASSERT_EQ(rows.size(), 1 + Recipe::built_in_names().size()) << half;
+    EXPECT_EQ(rows[0]["recipe"], "fp32");
+  }
+  for (const json& row : both["encoder"]) {
     EXPECT_GT(row["accuracy"], 0.7);
     EXPECT_LT(row["relative_error"], 0.1);
   }
+  const json& rows = both["decoder"]["recipes"];
+  for (const json& row : rows) {
+    EXPECT_GT(row["top1_agreement"], 0.8) << row["recipe"];
+    EXPECT_LT(row["kl"], 0.2) << row["recipe"];
+    EXPECT_FALSE(row["text"].get<std::string>().empty());
+  }
+  EXPECT_EQ(rows[0]["kl"], 0.0);
+  EXPECT_EQ(run_json("demo --threads 1")["decoder"]["recipes"][1]["text"], rows[1]["text"]);
   EXPECT_EQ(run("demo --model " + kGolden + "/bert_question_answering"), 1);
   EXPECT_THAT(err_, HasSubstr("tokenizer"));
 }
