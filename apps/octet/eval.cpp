@@ -24,6 +24,7 @@ void print_for_people(const Task& task, const TaskResult& result) {
   fmt::print("{}, {} {}\n", task.name, format_count(result.examples), task.examples);
   size_t width = 10;
   for (const TaskResult::Metric& metric : result.metrics) width = std::max(width, metric.name.size() + 2);
+  for (const auto& [name, count] : result.counts) width = std::max(width, name.size() + 2);
   for (const TaskResult::Metric& metric : result.metrics) {
     fmt::print("  {:<{}}{:.4f}", metric.name, width, metric.value);
     if (metric.standard_error) fmt::print(" ± {:.4f}", *metric.standard_error);

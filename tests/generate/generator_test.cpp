@@ -133,7 +133,7 @@ TEST_P(Decoders, WhatCannotBeContinuedIsRefused) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Golden, Decoders, testing::Values("llama_base", "gpt2"),
-                         [](const auto& info) { return std::string(info.param); });
+                         [](const auto& model) { return std::string(model.param); });
 
 TEST(Generate, RefusesModelsThatPredictNoToken) {
   for (const char* name : {"bert_base", "llama_model"}) {
