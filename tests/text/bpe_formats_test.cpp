@@ -224,8 +224,8 @@ TEST(SentencePieceFormats, FlippedBytesNeverReachOutside) {
 }
 
 std::string piece(const std::string& text, char type) {
-  const std::string body = "\x0A" + std::string(1, static_cast<char>(text.size())) + text + "\x18" + type;
-  return "\x0A" + std::string(1, static_cast<char>(body.size())) + body;
+  const std::string body = fmt::format("\x0A{}{}\x18{}", static_cast<char>(text.size()), text, type);
+  return fmt::format("\x0A{}{}", static_cast<char>(body.size()), body);
 }
 
 TEST(SentencePieceFormats, ModelsThatContradictThemselvesAreFormatErrors) {
