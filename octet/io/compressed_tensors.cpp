@@ -259,12 +259,12 @@ std::vector<TensorSource> encode_weight(const std::string& layer, const Shape& s
   return out;
 }
 
-int64_t encoded_bytes(const Shape& weight, const Scheme& scheme) {
-  const int64_t rows = weight[0], cols = weight[1], groups = scheme.weight.groups(cols);
-  const int bits = scheme.weight.bits;
-  const bool packed = format_for(scheme) == WeightFormat::kPackQuantized;
+int64_t encoded_bytes(const Shape& weight, const WeightScheme& scheme, WeightFormat format) {
+  const int64_t rows = weight[0], cols = weight[1], groups = scheme.groups(cols);
+  const int bits = scheme.bits;
+  const bool packed = format == WeightFormat::kPackQuantized;
   int64_t bytes = rows * groups * byte_size(DType::kF32);
-  if (!scheme.weight.symmetric) {
+  if (!scheme.symmetric) {
     bytes += groups * (packed ? words_for(rows, bits) * byte_size(DType::kI32) : rows);
   }
   if (!packed) return bytes + rows * cols;

@@ -33,8 +33,8 @@ std::vector<TensorSource> encode_weight(const std::string& layer, const QTensor&
 std::vector<TensorSource> encode_weight(const std::string& layer, const Shape& shape, const QTensor& grid,
                                         std::function<Tensor()> codes, WeightFormat format);
 
-/// Bytes of those tensors for a weight [out, in], in the format that its scheme is written in.
-int64_t encoded_bytes(const Shape& weight, const Scheme& scheme);
+/// Bytes of those tensors for a weight [out, in].
+int64_t encoded_bytes(const Shape& weight, const WeightScheme& scheme, WeightFormat format);
 
 /// Reads it back. Codes of int-quantized files without zero points stay mapped; narrow scales are widened exactly.
 /// Throws FormatError where a tensor is missing, has another dtype or shape, or holds what a weight of the scheme

@@ -146,7 +146,7 @@ Rank rank_of(std::string_view target) {
   return target.starts_with(kPatternPrefix) ? Rank::kPattern : Rank::kName;
 }
 
-json to_json(const Scheme& scheme, const json& targets) {
+json to_json(const Scheme& scheme, const json& targets, WeightFormat format) {
   const WeightScheme& weight = scheme.weight;
   json weights = {{"num_bits", weight.bits},
                   {"type", "int"},
@@ -156,7 +156,7 @@ json to_json(const Scheme& scheme, const json& targets) {
                   {"observer", weight.range == RangeEstimator::kMse ? kMse : "minmax"}};
   if (weight.group_size != 0) weights["group_size"] = weight.group_size;
   json group = {{"targets", targets},
-                {"format", text_of(format_for(scheme))},
+                {"format", text_of(format)},
                 {"weights", std::move(weights)},
                 {"input_activations", nullptr},
                 {"output_activations", nullptr}};
@@ -170,6 +170,7 @@ json to_json(const Scheme& scheme, const json& targets) {
 struct TargetGroup {
   Scheme scheme;
   json targets;
+  WeightFormat format;
 };
 
 // In the order of the names.
@@ -178,7 +179,8 @@ std::vector<TargetGroup> by_scheme(const std::map<std::string, Scheme>& schemes)
   for (const auto& [name, scheme] : schemes) {
     auto group = std::find_if(groups.begin(), groups.end(),
                               [&wanted = scheme](const TargetGroup& known) { return known.scheme == wanted; });
-    if (group == groups.end()) group = groups.insert(groups.end(), TargetGroup{scheme, json::array()});
+    if (group == groups.end())
+      group = groups.insert(groups.end(), TargetGroup{scheme, json::array(), format_for(scheme)});
     group->targets.push_back(name);
   }
   return groups;
@@ -262,7 +264,10 @@ json quantization_config(const std::map<std::string, Scheme>& schemes, std::span
                          const std::map<std::string, Scheme>& embeddings) {
   std::vector<TargetGroup> groups = by_scheme(schemes);
   if (groups.size() == 1) groups.front().targets = json::array({kLinear});
-  for (TargetGroup& group : by_scheme(embeddings)) groups.push_back(std::move(group));
+  for (TargetGroup& group : by_scheme(embeddings)) {
+    group.format = WeightFormat::kIntQuantized;
+    groups.push_back(std::move(group));
+  }
 
   json out = {{"quant_method", "compressed-tensors"},
               {"quantization_status", "compressed"},
@@ -270,9 +275,9 @@ json quantization_config(const std::map<std::string, Scheme>& schemes, std::span
               {"ignore", json(std::vector<std::string>(float_layers.begin(), float_layers.end()))},
               {"kv_cache_scheme", nullptr}};
   std::vector<WeightFormat> formats;
-  for (const auto& [scheme, targets] : groups) {
-    out["config_groups"][fmt::format("group_{}", formats.size())] = to_json(scheme, targets);
-    formats.push_back(format_for(scheme));
+  for (const auto& [scheme, targets, format] : groups) {
+    out["config_groups"][fmt::format("group_{}", formats.size())] = to_json(scheme, targets, format);
+    formats.push_back(format);
   }
   const bool uniform = std::equal(formats.begin() + (formats.empty() ? 0 : 1), formats.end(), formats.begin());
   if (!formats.empty()) out["format"] = uniform ? text_of(formats.front()) : "mixed-precision";

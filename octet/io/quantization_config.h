@@ -69,9 +69,11 @@ class StoredQuantization {
 };
 
 /// The "quantization_config" for linear layers quantized by `schemes` (name → scheme), other linear layers of the model
-/// being `float_layers`, and for `embeddings` that are stored in codes: the table under its name, and a head that has a
-/// stored weight of its own. Linear layers of one scheme are targeted as "Linear", which vLLM likes best; of several,
-/// by name; embeddings always by name.
+/// being `float_layers`, and for `embeddings` stored as int-quantized codes: the input embedding, whose activations
+/// stay float, as what it reads are ids, and its output head. (transformers loads neither packed embeddings nor a tied
+/// head that has no scheme; a tied head needs a weight_scale of its own beside it, equal to the embedding's.) Linear
+/// layers of one scheme are targeted as "Linear", which vLLM likes best; of several, by name; embeddings and head
+/// always by name.
 nlohmann::json quantization_config(const std::map<std::string, Scheme>& schemes,
                                    std::span<const std::string> float_layers,
                                    const std::map<std::string, Scheme>& embeddings = {});

@@ -66,13 +66,26 @@ std::vector<std::string> unmatched_patterns(const Recipe& recipe, const Model& m
   return recipe.unmatched_patterns(layers);
 }
 
+WeightFormat stored_format(const Parameter& weight) {
+  return weight.over_vocabulary ? WeightFormat::kIntQuantized : format_for(*weight.scheme);
+}
+
+int64_t stored_bytes(const Parameter& weight) {
+  const int64_t bytes = encoded_bytes(weight.shape, weight.scheme->weight, stored_format(weight));
+  const int64_t scales = weight.shape[0] * weight.scheme->weight.groups(weight.shape[1]) * byte_size(DType::kF32);
+  return weight.tied_head.empty() ? bytes : bytes + scales;
+}
+
 int64_t stored_bytes(const Checkpoint& checkpoint, const Model& model) {
   int64_t bytes = checkpoint.bytes();
   if (checkpoint.quantization()) return bytes;
   for (const Linear::Part* part : model.linear_parts()) {
     const Parameter& weight = part->weight;
     if (!weight.scheme) continue;
-    bytes += encoded_bytes(weight.shape, *weight.scheme) - checkpoint.tensor(weight.layer + ".weight").bytes();
+    bytes += stored_bytes(weight) - checkpoint.tensor(weight.layer + ".weight").bytes();
+    // Some checkpoints store a tied table twice.
+    const std::string twin = weight.tied_head + ".weight";
+    if (!weight.tied_head.empty() && checkpoint.contains(twin)) bytes -= checkpoint.tensor(twin).bytes();
   }
   return bytes;
 }

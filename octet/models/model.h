@@ -78,6 +78,12 @@ std::unique_ptr<Model> load_model(const Checkpoint& checkpoint, const Recipe* re
 /// Patterns of `recipe` that match no layer of `model` (see Recipe::unmatched_patterns).
 std::vector<std::string> unmatched_patterns(const Recipe& recipe, const Model& model);
 
+/// How a quantized weight of a model is written: embeddings plain, which transformers reads where it does not read
+/// packed ones.
+WeightFormat stored_format(const Parameter& weight);
+/// Bytes that it then takes. A tied head has a copy of the scales under its own name.
+int64_t stored_bytes(const Parameter& weight);
+
 /// Bytes of the checkpoint's tensors with the model's schemes applied: what a written checkpoint of it holds.
 int64_t stored_bytes(const Checkpoint& checkpoint, const Model& model);
 

@@ -5,6 +5,12 @@
 #include "octet/io/compressed_tensors.h"
 
 namespace octet {
+namespace {
+
+// As every architecture calls it that ties its head to the input embedding.
+constexpr const char* kTiedHead = "lm_head";
+
+}  // namespace
 
 WeightSource::WeightSource(const Checkpoint& checkpoint, const Recipe* recipe)
     : checkpoint_(checkpoint), recipe_(recipe) {
@@ -78,12 +84,16 @@ Linear::Part WeightSource::embedding(const std::string& table, int64_t entries, 
   if (recipe_ != nullptr) asked = recipe_->embedding_scheme();
   // A table that nothing multiplies by meets no activations.
   if (asked && !tied) asked->activations = ActivationMode::kFloat;
-  Linear::Part part{
-      .weight = parameter(table, {entries, width},
-                          quantization ? quantization->scheme_for(table, LayerKind::kEmbedding) : std::nullopt, asked,
-                          Storage::kOutIn),
-      .bias = {}};
+  std::optional<StoredScheme> stored;
+  if (quantization) stored = quantization->scheme_for(table, LayerKind::kEmbedding);
+  // What the head reads is said of the head.
+  if (stored && tied) {
+    if (const std::optional<StoredScheme> head = quantization->scheme_for(kTiedHead))
+      stored->scheme.activations = head->scheme.activations;
+  }
+  Linear::Part part{.weight = parameter(table, {entries, width}, stored, asked, Storage::kOutIn), .bias = {}};
   part.weight.over_vocabulary = true;
+  if (tied) part.weight.tied_head = kTiedHead;
   return part;
 }
 

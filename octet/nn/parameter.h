@@ -20,6 +20,7 @@ struct Parameter {
   std::optional<Scheme> scheme;                         ///< none: products in fp32
   bool transposed = false;                              ///< float values lie as [in, out]
   bool over_vocabulary = false;                         ///< an input embedding, or an output head beside one
+  std::string tied_head = {};                           ///< the layer that multiplies by this input embedding too
 };
 
 /// The float values of a parameter as [out, in], turned around in memory of their own where they lie the other way.

@@ -100,17 +100,28 @@ QuantizeReport quantize_model(const Checkpoint& checkpoint, const Recipe& recipe
       QTensor& grid = grids.emplace(weight.layer, quantize_weight(floats.view(), weight.scheme->weight, weight.layer))
                           .first->second;
       layer.relative_error = relative_error(floats.view(), grid);
-      layer.bytes_after = encoded_bytes(weight.shape, *weight.scheme);
+      layer.bytes_after = stored_bytes(weight);
       grid.codes = Tensor();
       values.release_pages();
-      (weight.over_vocabulary ? embeddings : schemes).emplace(weight.layer, *weight.scheme);
+      if (weight.tied_head.empty()) {
+        (weight.over_vocabulary ? embeddings : schemes).emplace(weight.layer, *weight.scheme);
+      } else {
+        // To others the head is a layer of its own, which shares the codes and lacks only scales.
+        embeddings.emplace(weight.layer, Scheme{weight.scheme->weight, ActivationMode::kFloat});
+        embeddings.emplace(weight.tied_head, *weight.scheme);
+        writer.add(weight.tied_head + ".weight_scale", Tensor::copy_of(grid.scales.view()));
+        // Some checkpoints store the table twice.
+        const std::string twin = weight.tied_head + ".weight";
+        if (checkpoint.contains(twin)) layer.bytes_before += checkpoint.tensor(twin).bytes();
+        replaced.insert(twin);
+      }
       replaced.insert(weight.layer + ".weight");
       const auto codes = [&weight, &values, &grid] {
         Tensor made = quantize_codes(FloatWeight(weight).view(), grid, weight.layer);
         values.release_pages();
         return made;
       };
-      for (TensorSource& source : encode_weight(weight.layer, weight.shape, grid, codes, format_for(*weight.scheme)))
+      for (TensorSource& source : encode_weight(weight.layer, weight.shape, grid, codes, stored_format(weight)))
         writer.add(std::move(source));
     } else {
       float_layers.push_back(weight.layer);
@@ -118,8 +129,6 @@ QuantizeReport quantize_model(const Checkpoint& checkpoint, const Recipe& recipe
     report.layers.push_back(std::move(layer));
     if (advance) advance(static_cast<int64_t>(report.layers.size()), static_cast<int64_t>(parts.size()));
   }
-  // A head that is tied to a quantized table has no layer of its own here, but one in transformers.
-  if (!embeddings.empty() && checkpoint.config().flag("tie_word_embeddings", false)) float_layers.push_back("lm_head");
   if (schemes.empty() && embeddings.empty()) {
     fail(
         "recipe '{}' quantizes none of this model's {} linear layers; its patterns match others. Names look like '{}'.",

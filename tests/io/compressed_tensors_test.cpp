@@ -209,10 +209,7 @@ TEST_F(CompressedTensors, WhatIsAnnouncedIsWhatIsMade) {
       EXPECT_EQ(tensor.shape(), source.shape) << source.name;
       bytes += tensor.bytes();
     }
-    const bool packed = layout.format == WeightFormat::kPackQuantized;
-    const Scheme scheme{layout.scheme, packed ? ActivationMode::kFloat : ActivationMode::kDynamicPerToken};
-    ASSERT_EQ(format_for(scheme), layout.format);
-    EXPECT_EQ(encoded_bytes({3, 64}, scheme), bytes) << text_of(layout);
+    EXPECT_EQ(encoded_bytes({3, 64}, layout.scheme, layout.format), bytes) << text_of(layout);
   }
 }
 

@@ -231,22 +231,25 @@ TEST(QuantizationConfig, EverySchemeComesBackAsItWasWritten) {
 TEST(QuantizationConfig, EmbeddingsAreWrittenByNameBesideTheLinearLayers) {
   constexpr LayerKind kEmbedding = LayerKind::kEmbedding;
   const Scheme int4{.weight = {.bits = 4, .group_size = 64}};
-  const std::vector<std::string> kept = {"lm_head"};
-  const json tied = quantization_config({{"a", int4}, {"b", int4}}, kept, {{"model.embed_tokens", kWeightOnly}});
-  EXPECT_EQ(tied.at("config_groups").at("group_0").at("targets"), json({"Linear"}));
-  EXPECT_EQ(tied.at("config_groups").at("group_1").at("targets"), json({"model.embed_tokens"}));
-  EXPECT_EQ(tied.at("format"), "pack-quantized");
-  const StoredQuantization stored = parse(tied);
+  const json config = quantization_config({{"a", int4}, {"b", int4}}, {},
+                                          {{"model.embed_tokens", kWeightOnly}, {"lm_head", kWeightOnly}});
+  EXPECT_EQ(config.at("config_groups").at("group_0").at("targets"), json({"Linear"}));
+  EXPECT_EQ(config.at("config_groups").at("group_1").at("targets"), json({"lm_head", "model.embed_tokens"}));
+  EXPECT_EQ(config.at("format"), "mixed-precision");
+  const StoredQuantization stored = parse(config);
   EXPECT_EQ(stored.scheme_for("a"), (StoredScheme{int4, kPack}));
-  EXPECT_EQ(stored.scheme_for("model.embed_tokens", kEmbedding), (StoredScheme{kWeightOnly, kPack}));
-  EXPECT_EQ(stored.scheme_for("lm_head"), std::nullopt);
+  EXPECT_EQ(stored.scheme_for("model.embed_tokens", kEmbedding), (StoredScheme{kWeightOnly, kInt}));
+  EXPECT_EQ(stored.scheme_for("lm_head"), (StoredScheme{kWeightOnly, kInt}));
 
-  const StoredQuantization separate =
-      parse(quantization_config({{"a", kDynamic}}, {}, {{"model.embed_tokens", kDynamic}, {"lm_head", kDynamic}}));
-  EXPECT_EQ(separate.scheme_for("model.embed_tokens", kEmbedding), (StoredScheme{kDynamic, kInt}));
-  EXPECT_EQ(separate.scheme_for("lm_head"), (StoredScheme{kDynamic, kInt}));
+  // An embedding reads ids, its head activations.
+  const json dynamic =
+      quantization_config({{"a", kDynamic}}, {}, {{"model.embed_tokens", kWeightOnly}, {"lm_head", kDynamic}});
+  EXPECT_EQ(dynamic.at("format"), "int-quantized");
+  EXPECT_EQ(parse(dynamic).scheme_for("model.embed_tokens", kEmbedding), (StoredScheme{kWeightOnly, kInt}));
+  EXPECT_EQ(parse(dynamic).scheme_for("lm_head"), (StoredScheme{kDynamic, kInt}));
 
-  const StoredQuantization alone = parse(quantization_config({}, kept, {{"model.embed_tokens", kWeightOnly}}));
+  const StoredQuantization alone =
+      parse(quantization_config({}, std::vector<std::string>{"a"}, {{"model.embed_tokens", kWeightOnly}}));
   EXPECT_EQ(alone.scheme_for("a"), std::nullopt);
   EXPECT_NE(alone.scheme_for("model.embed_tokens", kEmbedding), std::nullopt);
 }

@@ -11,44 +11,74 @@ namespace {
 using testing::ElementsAre;
 using testing::HasSubstr;
 
+std::filesystem::path golden_model(const std::string& name) { return std::filesystem::path(OCTET_GOLDEN) / name; }
+
 // Two blocks of width 32; the second product of each feed-forward has 72 inputs, which no group size divides.
-std::filesystem::path small_bert() { return std::filesystem::path(OCTET_GOLDEN) / "bert_base"; }
+std::filesystem::path small_bert() { return golden_model("bert_base"); }
 
-class QuantizeModel : public ScratchFolder {};
-
-std::vector<std::string> zero_points() { return {"weights.symmetric=false"}; }
-
-TEST_F(QuantizeModel, WhatIsWrittenIsWhatTheRecipeMakesWhileLoading) {
-  const Checkpoint floats = Checkpoint::open(small_bert());
-  int written = 0;
-  for (const std::string& name : Recipe::built_in_names()) {
-    for (const std::vector<std::string>& settings : {std::vector<std::string>{}, zero_points()}) {
-      if (!settings.empty() && !name.starts_with("w4")) continue;
-      const Recipe recipe = Recipe::load(name, settings);
-      const std::filesystem::path out = folder_ / std::to_string(written++);
-      const QuantizeReport report = quantize_model(floats, recipe, out);
-      const Checkpoint quantized = Checkpoint::open(out);
-      EXPECT_EQ(report.bytes_after, quantized.bytes()) << name;
-      EXPECT_EQ(report.bytes_before, floats.bytes());
-      const std::unique_ptr<Model> asked = load_model(floats, &recipe), stored = load_model(quantized, nullptr);
-      EXPECT_EQ(stored_bytes(floats, *asked), quantized.bytes()) << name;
-      const std::vector<const Linear::Part*> want = asked->linear_parts(), got = stored->linear_parts();
-      ASSERT_EQ(want.size(), got.size());
-      for (size_t i = 0; i < want.size(); ++i) {
-        const Parameter& parameter = want[i]->weight;
-        SCOPED_TRACE(name + ", " + parameter.layer);
-        ASSERT_EQ(got[i]->weight.scheme, parameter.scheme);
-        if (!parameter.scheme) continue;
-        const QTensor made =
-            quantize_weight(std::get<Tensor>(parameter.value).view(), parameter.scheme->weight, parameter.layer);
-        const QTensor& read = std::get<QTensor>(got[i]->weight.value);
-        EXPECT_EQ(bytes_of(read.codes), bytes_of(made.codes));
-        EXPECT_EQ(bytes_of(read.scales), bytes_of(made.scales));
-        EXPECT_EQ(bytes_of(read.zero_points), bytes_of(made.zero_points));
-        EXPECT_EQ(report.layers[i].relative_error, relative_error(std::get<Tensor>(parameter.value).view(), made));
-      }
+class QuantizeModel : public ScratchFolder {
+ protected:
+  // Written and read again, `model` must be what the recipe makes of it while loading, to the byte.
+  void expect_the_same(const std::string& model, const Recipe& recipe) {
+    SCOPED_TRACE(model + ", " + recipe.name());
+    const Checkpoint floats = Checkpoint::open(golden_model(model));
+    const std::filesystem::path out = folder_ / std::to_string(written_++);
+    const QuantizeReport report = quantize_model(floats, recipe, out);
+    const Checkpoint quantized = Checkpoint::open(out);
+    EXPECT_EQ(report.bytes_before, floats.bytes());
+    EXPECT_EQ(report.bytes_after, quantized.bytes());
+    const std::unique_ptr<Model> asked = load_model(floats, &recipe), stored = load_model(quantized, nullptr);
+    EXPECT_EQ(stored_bytes(floats, *asked), quantized.bytes());
+    const std::vector<const Linear::Part*> want = asked->linear_parts(), got = stored->linear_parts();
+    ASSERT_EQ(want.size(), got.size());
+    for (size_t i = 0; i < want.size(); ++i) {
+      const Parameter& parameter = want[i]->weight;
+      SCOPED_TRACE(parameter.layer);
+      ASSERT_EQ(got[i]->weight.layer, parameter.layer);
+      ASSERT_EQ(got[i]->weight.scheme, parameter.scheme);
+      if (!parameter.scheme) continue;
+      const FloatWeight values(parameter);
+      const QTensor made = quantize_weight(values.view(), parameter.scheme->weight, parameter.layer);
+      const QTensor& read = std::get<QTensor>(got[i]->weight.value);
+      EXPECT_EQ(bytes_of(read.codes), bytes_of(made.codes));
+      EXPECT_EQ(bytes_of(read.scales), bytes_of(made.scales));
+      EXPECT_EQ(bytes_of(read.zero_points), bytes_of(made.zero_points));
+      EXPECT_EQ(report.layers[i].relative_error, relative_error(values.view(), made));
     }
   }
+
+ private:
+  int written_ = 0;
+};
+
+TEST_F(QuantizeModel, WhatIsWrittenIsWhatTheRecipeMakesWhileLoading) {
+  for (const std::string& name : Recipe::built_in_names()) {
+    expect_the_same("bert_base", Recipe::load(name, {}));
+    const std::vector<std::string> zero_points = {"weights.symmetric=false"};
+    if (name.starts_with("w4")) expect_the_same("bert_base", Recipe::load(name, zero_points));
+  }
+}
+
+TEST_F(QuantizeModel, EmbeddingsAreWrittenToo) {
+  const std::vector<std::string> embeddings = {"embeddings=8"};
+  for (const std::string model : {"llama_base", "llama_tied", "llama_model", "gpt2", "gpt2_model"}) {
+    for (const std::string recipe : {"w8a16", "w8a8_dynamic", "w4a16_g32"})
+      expect_the_same(model, Recipe::load(recipe, embeddings));
+    expect_the_same(model, Recipe::parse(R"({"embeddings": 8})", "embeddings"));
+  }
+}
+
+TEST_F(QuantizeModel, ATiedTableIsStoredOnceWithTheScalesOfBothItsNames) {
+  const std::vector<std::string> embeddings = {"embeddings=8"};
+  quantize_model(Checkpoint::open(golden_model("llama_tied")), Recipe::load("w8a8_dynamic", embeddings),
+                 folder_ / "out");
+  const Checkpoint out = Checkpoint::open(folder_ / "out");
+  EXPECT_EQ(out.tensor("model.embed_tokens.weight").dtype(), DType::kI8);
+  EXPECT_FALSE(out.contains("lm_head.weight"));
+  EXPECT_EQ(bytes_of(out.tensor("lm_head.weight_scale")), bytes_of(out.tensor("model.embed_tokens.weight_scale")));
+  const Scheme weight_only{};
+  EXPECT_EQ(out.quantization()->scheme_for("model.embed_tokens", LayerKind::kEmbedding)->scheme, weight_only);
+  EXPECT_EQ(out.quantization()->scheme_for("lm_head")->scheme.activations, ActivationMode::kDynamicPerToken);
 }
 
 TEST_F(QuantizeModel, TheReportSaysWhereAFallbackWasTaken) {
