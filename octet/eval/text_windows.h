@@ -31,10 +31,10 @@ Documents parse_documents(const std::string& name);
 /// How a text is cut into windows that a decoder reads one by one.
 struct WindowOptions {
   Documents documents = Documents::kWhole;
-  std::optional<int64_t> window;    ///< tokens of a window; none: 1,024, or the model's longest context if that is less
-  std::optional<int64_t> stride;    ///< from a window to the next; none: the window
-  std::optional<int64_t> truncate;  ///< use the first tokens of each document only
-  std::optional<int64_t> limit;     ///< use the first documents only; of a text that is one document, the first windows
+  std::optional<int64_t> window = {};    ///< its tokens; none: 1,024, or the model's longest context if that is less
+  std::optional<int64_t> stride = {};    ///< from a window to the next; none: the window
+  std::optional<int64_t> truncate = {};  ///< use the first tokens of each document only
+  std::optional<int64_t> limit = {};     ///< use the first documents only; of one that is whole, the first windows
 };
 
 /// One document's tokens, and how much of its text ends with each of them.

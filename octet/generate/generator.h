@@ -13,11 +13,11 @@
 namespace octet {
 
 struct GenerateOptions {
-  SamplingOptions sampling;
-  int64_t max_tokens = 128;       ///< to generate for each prompt
-  std::vector<int32_t> stop_ids;  ///< a text ends with the first of these (see read_eos_ids)
-  DType kv_dtype = DType::kF32;   ///< or F16
-  int64_t batch = 8;              ///< prompts at work at once; when one has ended the next begins
+  SamplingOptions sampling = {};
+  int64_t max_tokens = 128;            ///< to generate for each prompt
+  std::vector<int32_t> stop_ids = {};  ///< a text ends with the first of these (see read_eos_ids)
+  DType kv_dtype = DType::kF32;        ///< or F16
+  int64_t batch = 8;                   ///< prompts at work at once; when one has ended the next begins
   int64_t prefill_tokens = kPrefillTokens;
 };
 
