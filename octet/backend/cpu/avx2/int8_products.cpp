@@ -81,13 +81,13 @@ constexpr int64_t kInInt16 = 32;
 // gcc 12 keeps these in registers only as what they are: as __m256i it copies each in every step, and runs out of them.
 using Int16Lanes = int16_t __attribute__((vector_size(32)));
 
-// Adds the products at `depth` ≤ kInInt16 k to sums. Not inline, so that the sums do not take the lanes' registers.
+// The products at `depth` ≤ kInInt16 k.
 template <int R>
-[[gnu::noinline]] void add_nibbles(const uint8_t* w, const char* codes, int64_t codes_stride, int64_t depth,
-                                   __m256i (*sum)[2]) {
-  Int16Lanes part[R][2];
+[[gnu::always_inline]] inline void multiply_nibbles(const uint8_t* w, const char* codes, int64_t codes_stride,
+                                                    int64_t depth, Int16Lanes (&part)[R][2]) {
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r) part[r][0] = part[r][1] = Int16Lanes{};
+#pragma GCC unroll 1
   for (int64_t k = 0; k < depth; k += 4, w += 2 * kWidth) {
     const __m256i word = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w)), mask = _mm256_set1_epi8(15);
     const __m256i low = _mm256_and_si256(word, mask), high = _mm256_and_si256(_mm256_srli_epi16(word, 4), mask);
@@ -98,44 +98,74 @@ template <int R>
       part[r][1] += reinterpret_cast<Int16Lanes>(_mm256_maddubs_epi16(high, a));
     }
   }
+}
+
+inline __m256i widened(Int16Lanes part) {
+  return _mm256_madd_epi16(reinterpret_cast<__m256i>(part), _mm256_set1_epi16(1));
+}
+
+// Adds them to sums. Not inline, so that the sums do not take the lanes' registers.
+template <int R>
+[[gnu::noinline]] void add_nibbles(const uint8_t* w, const char* codes, int64_t codes_stride, int64_t depth,
+                                   __m256i (*sum)[2]) {
+  Int16Lanes part[R][2];
+  multiply_nibbles<R>(w, codes, codes_stride, depth, part);
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 16
-    for (int c = 0; c < 2; ++c) {
-      const __m256i pairs = _mm256_madd_epi16(reinterpret_cast<__m256i>(part[r][c]), _mm256_set1_epi16(1));
-      sum[r][c] = _mm256_add_epi32(sum[r][c], pairs);
-    }
+    sum[r][0] = _mm256_add_epi32(sum[r][0], widened(part[r][0]));
+    sum[r][1] = _mm256_add_epi32(sum[r][1], widened(part[r][1]));
   }
 }
 
-template <int R>
+// Of eight outputs from c on.
+inline __m256i zero_points(const Groups& groups, int64_t panel, int64_t group, int64_t c) {
+  if (groups.zeros == nullptr) return _mm256_set1_epi32(8);
+  const uint8_t* zeros = groups.zeros + panel * groups.panel_stride + group * groups.stride + c;
+  return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(zeros)));
+}
+
+// `single`: a group fits into the int16 lanes, and its sums need not be kept elsewhere.
+template <int R, bool single>
 void nibble_tile(const Int8Product& p, int64_t row, int64_t panel) {
   const char* codes = static_cast<const char*>(p.codes) + row * p.codes_stride;
+  const int64_t codes_stride = p.codes_stride;
   const uint8_t* w = static_cast<const uint8_t*>(p.panels) + panel * p.panel_stride / 2;
   const int64_t size = p.groups.size != 0 ? p.groups.size : p.depth;
-  const uint8_t* zeros = p.groups.zeros != nullptr ? p.groups.zeros + panel * p.groups.panel_stride : nullptr;
 
   for (int64_t first = 0, group = 0; first < p.depth; first += size, ++group) {
-    const int64_t last = first + size < p.depth ? first + size : p.depth;
-    __m256i zero[2] = {_mm256_set1_epi32(8), _mm256_set1_epi32(8)};
-    if (zeros != nullptr) {
-      const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(zeros + group * p.groups.stride));
-      zero[0] = _mm256_cvtepu8_epi32(bytes);
-      zero[1] = _mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8));
-    }
     __m256i sum[R][2];
+    if constexpr (single) {
+      Int16Lanes part[R][2];
+      multiply_nibbles<R>(w + first * (kWidth / 2), codes + first, codes_stride, kInInt16, part);
+#pragma GCC unroll 16
+      for (int r = 0; r < R; ++r) {
+        sum[r][0] = widened(part[r][0]);
+        sum[r][1] = widened(part[r][1]);
+      }
+    } else {
+      const int64_t last = first + size < p.depth ? first + size : p.depth;
+#pragma GCC unroll 16
+      for (int r = 0; r < R; ++r) sum[r][0] = sum[r][1] = _mm256_setzero_si256();
+      for (int64_t k = first; k < last; k += kInInt16) {
+        const int64_t depth = last - k < kInInt16 ? last - k : kInInt16;
+        add_nibbles<R>(w + k * (kWidth / 2), codes + k, codes_stride, depth, sum);
+      }
+    }
+    const __m256i low = zero_points(p.groups, panel, group, 0), high = zero_points(p.groups, panel, group, 8);
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
-      const __m256i code_sum = _mm256_set1_epi32(-p.code_sums[(row + r) * p.code_sums_stride + group]);
-      sum[r][0] = _mm256_mullo_epi32(zero[0], code_sum);
-      sum[r][1] = _mm256_mullo_epi32(zero[1], code_sum);
-    }
-    for (int64_t k = first; k < last; k += kInInt16) {
-      const int64_t depth = last - k < kInInt16 ? last - k : kInInt16;
-      add_nibbles<R>(w + k * (kWidth / 2), codes + k, p.codes_stride, depth, sum);
+      const __m256i code_sum = _mm256_set1_epi32(p.code_sums[(row + r) * p.code_sums_stride + group]);
+      sum[r][0] = _mm256_sub_epi32(sum[r][0], _mm256_mullo_epi32(low, code_sum));
+      sum[r][1] = _mm256_sub_epi32(sum[r][1], _mm256_mullo_epi32(high, code_sum));
     }
     SumTile<R>{p, row, panel}.store(sum, group);
   }
+}
+
+template <bool single>
+void nibble_product(const Int8Product& p) {
+  by_tiles<Int8Product>(p, {nibble_tile<1, single>, nibble_tile<2, single>, nibble_tile<3, single>,
+                            nibble_tile<4, single>, nibble_tile<5, single>, nibble_tile<6, single>});
 }
 
 }  // namespace
@@ -144,8 +174,7 @@ void product_w8a8(const Int8Product& p) {
   by_tiles<Int8Product>(p, {byte_tile<1>, byte_tile<2>, byte_tile<3>, byte_tile<4>, byte_tile<5>, byte_tile<6>});
 }
 void product_w4a8(const Int8Product& p) {
-  by_tiles<Int8Product>(
-      p, {nibble_tile<1>, nibble_tile<2>, nibble_tile<3>, nibble_tile<4>, nibble_tile<5>, nibble_tile<6>});
+  p.groups.size == kInInt16 ? nibble_product<true>(p) : nibble_product<false>(p);
 }
 
 uint32_t absmax_bits(const float* x, int64_t count) {
