@@ -103,7 +103,6 @@ TEST(Sampler, LeavesTheTokensThatTransformersLeaves) {
     }
     for (size_t i = 0; i < logits.size(); ++i) {
       const double p = probabilities[i];
-      if (p == 0) EXPECT_EQ(drawn[i], 0) << example.dump() << " token " << i;
       EXPECT_NEAR(drawn[i], kDraws * p, 5 * std::sqrt(kDraws * p * (1 - p)) + 1e-9) << example.dump() << " token " << i;
     }
   }
