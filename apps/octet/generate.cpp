@@ -167,6 +167,7 @@ void run(GenerateCommandOptions options) {
   options.generate.kv_dtype = parse_kv_dtype(options.kv_dtype);
   const Sampler checked(options.generate.sampling);  // before the model is loaded
   Session session = open_session(options);
+  require_decoder(session);
   const Tokenizer tokenizer = Tokenizer::load(options.model);
   if (!options.ignore_eos) options.generate.stop_ids = read_eos_ids(session.checkpoint(), tokenizer.eos_id());
   const std::vector<std::vector<int32_t>> ids = tokenize(tokenizer, prompts);
@@ -198,26 +199,23 @@ void run(GenerateCommandOptions options) {
   print_summary(generations, elapsed.count(), session.model().info().max_positions);
 }
 
+// Sampler says what is out of range.
 void add_sampling(CLI::App& command, SamplingOptions& sampling) {
   command
       .add_option("--temperature", sampling.temperature,
                   "Sample at this temperature; 0 always takes the most likely token")
-      ->check(CLI::NonNegativeNumber)
       ->capture_default_str()
       ->type_name("T");
   command.add_option("--top-k", sampling.top_k, "Sample from the K most likely tokens only (0: from all)")
-      ->check(CLI::NonNegativeNumber)
       ->capture_default_str()
       ->type_name("K");
   command
       .add_option("--top-p", sampling.top_p, "Sample from the fewest most likely tokens whose probabilities reach P")
-      ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str()
       ->type_name("P");
   command
       .add_option("--repetition-penalty", sampling.repetition_penalty,
                   "Above 1: make tokens that were there before less likely")
-      ->check(CLI::PositiveNumber)
       ->capture_default_str()
       ->type_name("R");
   command.add_option("--seed", sampling.seed, "The same seed gives the same text, on every machine")

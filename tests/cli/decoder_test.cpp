@@ -72,15 +72,21 @@ TEST_F(CliDecoder, GenerateSaysWhenTheContextIsFull) {
 TEST_F(CliDecoder, BadInputToDecodersIsOneMessage) {
   const std::string fox = " --prompt 'a fox'";
   write("empty.txt", "\n\n");
-  for (const std::string arguments :
-       {"generate model", "generate model --prompt-file empty.txt --prompt x", "generate model --top-k -1" + fox,
-        "generate model --temperature -1" + fox, "generate model --top-p 0" + fox, "generate model --top-p 1.5" + fox,
-        "generate model --max-tokens 0" + fox, "generate model --kv-dtype int8" + fox,
-        "generate " + kGolden + "/bert_base" + fox, "eval model --task perplexity --data text.txt --documents line",
-        "eval model --task perplexity --data text.txt --window 49",
-        "eval model --task perplexity --data text.txt --window 8 --stride 9",
-        "eval model --task similarity --data text.txt --window 8",
-        "eval " + kGolden + "/bert_base --task perplexity --data text.txt"}) {
+  const std::vector<std::string> usage_errors = {"generate model",
+                                                 "generate model --prompt-file empty.txt --prompt x",
+                                                 "generate model --top-k -1" + fox,
+                                                 "generate model --temperature -1" + fox,
+                                                 "generate model --top-p 0" + fox,
+                                                 "generate model --top-p 1.5" + fox,
+                                                 "generate model --max-tokens 0" + fox,
+                                                 "generate model --kv-dtype int8" + fox,
+                                                 "generate " + kGolden + "/bert_base" + fox,
+                                                 "eval model --task perplexity --data text.txt --documents line",
+                                                 "eval model --task perplexity --data text.txt --window 49",
+                                                 "eval model --task perplexity --data text.txt --window 8 --stride 9",
+                                                 "eval model --task similarity --data text.txt --window 8",
+                                                 "eval " + kGolden + "/bert_base --task perplexity --data text.txt"};
+  for (const std::string& arguments : usage_errors) {
     EXPECT_EQ(run(arguments), 2) << arguments << "\n" << err_;
     EXPECT_EQ(out_, "") << arguments;
     EXPECT_THAT(err_, testing::StartsWith("octet: ")) << arguments;

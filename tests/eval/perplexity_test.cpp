@@ -71,9 +71,12 @@ TEST(ScoredRows, AreThoseBeforeTheirTargets) {
                   {.document = 0, .begin = 2, .end = 5, .first_scored = 4}};
   const std::vector<ScoredRow> rows = scored_rows(text, 0, 2);
   ASSERT_EQ(rows.size(), 3);
-  EXPECT_EQ(rows[0].row, 0), EXPECT_EQ(rows[0].target, 11);
-  EXPECT_EQ(rows[1].row, 1), EXPECT_EQ(rows[1].target, 12);
-  EXPECT_EQ(rows[2].row, 3 + 1), EXPECT_EQ(rows[2].target, 14);
+  EXPECT_EQ(rows[0].row, 0);
+  EXPECT_EQ(rows[0].target, 11);
+  EXPECT_EQ(rows[1].row, 1);
+  EXPECT_EQ(rows[1].target, 12);
+  EXPECT_EQ(rows[2].row, 3 + 1);
+  EXPECT_EQ(rows[2].target, 14);
   NllSums sums;
   for (const TextWindows::Window& window : text.windows) add_text_of(text, window, sums);
   EXPECT_EQ(sums.bytes(), (5 - 2) + (9 - 8));
