@@ -298,7 +298,7 @@ def write_model(out, model):
         "torch_dtype": "float16",
         **{name: getattr(c, name) for name in names},
         "rope_theta": 10000.0,
-        "rope_scaling": None,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
     })
     tensors = {name: tensor.half().contiguous() for name, tensor in model.state_dict().items()}
     del tensors["lm_head.weight"]  # tied to the embedding
