@@ -13,10 +13,21 @@ namespace octet {
 namespace {
 
 QTensor sample() {
-  QTensor tensor{{}, Tensor(DType::kI8, {2, 3}), Tensor(DType::kF32, {2})};
+  QTensor tensor{{}, Tensor(DType::kI8, {2, 3}), Tensor(DType::kF32, {2, 1})};
   tensor.codes.mutable_as<int8_t>()[0] = 127;
   tensor.codes.mutable_as<int8_t>()[5] = -127;
   tensor.scales.mutable_as<float>()[1] = -0.5f;
+  return tensor;
+}
+
+// 4 bits in groups of 32, with zero points.
+QTensor grouped_sample() {
+  QTensor tensor{{.bits = 4, .group_size = 32, .symmetric = false},
+                 Tensor(DType::kI8, {2, 64}),
+                 Tensor(DType::kF32, {2, 2}),
+                 Tensor(DType::kI8, {2, 2})};
+  tensor.codes.mutable_as<int8_t>()[3] = 15;
+  tensor.zero_points.mutable_as<int8_t>()[1] = 15;
   return tensor;
 }
 
@@ -25,12 +36,34 @@ TEST(QTensor, AWellFormedOnePassesTheCheck) {
   EXPECT_EQ(sample().rows(), 2);
   EXPECT_EQ(sample().cols(), 3);
   EXPECT_EQ(sample().bytes(), 6 + 8);
+  EXPECT_NO_THROW(check(grouped_sample(), "a"));
+  EXPECT_EQ(grouped_sample().groups(), 2);
+  EXPECT_EQ(grouped_sample().bytes(), 128 + 16 + 4);
 }
 
 TEST(QTensor, EachFaultIsRefusedByName) {
   QTensor bits = sample();
-  bits.scheme.bits = 4;
+  bits.scheme.bits = 5;
   EXPECT_THROW(check(bits, "a"), ShapeError);
+  bits = sample();
+  bits.scheme.symmetric = false;
+  EXPECT_THROW(check(bits, "a"), ShapeError);
+
+  QTensor group = grouped_sample();
+  group.scheme.group_size = 128;
+  EXPECT_THROW(check(group, "a"), ShapeError);
+  group.scheme.group_size = 16;
+  EXPECT_THROW(check(group, "a"), ShapeError);
+
+  QTensor zero_point = grouped_sample();
+  zero_point.zero_points.mutable_as<int8_t>()[0] = -1;
+  EXPECT_THROW(check(zero_point, "a"), NumericError);
+  zero_point.zero_points = Tensor();
+  EXPECT_THROW(check(zero_point, "a"), ShapeError);
+
+  QTensor nibble = grouped_sample();
+  nibble.codes.mutable_as<int8_t>()[0] = 16;
+  EXPECT_THROW(check(nibble, "a"), NumericError);
 
   QTensor rank = sample();
   rank.codes = Tensor(DType::kI8, {2, 3, 1});
@@ -60,6 +93,8 @@ TEST(Scheme, IsDescribedInWords) {
   EXPECT_EQ(to_string(Scheme{}), "int8 weights per channel, float activations");
   EXPECT_EQ(to_string(Scheme{.weight = {}, .activations = ActivationMode::kDynamicPerToken}),
             "int8 weights per channel, int8 activations per token, dynamic");
+  EXPECT_EQ(to_string(Scheme{.weight = grouped_sample().scheme}),
+            "int4 weights in groups of 32 with zero points, float activations");
 }
 
 }  // namespace
