@@ -269,6 +269,16 @@ class Bert : public Model {
     return all;
   }
 
+  // Normalizations feed the residual sum as well, so only values remain.
+  std::vector<FoldPair> fold_pairs() const override {
+    std::vector<FoldPair> pairs;
+    for (int64_t i = 0; i < info_.blocks; ++i) {
+      const std::string path = fmt::format("{}encoder.layer.{}.attention.", prefix_, i);
+      pairs.push_back({path + "self.value", {path + "output.dense"}});
+    }
+    return pairs;
+  }
+
   void prepare(Backend& backend) override {
     words_.prepare(backend);
     for (Embedding* table : {&positions_, &types_}) table->prepare(backend);

@@ -143,6 +143,16 @@ class Gpt2 : public Model {
     return all;
   }
 
+  std::vector<FoldPair> fold_pairs() const override {
+    std::vector<FoldPair> pairs;
+    for (int64_t i = 0; i < info_.blocks; ++i) {
+      const std::string path = fmt::format("{}h.{}.", prefix_, i);
+      pairs.push_back({path + "ln_1", {path + "attn.c_attn"}});
+      pairs.push_back({path + "ln_2", {path + "mlp.c_fc"}});
+    }
+    return pairs;
+  }
+
   void prepare(Backend& backend) override {
     words_.prepare(backend);
     positions_.prepare(backend);

@@ -157,6 +157,20 @@ class Llama : public Model {
     return all;
   }
 
+  std::vector<FoldPair> fold_pairs() const override {
+    std::vector<FoldPair> pairs;
+    for (int64_t i = 0; i < info_.blocks; ++i) {
+      const std::string path = fmt::format("{}layers.{}.", prefix_, i), attention = path + "self_attn.",
+                        mlp = path + "mlp.";
+      pairs.push_back({path + "input_layernorm", {attention + "q_proj", attention + "k_proj", attention + "v_proj"}});
+      // A value's channel that several heads read has several columns of o_proj.
+      if (sizes_.heads == sizes_.kv_heads) pairs.push_back({attention + "v_proj", {attention + "o_proj"}});
+      pairs.push_back({path + "post_attention_layernorm", {mlp + "gate_proj", mlp + "up_proj"}});
+      pairs.push_back({mlp + "up_proj", {mlp + "down_proj"}});
+    }
+    return pairs;
+  }
+
   void prepare(Backend& backend) override {
     embedding_.prepare(backend);
     rotary_.prepare(backend);

@@ -34,6 +34,13 @@ struct ModelInfo {
   int64_t kv_head_width = 0;
 };
 
+/// Between which layers a factor for each channel can move without changing what the model computes: what `from` gives
+/// times f, the columns of all in `into` by 1 / f (SmoothQuant: Xiao et al., 2023; AWQ: Lin et al., 2024).
+struct FoldPair {
+  std::string from;               ///< a normalization or a linear layer, which nothing but `into` reads
+  std::vector<std::string> into;  ///< linear layers
+};
+
 /// A transformer: embed, blocks callable one by one, head. Weights are views of the mapped checkpoint until prepare
 /// lays them out for a backend. Activations live in the workspace scope that the caller has open.
 class Model {
@@ -46,6 +53,8 @@ class Model {
   virtual std::vector<const Linear*> linears() const = 0;
   /// The same one by one: every part of every Linear.
   std::vector<const Linear::Part*> linear_parts() const;
+  /// All fold pairs, in the order of the forward pass.
+  virtual std::vector<FoldPair> fold_pairs() const = 0;
 
   virtual void prepare(Backend& backend) = 0;
   virtual int64_t packed_bytes() const = 0;  ///< of what prepare laid out; mapped tables not counted
