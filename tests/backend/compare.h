@@ -10,21 +10,9 @@
 #include <gtest/gtest.h>
 
 #include "octet/backend/cpu/cpu_backend.h"
+#include "tests/sanitized.h"
 
 namespace octet::backend_cases {
-
-// Sanitizers make everything many times slower: fewer samples then.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-inline constexpr bool kSanitized = true;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-inline constexpr bool kSanitized = true;
-#else
-inline constexpr bool kSanitized = false;
-#endif
-#else
-inline constexpr bool kSanitized = false;
-#endif
 
 /// All bits the same; the payload of a NaN does not count.
 inline testing::AssertionResult same_bits(std::span<const float> actual, std::span<const float> expected) {

@@ -4,17 +4,12 @@
 
 #include "octet/eval/benchmark.h"
 #include "tests/models/golden.h"
+#include "tests/sanitized.h"
 
 namespace octet {
 namespace {
 
 // Promise: a model's outputs do not depend on instruction set, threads, batch, padding or neighbours.
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kSanitized = true;
-#else
-constexpr bool kSanitized = false;
-#endif
 
 struct Way {
   std::string isa;
