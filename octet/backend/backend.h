@@ -22,10 +22,8 @@ class DeviceSpan {
 
   int64_t bytes() const noexcept { return bytes_; }
   bool empty() const noexcept { return bytes_ == 0; }
-  /// For backends only.
+  /// For backends, and for tables that only they read.
   std::byte* address() const noexcept { return address_; }
-  /// The address as a number, for tables that only a backend reads.
-  uint64_t handle() const noexcept { return reinterpret_cast<uint64_t>(address_); }
   DeviceSpan slice(int64_t offset, int64_t bytes) const noexcept { return {address_ + offset, bytes}; }
 
  private:
@@ -127,7 +125,7 @@ struct GatedOp {
 /// Keys and values of the tokens that each sequence has had, in blocks of kKvBlockTokens; a block holds those of all
 /// layers, in a layout that only its backend knows (Backend::kv_bytes). Owns nothing.
 struct KvBlocks {
-  DeviceSpan addresses;     ///< uint64, DeviceSpan::handle() of every block: sequence by sequence, in order of tokens
+  DeviceSpan addresses;     ///< DeviceSpan::address() of every block: sequence by sequence, in order of tokens
   DeviceSpan first_block;   ///< int32 [sequences + 1]: sequence b has addresses [first_block[b], first_block[b+1])
   DeviceSpan past;          ///< int32 [sequences]: tokens whose keys and values are there
   int64_t layer_bytes = 0;  ///< of a block, before what this layer keeps there

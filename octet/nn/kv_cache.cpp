@@ -51,7 +51,7 @@ KvView KvCache::extend(Workspace& workspace, std::span<const int> sequences, std
     fail<ShapeError>("a batch of {} sequences for {} of the cache", offsets.size() - 1, sequences.size());
   }
   std::vector<int32_t> past, first_block = {0};
-  std::vector<uint64_t> addresses;
+  std::vector<std::byte*> addresses;
   for (size_t b = 0; b < sequences.size(); ++b) {
     if (std::find(sequences.begin(), sequences.begin() + static_cast<std::ptrdiff_t>(b), sequences[b]) !=
         sequences.begin() + static_cast<std::ptrdiff_t>(b)) {
@@ -75,10 +75,10 @@ KvView KvCache::extend(Workspace& workspace, std::span<const int> sequences, std
       s.blocks.push_back(free_.back());
       free_.pop_back();
     }
-    for (const size_t block : s.blocks) addresses.push_back(blocks_[block].span().handle());
+    for (const size_t block : s.blocks) addresses.push_back(blocks_[block].span().address());
     first_block.push_back(narrow<int32_t>(static_cast<int64_t>(addresses.size())));
   }
-  return {.blocks = {.addresses = workspace.upload(std::span<const uint64_t>(addresses)),
+  return {.blocks = {.addresses = workspace.upload(std::span<std::byte* const>(addresses)),
                      .first_block = workspace.upload(std::span<const int32_t>(first_block)),
                      .past = workspace.upload(std::span<const int32_t>(past)),
                      .layer_bytes = 0,

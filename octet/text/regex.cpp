@@ -122,8 +122,8 @@ std::string to_pcre2(std::string_view pattern) {
         const std::string word = *class_items('w', {});
         const std::string after = fmt::format("(?<=[{}])", word), before = fmt::format("(?=[{}])", word),
                           not_after = fmt::format("(?<![{}])", word), not_before = fmt::format("(?![{}])", word);
-        result += escape == 'b' ? "(?:" + after + not_before + "|" + not_after + before + ")"
-                                : "(?:" + after + before + "|" + not_after + not_before + ")";
+        result += escape == 'b' ? fmt::format("(?:{}{}|{}{})", after, not_before, not_after, before)
+                                : fmt::format("(?:{}{}|{}{})", after, before, not_after, not_before);
         continue;
       } else if (std::string_view("KGgkCNRXQEcMuyYOoV").find(escape) != std::string_view::npos) {
         refuse(fmt::format("\\{}", escape));

@@ -31,12 +31,12 @@ std::vector<float> run_cached(const AttentionCase& c, std::span<const float> qkv
   const int64_t columns = columns_of(c), width = c.heads * c.head_width, layer = 1;
   const int64_t block_bytes = backend->kv_bytes(dtype, c.key_heads(), c.head_width);
   std::vector<Memory> blocks;
-  std::vector<uint64_t> addresses;
+  std::vector<std::byte*> addresses;
   std::vector<int32_t> first_block = {0};
   for (const int32_t length : c.lengths) {
     for (int32_t token = 0; token < length; token += kKvBlockTokens) {
       blocks.emplace_back(*backend, 2 * block_bytes);  // of two layers, of which the second is used
-      addresses.push_back(blocks.back().span().handle());
+      addresses.push_back(blocks.back().span().address());
     }
     first_block.push_back(static_cast<int32_t>(addresses.size()));
   }

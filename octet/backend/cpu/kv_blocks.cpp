@@ -33,7 +33,7 @@ int64_t kv_bytes(const KernelTable& table, DType dtype, int64_t heads, int64_t h
 
 KvReader::KvReader(const KernelTable& table, const AttentionOp& op)
     : table_(table),
-      addresses_(reinterpret_cast<const uint64_t*>(op.cache->addresses.address())),
+      addresses_(reinterpret_cast<std::byte* const*>(op.cache->addresses.address())),
       first_block_(int32s(op.cache->first_block)),
       past_(int32s(op.cache->past)),
       layer_bytes_(op.cache->layer_bytes),
@@ -55,8 +55,7 @@ KvReader::KvReader(const KernelTable& table, const AttentionOp& op)
 }
 
 std::byte* KvReader::block(int64_t sequence, int64_t head, int64_t index) const {
-  auto* address = reinterpret_cast<std::byte*>(addresses_[first_block_[sequence] + index]);
-  return address + layer_bytes_ + head * head_bytes_;
+  return addresses_[first_block_[sequence] + index] + layer_bytes_ + head * head_bytes_;
 }
 
 void KvReader::append(const AttentionOp& op, int64_t sequence, int64_t head) const {

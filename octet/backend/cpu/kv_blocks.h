@@ -35,7 +35,7 @@ class KvReader {
   const float* widened(const std::byte* panels, int64_t count, float* buffer) const;
 
   const KernelTable& table_;
-  const uint64_t* addresses_;
+  std::byte* const* addresses_;
   const int32_t *first_block_, *past_;
   int64_t layer_bytes_, head_bytes_, head_width_, padded_width_;
   DType dtype_;
