@@ -43,13 +43,15 @@ SentencePieceModel::SentencePieceModel(const SentencePieceFile& file)
 
 void SentencePieceModel::add(std::vector<ModelToken>& tokens, size_t first, std::string_view word,
                              ModelToken piece) const {
-  if (piece.id != unknown_id_) {
-    tokens.push_back(piece);
-  } else if (byte_fallback_) {
+  const bool unknown = piece.id == unknown_id_;
+  if (unknown && byte_fallback_) {
     for (uint32_t at = piece.begin; at < piece.end; ++at) {
       tokens.push_back({byte_tokens_[static_cast<unsigned char>(word[at])], at, at + 1});
     }
-  } else if (tokens.size() > first && tokens.back().id == unknown_id_ && tokens.back().end == piece.begin) {
+    return;
+  }
+  // Neighbouring unknown pieces are one.
+  if (unknown && tokens.size() > first && tokens.back().id == unknown_id_ && tokens.back().end == piece.begin) {
     tokens.back().end = piece.end;
   } else {
     tokens.push_back(piece);
