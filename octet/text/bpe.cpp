@@ -95,23 +95,8 @@ void Bpe::tokenize(std::string_view word, std::vector<ModelToken>& tokens) const
       return;
     }
   }
-  const auto tokenize_at = [&](std::string_view part, size_t begin) {
-    const size_t first = tokens.size();
-    if (!cache_.find(part, tokens)) {
-      tokenize_part(part, tokens);
-      cache_.remember(part, tokens.data() + first, tokens.data() + tokens.size());
-    }
-    if (begin == 0) return;
-    for (size_t i = first; i < tokens.size(); ++i) {
-      tokens[i].begin += static_cast<uint32_t>(begin);
-      tokens[i].end += static_cast<uint32_t>(begin);
-    }
-  };
-  if (spaces_begin_parts_) {
-    for_each_spaced_part(word, tokenize_at);
-  } else {
-    tokenize_at(word, 0);
-  }
+  tokenize_by_parts(word, spaces_begin_parts_, cache_, tokens,
+                    [this](std::string_view part, std::vector<ModelToken>& out) { tokenize_part(part, out); });
 }
 
 void Bpe::tokenize_part(std::string_view part, std::vector<ModelToken>& tokens) const {

@@ -97,6 +97,30 @@ void for_each_spaced_part(std::string_view word, const Take& take) {
   }
 }
 
+/// Appends the tokens of `word`, remembering those of its parts: of those that begin with ▁ where `spaces_begin_parts`,
+/// else of the whole. tokenize_part(part, tokens) appends a part's, counting bytes from its beginning.
+template <class TokenizePart>
+void tokenize_by_parts(std::string_view word, bool spaces_begin_parts, WordCache& cache,
+                       std::vector<ModelToken>& tokens, const TokenizePart& tokenize_part) {
+  const auto tokenize_at = [&](std::string_view part, size_t begin) {
+    const size_t first = tokens.size();
+    if (!cache.find(part, tokens)) {
+      tokenize_part(part, tokens);
+      cache.remember(part, tokens.data() + first, tokens.data() + tokens.size());
+    }
+    if (begin == 0) return;
+    for (size_t i = first; i < tokens.size(); ++i) {
+      tokens[i].begin += static_cast<uint32_t>(begin);
+      tokens[i].end += static_cast<uint32_t>(begin);
+    }
+  };
+  if (spaces_begin_parts) {
+    for_each_spaced_part(word, tokenize_at);
+  } else {
+    tokenize_at(word, 0);
+  }
+}
+
 /// Whether a ▁ stands in `token` behind another character.
 bool has_inner_space(std::string_view token);
 
