@@ -62,9 +62,11 @@ struct Widen {
 /// The same product of codes, Σ of a group in exact int32 arithmetic; a result that int32 does not hold is the caller's
 /// mistake. The tile holds int32 sums, or in groups t = fma(float(Σ of the group), its scale, t) from t = 0.
 struct Int8Product {
-  const void* codes = nullptr;         ///< rows as Int8Kernels::quantize wrote them
-  int64_t codes_stride = 0;            ///< bytes
-  const int32_t* code_sums = nullptr;  ///< Σ_k code of each group [rows][groups], `code_sums_stride` from row to row
+  const void* codes = nullptr;  ///< rows as Int8Kernels::quantize wrote them
+  int64_t codes_stride = 0;     ///< bytes
+  /// What Int8Kernels::quantize returned, for each group or each sum_block k: [rows][sums], `code_sums_stride` from row
+  /// to row.
+  const int32_t* code_sums = nullptr;
   int64_t code_sums_stride = 0;
   int64_t rows = 0, depth = 0;  ///< the last group may be shorter than the others
   const void* panels = nullptr;
@@ -184,8 +186,10 @@ struct FloatKernels {
 /// What multiplies int8 rows by quantized weights. Activations may lie differently for 8-bit and 4-bit weights.
 struct Int8Kernels {
   PanelFormat format;
-  int code_bytes;  ///< of one activation code
-  /// Codes of x by `inverse` (see octet/quant/quantize.h), zeros up to a multiple of kCodePadding; returns their sum.
+  int code_bytes;         ///< of one activation code
+  int64_t sum_block = 0;  ///< k whose codes are summed, 32 or 0: those of a group
+  /// Codes of x by `inverse` (see octet/quant/quantize.h), zeros up to a multiple of kCodePadding; returns their sum,
+  /// in the form that the product wants.
   int32_t (*quantize)(const float* x, int64_t count, float inverse, void* codes);
   void (*product)(const Int8Product&);
 };

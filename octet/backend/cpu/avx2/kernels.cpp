@@ -15,8 +15,8 @@ constexpr KernelTable kTable = {
     .tile_panels = 1,
     .wide_panels = 4,
     .row_block = 48,
-    // 384 · 16 fp32 of a panel are 24 KB, with six rows of x 33 KB: L1 caches have 32 or 48 KB.
-    .k_block = 384,
+    // 256 · 16 fp32 of a panel are 16 KB, with six rows of x 22 KB: L1 caches have 32 or 48 KB.
+    .k_block = 256,
     .product_f32 = avx2::product_f32,
     .w8a16 = {.format = {.bits = 8}, .product = avx2::product_w8a16, .widen = avx2::widen_w8},
     // Eight k of an output in a lane of 32 bits.
@@ -30,6 +30,7 @@ constexpr KernelTable kTable = {
     // A register has four k of all outputs, those of outputs 0-7 in its low nibbles.
     .w4a8 = {.format = {.bits = 4, .interleave = 4, .nibble_block = 64},
              .code_bytes = 1,
+             .sum_block = avx2::kNibbleSums,
              .quantize = avx2::quantize_to_int8,
              .product = avx2::product_w4a8},
     .finish = finish_tile<Sixteen>,

@@ -12,6 +12,9 @@ void product_w4a16(const FloatProduct& p);
 void widen_w8(const Widen& w);
 void widen_w4(const Widen& w);
 
+/// k whose codes the 4-bit product wants summed.
+inline constexpr int64_t kNibbleSums = 32;
+
 void product_w8a8(const Int8Product& p);
 void product_w4a8(const Int8Product& p);
 uint32_t absmax_bits(const float* x, int64_t count);
