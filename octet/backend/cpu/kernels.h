@@ -64,8 +64,7 @@ struct Widen {
 struct Int8Product {
   const void* codes = nullptr;  ///< rows as Int8Kernels::quantize wrote them
   int64_t codes_stride = 0;     ///< bytes
-  /// What Int8Kernels::quantize returned, for each group or each sum_block k: [rows][sums], `code_sums_stride` from row
-  /// to row.
+  /// Sums of codes as Int8Kernels::quantize wrote them: [rows][sums], `code_sums_stride` from row to row.
   const int32_t* code_sums = nullptr;
   int64_t code_sums_stride = 0;
   int64_t rows = 0, depth = 0;  ///< the last group may be shorter than the others
@@ -76,9 +75,6 @@ struct Int8Product {
   int64_t tile_stride = 0;
   Groups groups = {};
 };
-
-/// Codes of a row of activations are padded with zeros to a multiple of this.
-inline constexpr int64_t kCodePadding = 8;
 
 /// How a product's tile becomes numbers again.
 enum class Rescale : uint8_t {
@@ -183,14 +179,25 @@ struct FloatKernels {
   void (*widen)(const Widen&);
 };
 
+/// Where codes of a row lie as they are, zeros pad them to a multiple of this.
+inline constexpr int64_t kCodePadding = 8;
+
+/// Codes of a row of x by `inverse` (see octet/quant/quantize.h), however the product wants them to lie.
+struct QuantizeRow {
+  const float* x = nullptr;
+  int64_t depth = 0;
+  float inverse = 1;
+  void* codes = nullptr;
+  int64_t step = 0;         ///< k of which the product wants to know the sum of codes,
+  int32_t* sums = nullptr;  ///< for each of them: that sum, in the form that the product wants
+};
+
 /// What multiplies int8 rows by quantized weights. Activations may lie differently for 8-bit and 4-bit weights.
 struct Int8Kernels {
   PanelFormat format;
-  int code_bytes;         ///< of one activation code
-  int64_t sum_block = 0;  ///< k whose codes are summed, 32 or 0: those of a group
-  /// Codes of x by `inverse` (see octet/quant/quantize.h), zeros up to a multiple of kCodePadding; returns their sum,
-  /// in the form that the product wants.
-  int32_t (*quantize)(const float* x, int64_t count, float inverse, void* codes);
+  int64_t (*row_bytes)(int64_t depth);
+  int64_t sum_block = 0;  ///< k whose codes are summed; 0: those of a group, which are a multiple of it
+  void (*quantize)(const QuantizeRow&);
   void (*product)(const Int8Product&);
 };
 

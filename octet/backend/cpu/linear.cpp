@@ -160,7 +160,7 @@ struct QuantizedRows {
   Layout::Part<float> scales;
 
   QuantizedRows(const Int8Kernels& kernels, int64_t rows, int64_t depth, int64_t group, Layout& layout)
-      : stride(round_up(depth, kCodePadding) * kernels.code_bytes),
+      : stride(kernels.row_bytes(depth)),
         step(kernels.sum_block != 0 ? kernels.sum_block
              : group != 0           ? group
                                     : depth),
@@ -238,10 +238,7 @@ class Int8Linear {
         continue;
       }
       scale = int8_scale(absmax);
-      const float inverse = 1.0f / scale;
-      for (int64_t k = 0; k < depth_; k += rows_.step) {
-        *sums++ = kernels_.quantize(x + k, std::min(rows_.step, depth_ - k), inverse, codes + k * kernels_.code_bytes);
-      }
+      kernels_.quantize({x, depth_, 1.0f / scale, codes, rows_.step, sums});
     }
   }
 

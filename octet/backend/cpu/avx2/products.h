@@ -3,7 +3,8 @@
 
 #include "octet/backend/cpu/kernels.h"
 
-/// The products of the avx2 instruction set; float_products.cpp and int8_products.cpp say how they are built.
+/// The products of the avx2 instruction set; float_products.cpp, byte_products.cpp and nibble_products.cpp say how they
+/// are built.
 namespace octet::cpu::avx2 {
 
 void product_f32(const FloatProduct& p);
@@ -18,7 +19,9 @@ inline constexpr int64_t kNibbleSums = 32;
 void product_w8a8(const Int8Product& p);
 void product_w4a8(const Int8Product& p);
 uint32_t absmax_bits(const float* x, int64_t count);
-int32_t quantize_to_int16(const float* x, int64_t count, float inverse, void* codes);
-int32_t quantize_to_int8(const float* x, int64_t count, float inverse, void* codes);
+int64_t byte_row_bytes(int64_t depth);
+int64_t nibble_row_bytes(int64_t depth);
+void quantize_for_bytes(const QuantizeRow& q);
+void quantize_for_nibbles(const QuantizeRow& q);
 
 }  // namespace octet::cpu::avx2

@@ -167,8 +167,10 @@ uint32_t absmax_bits(const float* x, int64_t count) {
   return static_cast<uint32_t>(_mm512_reduce_max_epi32(largest));
 }
 
-int32_t quantize(const float* x, int64_t count, float inverse, void* codes) {
-  int8_t* out = static_cast<int8_t*>(codes);
+namespace {
+
+// Codes of `count` values, zeros up to a multiple of kCodePadding; returns their sum.
+int32_t quantize(const float* x, int64_t count, float inverse, int8_t* out) {
   const __m512 factor = _mm512_set1_ps(inverse);
   __m512i sums = _mm512_setzero_si512();
   int64_t i = 0;
@@ -185,6 +187,17 @@ int32_t quantize(const float* x, int64_t count, float inverse, void* codes) {
     _mm512_mask_cvtepi32_storeu_epi8(out + i, first_lanes(padded), values);
   }
   return _mm512_reduce_add_epi32(sums);
+}
+
+}  // namespace
+
+int64_t row_bytes(int64_t depth) { return (depth + kCodePadding - 1) / kCodePadding * kCodePadding; }
+
+void quantize(const QuantizeRow& q) {
+  int8_t* codes = static_cast<int8_t*>(q.codes);
+  for (int64_t k = 0, i = 0; k < q.depth; k += q.step, ++i) {
+    q.sums[i] = quantize(q.x + k, q.depth - k < q.step ? q.depth - k : q.step, q.inverse, codes + k);
+  }
 }
 
 }  // namespace octet::cpu::avx512

@@ -111,12 +111,16 @@ uint32_t absmax_bits(const float* x, int64_t count) {
   return largest;
 }
 
-int32_t quantize(const float* x, int64_t count, float inverse, void* codes) {
-  int8_t* out = static_cast<int8_t*>(codes);
-  int32_t sum = 0;
-  for (int64_t i = 0; i < count; ++i) sum += out[i] = int8_code(x[i], inverse);
-  std::fill(out + count, out + (count + kCodePadding - 1) / kCodePadding * kCodePadding, int8_t{0});
-  return sum;
+int64_t row_bytes(int64_t depth) { return (depth + kCodePadding - 1) / kCodePadding * kCodePadding; }
+
+void quantize(const QuantizeRow& q) {
+  int8_t* codes = static_cast<int8_t*>(q.codes);
+  std::fill(codes, codes + row_bytes(q.depth), int8_t{0});
+  for (int64_t k = 0; k < q.depth; ++k) {
+    if (k % q.step == 0) q.sums[k / q.step] = 0;
+    codes[k] = int8_code(q.x[k], q.inverse);
+    q.sums[k / q.step] += codes[k];
+  }
 }
 
 }  // namespace octet::cpu::ref

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "octet/backend/cpu/avx2/byte_row.h"
+#include "octet/backend/cpu/avx2/int8_lanes.h"
+#include "octet/backend/cpu/avx2/products.h"
+
+// W8A8. A quad of a panel is four k of all outputs, 64 bytes; weights are stored unsigned, as code + 128.
+namespace octet::cpu::avx2 {
+namespace {
+
+constexpr int64_t kQuad = 4 * kWidth;
+
+inline Int16Lanes pairs(__m256i weights, __m256i codes) {
+  return reinterpret_cast<Int16Lanes>(_mm256_maddubs_epi16(weights, codes));
+}
+
+// Sums of `quads` quads, the rows' codes being calm enough: ten operations for the 128 products of two quads with eight
+// outputs and a row, of which six need the two multiplying ports. The known exact sequences need sixteen.
+template <int R>
+[[gnu::always_inline]] inline void multiply_fours(const uint8_t* w, const int8_t* codes, int64_t stride, int64_t quads,
+                                                  Int32Lanes (&sum)[R][2]) {
+  for (; quads >= 2; quads -= 2, w += 2 * kQuad, codes += 8) {
+#pragma GCC unroll 16
+    for (int c = 0; c < 2; ++c) {
+      const __m256i first = load(w + 32 * c), second = load(w + kQuad + 32 * c);
+#pragma GCC unroll 16
+      for (int r = 0; r < R; ++r) {
+        sum[r][c] +=
+            widened(pairs(first, four_bytes(codes + r * stride)) + pairs(second, four_bytes(codes + r * stride + 4)));
+      }
+    }
+  }
+  if (quads == 0) return;
+#pragma GCC unroll 16
+  for (int c = 0; c < 2; ++c) {
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) sum[r][c] += widened(pairs(load(w + 32 * c), four_bytes(codes + r * stride)));
+  }
+}
+
+template <int R>
+[[gnu::always_inline]] inline void multiply_pairs(const uint8_t* w, const int8_t* codes, int64_t stride, int64_t quads,
+                                                  Int32Lanes (&sum)[R][2]) {
+  for (; quads > 0; --quads, w += kQuad, codes += 4) {
+    const __m256i low = load(w), high = load(w + 32);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      const __m256i a = four_bytes(codes + r * stride);
+      sum[r][0] += widened(pairs(low, a));
+      sum[r][1] += widened(pairs(high, a));
+    }
+  }
+}
+
+// For any codes: the sign of a weight goes to the code that it meets, and |code · weight| ≤ 127 · 127 leaves a pair sum
+// at most 32,258 < 32,768.
+template <int R>
+[[gnu::always_inline]] inline void multiply_any(const uint8_t* w, const int8_t* codes, int64_t stride, int64_t quads,
+                                                Int32Lanes (&sum)[R][2]) {
+  for (; quads > 0; --quads, w += kQuad, codes += 4) {
+#pragma GCC unroll 16
+    for (int c = 0; c < 2; ++c) {
+      const __m256i weights = _mm256_xor_si256(load(w + 32 * c), _mm256_set1_epi8(-128));
+      const __m256i magnitudes = _mm256_abs_epi8(weights);
+#pragma GCC unroll 16
+      for (int r = 0; r < R; ++r) {
+        sum[r][c] += widened(pairs(magnitudes, _mm256_sign_epi8(four_bytes(codes + r * stride), weights)));
+      }
+    }
+  }
+}
+
+template <int R>
+[[gnu::always_inline]] inline void multiply(Calm calm, const uint8_t* w, const int8_t* codes, int64_t stride,
+                                            int64_t depth, Int32Lanes (&sum)[R][2]) {
+  const int64_t quads = (depth + 3) / 4;
+  if (calm == Calm::kFours) {
+    multiply_fours<R>(w, codes, stride, quads, sum);
+  } else if (calm == Calm::kPairs) {
+    multiply_pairs<R>(w, codes, stride, quads, sum);
+  } else {
+    multiply_any<R>(w, codes, stride, quads, sum);
+  }
+}
+
+// Outliers of a row that have not been multiplied yet.
+struct Outliers {
+  const Outlier *next, *end;
+
+  // Adds the products of those before the quad `last`; quads count from `begin` in the panel.
+  [[gnu::always_inline]] void add(const uint8_t* w, int64_t begin, int64_t last, Int32Lanes (&sum)[2]) {
+    for (; next < end && next->quad < last; ++next) {
+      const uint8_t* quad = w + (next->quad - begin) * kQuad;
+      const __m256i code = four_bytes(next->codes);
+      sum[0] += widened(pairs(load(quad), code));
+      sum[1] += widened(pairs(load(quad + 32), code));
+    }
+  }
+};
+
+template <int R>
+void byte_tile(const DepthBlock& p, int64_t row, int64_t panel) {
+  const ByteRow layout(p.whole_depth);
+  const char* const rows = static_cast<const char*>(p.codes) + row * p.codes_stride;
+  const int64_t stride = p.codes_stride, tile_stride = p.tile_stride;
+  Calm calm = Calm::kFours;
+  Outliers outliers[R];
+  for (int r = 0; r < R; ++r) {
+    const char* const of_row = rows + r * stride;
+    const Calm own = *reinterpret_cast<const Calm*>(of_row + layout.calm);
+    if (own < calm) calm = own;
+    const int32_t* starts = reinterpret_cast<const int32_t*>(of_row + layout.starts);
+    const Outlier* all = reinterpret_cast<const Outlier*>(of_row + layout.outliers);
+    outliers[r] = {all + starts[p.first / kByteBlock], all + starts[(p.first + p.depth + kByteBlock - 1) / kByteBlock]};
+  }
+  const bool any = calm == Calm::kNot;  // codes as they are, and no outliers
+  const int8_t* codes = reinterpret_cast<const int8_t*>(rows) + (any ? 0 : layout.calm_codes) + p.first;
+  const uint8_t* w = static_cast<const uint8_t*>(p.panels) + panel * p.panel_stride;
+  const int64_t begin = p.first / 4, size = p.groups.size;
+
+  // The products of unsigned weights are 128 Σ code too large.
+  const auto start = [&](int r, int64_t group) {
+    const int32_t code_sum = p.code_sums[(row + r) * p.code_sums_stride + group];
+    return reinterpret_cast<Int32Lanes>(
+        _mm256_set1_epi32(any ? 0 : static_cast<int32_t>(-128u * static_cast<uint32_t>(code_sum))));
+  };
+  Int32Lanes sum[R][2];
+  if (size == 0) {
+    int32_t* const tile = static_cast<int32_t*>(p.tile) + row * tile_stride + panel * kWidth;
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      sum[r][0] = p.begins() ? start(r, 0) : load_lanes(tile + r * tile_stride);
+      sum[r][1] = p.begins() ? start(r, 0) : load_lanes(tile + r * tile_stride + 8);
+    }
+    multiply<R>(calm, w, codes, stride, p.depth, sum);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      if (!any) outliers[r].add(w, begin, begin + (p.depth + 3) / 4, sum[r]);
+      store_lanes(tile + r * tile_stride, sum[r][0]);
+      store_lanes(tile + r * tile_stride + 8, sum[r][1]);
+    }
+    return;
+  }
+  float* const tile = static_cast<float*>(p.tile) + row * tile_stride + panel * kWidth;
+  const float* scales = p.groups.scales + panel * p.groups.panel_stride;
+  bool begins = p.begins();
+  for (int64_t first = 0; first < p.depth; first += size, scales += p.groups.stride, begins = false) {
+    const int64_t depth = first + size < p.depth ? size : p.depth - first;
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) sum[r][0] = sum[r][1] = start(r, (p.first + first) / size);
+    multiply<R>(calm, w + first * kWidth, codes + first, stride, depth, sum);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      if (!any) outliers[r].add(w, begin, begin + (first + depth + 3) / 4, sum[r]);
+      add_scaled(sum[r][0], scales, begins, tile + r * tile_stride);
+      add_scaled(sum[r][1], scales + 8, begins, tile + r * tile_stride + 8);
+    }
+  }
+}
+
+}  // namespace
+
+// kByteBlock k of a panel are 16 KB, of six rows 6 KB.
+void product_w8a8(const Int8Product& p) {
+  by_depth_blocks(p, kByteBlock, 8,
+                  {byte_tile<1>, byte_tile<2>, byte_tile<3>, byte_tile<4>, byte_tile<5>, byte_tile<6>});
+}
+
+}  // namespace octet::cpu::avx2

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "octet/backend/cpu/avx2/int8_lanes.h"
+#include "octet/backend/cpu/avx2/products.h"
+
+namespace octet::cpu::avx2 {
+namespace {
+
+// Nibbles: codes of activations are int8 and come in fours of k, and weights w are unsigned, as vpmaddubsw wants them.
+// Its pair sums add up in two int16 lanes for each output, one of which meets the first and second of the fours, the
+// other the third and fourth; then both are widened. A lane starts at -z · Σ of the codes that it will meet, so that
+// what wraps around on the way comes back: it ends at Σ (w - z) · code. Of 32 k that is at most 16 · 15 · 127 = 30,480
+// < 32,768; with the usual zero point, 8, and so |w - z| ≤ 8, even of 64 at most 32 · 8 · 127 = 32,512: exact.
+constexpr int64_t kSymmetricBlock = 64, kShiftedBlock = 32;
+static_assert(kNibbleSums == 32);
+
+// Zero points of eight outputs, for both lanes of each.
+inline Int16Lanes zero_points(const uint8_t* zeros) {
+  const __m256i wide = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(zeros)));
+  return reinterpret_cast<Int16Lanes>(_mm256_or_si256(wide, _mm256_slli_epi32(wide, 16)));
+}
+
+// The products at the next `depth` k of a block; `sums` are those of the first row.
+template <int R, bool symmetric>
+[[gnu::always_inline]] inline void multiply_nibbles(const uint8_t* w, const Int16Lanes (&zeros)[2], const char* codes,
+                                                    int64_t codes_stride, const int32_t* sums, int64_t sums_stride,
+                                                    int64_t depth, Int16Lanes (&part)[R][2]) {
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) {
+    __m256i lanes = four_bytes(reinterpret_cast<const char*>(sums + r * sums_stride));
+    if constexpr (symmetric) {
+      lanes = _mm256_slli_epi16(lanes, 3);
+      part[r][0] = part[r][1] = reinterpret_cast<Int16Lanes>(lanes);
+    } else {
+      part[r][0] = reinterpret_cast<Int16Lanes>(lanes) * zeros[0];
+      part[r][1] = reinterpret_cast<Int16Lanes>(lanes) * zeros[1];
+    }
+  }
+  if (symmetric && depth > kNibbleSums) {
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      const __m256i lanes = four_bytes(reinterpret_cast<const char*>(sums + r * sums_stride + 1));
+      part[r][0] += reinterpret_cast<Int16Lanes>(_mm256_slli_epi16(lanes, 3));
+      part[r][1] = part[r][0];
+    }
+  }
+#pragma GCC unroll 1
+  for (int64_t k = 0; k < depth; k += 4, w += 2 * kWidth) {
+    const __m256i word = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w)), mask = _mm256_set1_epi8(15);
+    const __m256i low = _mm256_and_si256(word, mask), high = _mm256_and_si256(_mm256_srli_epi16(word, 4), mask);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      const __m256i a = four_bytes(codes + r * codes_stride + k);
+      part[r][0] += reinterpret_cast<Int16Lanes>(_mm256_maddubs_epi16(low, a));
+      part[r][1] += reinterpret_cast<Int16Lanes>(_mm256_maddubs_epi16(high, a));
+    }
+  }
+}
+
+template <int R, bool symmetric>
+void nibble_tile(const DepthBlock& p, int64_t row, int64_t panel) {
+  constexpr int64_t kBlock = symmetric ? kSymmetricBlock : kShiftedBlock;
+  const char* codes = static_cast<const char*>(p.codes) + row * p.codes_stride + p.first;
+  const int64_t codes_stride = p.codes_stride, tile_stride = p.tile_stride;
+  const int32_t* code_sums = p.code_sums + row * p.code_sums_stride + p.first / kNibbleSums;
+  const int64_t code_sums_stride = p.code_sums_stride;
+  const uint8_t* w = static_cast<const uint8_t*>(p.panels) + panel * p.panel_stride / 2;
+  const int64_t size = p.groups.size != 0 ? p.groups.size : p.depth;
+  float* const tile = static_cast<float*>(p.tile) + row * tile_stride + panel * kWidth;  // floats only in groups
+  int64_t at = panel * p.groups.panel_stride;  // of the group's scales and zero points
+  bool begins = p.begins();
+
+  for (int64_t first = 0; first < p.depth; first += size, at += p.groups.stride, begins = false) {
+    const int64_t last = first + size < p.depth ? first + size : p.depth;
+    const float* scales = p.groups.scales + at;
+    Int16Lanes zeros[2] = {};
+    if constexpr (!symmetric) {
+      zeros[0] = zero_points(p.groups.zeros + at);
+      zeros[1] = zero_points(p.groups.zeros + at + 8);
+    }
+    // Sums of more than a block lie in memory, for the parts need the registers: in the tile itself if there they are
+    // to stay.
+    alignas(32) int32_t buffer[R * kWidth];
+    int32_t* sums = buffer;
+    int64_t sums_stride = kWidth;
+    bool add = false;
+    if (p.groups.size == 0) {
+      sums = reinterpret_cast<int32_t*>(tile);
+      sums_stride = tile_stride;
+      add = !begins;
+    }
+    for (int64_t k = first; k < last; k += kBlock, add = true) {
+      const int32_t* block_sums = code_sums + k / kNibbleSums;
+      Int16Lanes part[R][2];
+      multiply_nibbles<R, symmetric>(w + k * (kWidth / 2), zeros, codes + k, codes_stride, block_sums, code_sums_stride,
+                                     last - k < kBlock ? last - k : kBlock, part);
+      // Which of three it is stands outside of the unrolled loops: a branch in them would push registers out.
+      const bool ends = k + kBlock >= last && p.groups.size != 0;
+      const auto for_sums = [&](auto visit) [[gnu::always_inline]] {
+#pragma GCC unroll 16
+        for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 16
+          for (int c = 0; c < 2; ++c) {
+            visit(r, c, widened(part[r][c]));
+          }
+        }
+      };
+      if (ends && !add) {
+        for_sums([&](int r, int c, Int32Lanes sum) [[gnu::always_inline]] {
+          add_scaled(sum, scales + 8 * c, begins, tile + r * tile_stride + 8 * c);
+        });
+      } else if (ends) {
+        for_sums([&](int r, int c, Int32Lanes sum) [[gnu::always_inline]] {
+          sum += load_lanes(sums + r * sums_stride + 8 * c);
+          add_scaled(sum, scales + 8 * c, begins, tile + r * tile_stride + 8 * c);
+        });
+      } else if (add) {
+        for_sums([&](int r, int c, Int32Lanes sum) [[gnu::always_inline]] {
+          int32_t* const out = sums + r * sums_stride + 8 * c;
+          store_lanes(out, load_lanes(out) + sum);
+        });
+      } else {
+        for_sums([&](int r, int c, Int32Lanes sum)
+                     [[gnu::always_inline]] { store_lanes(sums + r * sums_stride + 8 * c, sum); });
+      }
+    }
+  }
+}
+
+}  // namespace
+
+// 1024 k of a panel are 8 KB, of six rows 6 KB.
+void product_w4a8(const Int8Product& p) {
+  if (p.groups.zeros == nullptr) {
+    by_depth_blocks(p, 1024, 4,
+                    {nibble_tile<1, true>, nibble_tile<2, true>, nibble_tile<3, true>, nibble_tile<4, true>,
+                     nibble_tile<5, true>, nibble_tile<6, true>});
+  } else {
+    by_depth_blocks(p, 1024, 4,
+                    {nibble_tile<1, false>, nibble_tile<2, false>, nibble_tile<3, false>, nibble_tile<4, false>,
+                     nibble_tile<5, false>, nibble_tile<6, false>});
+  }
+}
+
+}  // namespace octet::cpu::avx2
