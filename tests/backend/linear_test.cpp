@@ -286,6 +286,66 @@ TEST(Linear, ExtremeCodesOfEveryKindDoNotSaturate) {
   }
 }
 
+// Kernels may treat large codes apart, and go other ways where they are many: rows of small codes with some large ones,
+// all of one row's, none of the next; extreme weights; rows long enough for several blocks.
+TEST(Linear, AFewLargeActivationsAmongSmallOnesMultiplyExactly) {
+  std::mt19937_64 engine(23);
+  for (const Weights& weights : all_weights()) {
+    if (!weights.quantizes_rows()) continue;
+    for (const int64_t depth : {5, 64, 387, 1024, 1060, 2600}) {
+      LinearData data(fitted({13, 18, depth, Nonlinearity::kNone, false, false, "a few large"}, weights), weights, 24);
+      for (const double share : {0.001, 0.01, 0.08, 0.3, 1.0}) {
+        if (kSanitized && share != 0.08) continue;
+        const int64_t k_count = data.shape.k;
+        for (int64_t i = 0; i < 13 * k_count; ++i) {
+          const double draw = static_cast<double>(engine() >> 11) * 0x1p-53;
+          // Row 5 has no small codes, row 6 no large ones but the first.
+          const bool large = i / k_count == 5 || (i / k_count != 6 && draw < share);
+          const int code = large ? 50 + static_cast<int>(engine() % 78) : static_cast<int>(engine() % 33);
+          data.x[i] = static_cast<float>(engine() % 2 == 0 ? code : -code);
+          if (i % k_count == 0) data.x[i] = 127.0f;  // the scale is 1
+        }
+        expect_exact(data);
+      }
+    }
+  }
+}
+
+// Two products with the largest unsigned byte fit int16 up to 128 = |a| + |b|: all such sums around it.
+TEST(Linear, NeighboursThatAreJustTooLargeMultiplyExactly) {
+  for (const int sum : {126, 127, 128, 129, 130, 254}) {
+    for (const int64_t distance : {1, 4, 5}) {  // of the two codes, in eight
+      std::vector<float> x;
+      const int64_t m = 6, depth = 72;
+      for (int64_t r = 0; r < m; ++r) {
+        for (int64_t k = 0; k < depth; ++k) {
+          const int first = std::min(127, sum - static_cast<int>(r) * 11), second = sum - first;
+          const int sign = r % 2 == 0 ? 1 : -1;
+          const bool pays = k / 8 % 4 == 1;  // few enough to stay outliers
+          x.push_back(static_cast<float>(sign * (k == 0                      ? 127
+                                                 : pays && k % 8 == 0        ? first
+                                                 : pays && k % 8 == distance ? std::min(second, 127)
+                                                                             : 0)));
+        }
+      }
+      std::vector<int8_t> codes(static_cast<size_t>(3 * depth), 127);
+      std::fill_n(codes.begin() + depth, depth, int8_t{-127});
+      for (int64_t k = 0; k < depth; ++k) codes[2 * depth + k] = static_cast<int8_t>(k % 2 == 0 ? 127 : -127);
+      expect_exact(with_codes(m, 3, depth, x, codes, {1.0f, 0.5f, 2.0f}));
+    }
+  }
+}
+
+// Large codes in few places, but there nothing else: more of them than a kernel may have counted on.
+TEST(Linear, StretchesOfLargeActivationsMultiplyExactly) {
+  const int64_t m = 6, depth = 2080;
+  std::vector<float> x;
+  for (int64_t i = 0; i < m * depth; ++i) x.push_back(i / 8 % (4 + i / depth) == 0 ? 127.0f : 1.0f);
+  std::vector<int8_t> codes(static_cast<size_t>(2 * depth), 127);
+  std::fill_n(codes.begin() + depth, depth, int8_t{-127});
+  expect_exact(with_codes(m, 2, depth, x, codes, {1.0f, 0.5f}));
+}
+
 TEST(Linear, AllPairsOfCodesMultiplyExactly) {
   // Row r of x holds the code r - 127 (and 127, which sets the scale); column c of W the code c - 127.
   std::vector<float> x;

@@ -25,8 +25,8 @@ enum class Calm : int32_t { kNot = 0, kPairs = 1, kFours = 2 };
 // k whose outliers are found at once.
 constexpr int64_t kByteBlock = 1024;
 
-// Where its parts lie in a row, in bytes: int8 codes, int8 calm codes, Calm, int32 starts [blocks + 1] (block b has the
-// outliers [starts[b], starts[b + 1]), their quads ascending), and room for outliers.
+// Where its parts lie in a row, in bytes: int8 codes, int8 calm codes, Calm, int32 starts [blocks + 1] (block b has
+// outliers [starts[b], starts[b + 1]), in the order of k), and room for outliers.
 struct ByteRow {
   int64_t padded;  // codes
   int64_t blocks;

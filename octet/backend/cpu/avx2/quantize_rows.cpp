@@ -133,13 +133,10 @@ class Calming {
     return true;
   }
 
-  // Outliers of eight codes may come in any order; they stay in that of their quads.
   void add(int64_t k) {
-    Outlier outlier{static_cast<int32_t>(k / 4), {}};
+    Outlier& outlier = outliers_[count_++];
+    outlier = {static_cast<int32_t>(k / 4), {}};
     outlier.codes[k % 4] = codes_[k];
-    int64_t at = count_++;
-    for (; at > 0 && outliers_[at - 1].quad > outlier.quad; --at) outliers_[at] = outliers_[at - 1];
-    outliers_[at] = outlier;
   }
 
   const ByteRow& layout_;
