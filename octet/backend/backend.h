@@ -45,7 +45,7 @@ struct Activation {
   }
 };
 
-/// A weight in the layout that one backend's products read. It holds the codes and scales (or fp32 values) and nothing
+/// A weight in the layout that one backend's products read. It holds the codes and scales (or float values) and nothing
 /// else of that size; made by Backend::pack, understood by the same backend alone.
 class PackedWeight {
  public:
@@ -188,7 +188,8 @@ class Backend {
   /// A float tensor [rows, cols] as a table; `tensor` must outlive it.
   virtual DeviceTable table(const Tensor& tensor) = 0;
 
-  /// Weights [outᵢ, K] stacked along their outputs into one product. Float parts may have any float dtype.
+  /// Weights [outᵢ, K] stacked along their outputs into one product. Float parts may have any float dtype: if all are
+  /// fp16, or all bf16, they stay in 16 bits, which changes no result; any others become fp32.
   virtual std::unique_ptr<PackedWeight> pack(std::span<const ConstTensorView> parts) = 0;
   virtual std::unique_ptr<PackedWeight> pack(std::span<const QTensor* const> parts, ActivationMode activations) = 0;
   /// The inverse of the packing of quantized weights: all parts as one [out, K], bit for bit what was packed.

@@ -13,9 +13,10 @@
 /// One list of cases for tests and benchmarks of the backends.
 namespace octet::backend_cases {
 
-/// The kind of a layer's weights; fp32 without a scheme.
+/// The kind of a layer's weights: floats where there is no scheme.
 struct Weights {
   std::optional<Scheme> scheme = {};
+  DType dtype = DType::kF32;  ///< of floats
 
   bool quantizes_rows() const { return scheme && scheme->activations == ActivationMode::kDynamicPerToken; }
   int64_t group_size() const { return scheme ? scheme->weight.group_size : 0; }
@@ -26,12 +27,16 @@ constexpr Weights quantized(int bits, int64_t group_size, bool symmetric, Activa
 }
 
 inline constexpr Weights kF32 = {};
+inline constexpr Weights kF16 = {{}, DType::kF16};
+inline constexpr Weights kBF16 = {{}, DType::kBF16};
 inline constexpr Weights kW8A16 = quantized(8, 0, true, ActivationMode::kFloat);
 inline constexpr Weights kW8A8 = quantized(8, 0, true, ActivationMode::kDynamicPerToken);
 
 /// What recipes make: these run on every case.
 inline const std::vector<Weights> kMainWeights = {
     kF32,
+    kF16,
+    kBF16,
     kW8A16,
     kW8A8,
     quantized(4, 32, true, ActivationMode::kFloat),
@@ -42,7 +47,7 @@ inline const std::vector<Weights> kMainWeights = {
 
 /// All there are.
 inline std::vector<Weights> all_weights() {
-  std::vector<Weights> all = {kF32};
+  std::vector<Weights> all = {kF32, kF16, kBF16};
   for (const ActivationMode mode : {ActivationMode::kFloat, ActivationMode::kDynamicPerToken}) {
     for (const int64_t group : {0, 32, 64, 128, 256}) {
       for (const bool symmetric : {true, false}) {
@@ -56,7 +61,7 @@ inline std::vector<Weights> all_weights() {
 
 /// "w4a16_g32_zero"
 inline std::string name(const Weights& weights) {
-  if (!weights.scheme) return "fp32";
+  if (!weights.scheme) return weights.dtype == DType::kF32 ? "fp32" : weights.dtype == DType::kF16 ? "fp16" : "bf16";
   const WeightScheme& scheme = weights.scheme->weight;
   return fmt::format("w{}{}{}{}", scheme.bits, weights.quantizes_rows() ? "a8" : "a16",
                      scheme.group_size == 0 ? "" : fmt::format("_g{}", scheme.group_size),

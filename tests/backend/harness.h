@@ -14,6 +14,7 @@
 
 #include "octet/backend/backend.h"
 #include "octet/backend/cpu/cpu_backend.h"
+#include "octet/tensor/half.h"
 #include "tests/backend/cases.h"
 
 /// What tests and benchmarks of the backends share: matrices in a backend's memory, random tensors, linear layers.
@@ -49,9 +50,19 @@ inline std::vector<float> random_floats(int64_t count, uint64_t seed, float devi
   return values;
 }
 
-inline Tensor tensor_of(std::span<const float> values, Shape shape) {
-  Tensor tensor(DType::kF32, shape);
-  std::copy(values.begin(), values.end(), tensor.mutable_as<float>().begin());
+/// The values rounded to an fp32, fp16 or bf16 tensor.
+inline Tensor tensor_of(std::span<const float> values, Shape shape, DType dtype = DType::kF32) {
+  Tensor tensor(dtype, shape);
+  const auto fill = [&]<class Element>(auto round) {
+    std::transform(values.begin(), values.end(), tensor.mutable_as<Element>().begin(), round);
+  };
+  if (dtype == DType::kF16) {
+    fill.template operator()<Half>(to_half);
+  } else if (dtype == DType::kBF16) {
+    fill.template operator()<BFloat16>(to_bfloat16);
+  } else {
+    fill.template operator()<float>([](float x) { return x; });
+  }
   return tensor;
 }
 
@@ -144,7 +155,8 @@ struct LinearData {
     if (kind.scheme) {
       quantized = random_weight(c.n, c.k, kind.scheme->weight, seed + 3);
     } else {
-      weight = tensor_of(random_floats(c.n * c.k, seed + 3, 1.0f / std::sqrt(static_cast<float>(c.k))), {c.n, c.k});
+      const std::vector<float> values = random_floats(c.n * c.k, seed + 3, 1 / std::sqrt(static_cast<float>(c.k)));
+      weight = tensor_of(values, {c.n, c.k}, kind.dtype);
     }
   }
 };

@@ -49,11 +49,12 @@ void expect_bits_of_ref(const LinearData& data, int threads, int64_t gap, bool r
 std::vector<double> in_double(const LinearData& data, std::vector<double>* magnitudes) {
   const LinearCase& c = data.shape;
   const bool quantizes_rows = data.weights.quantizes_rows();
+  const Tensor floats = data.weights.scheme ? Tensor() : to_f32(data.weight.view());
   std::vector<double> w;
   for (int64_t n = 0; n < c.n; ++n) {
     for (int64_t k = 0; k < c.k; ++k) {
       w.push_back(data.weights.scheme ? double{scale_of(data.quantized, n, k)} * centred_code(data.quantized, n, k)
-                                      : double{data.weight.as<float>()[n * c.k + k]});
+                                      : double{floats.as<float>()[n * c.k + k]});
     }
   }
   std::vector<double> y(static_cast<size_t>(c.m * c.n));
@@ -158,6 +159,50 @@ TEST(Linear, BitsDependNeitherOnThreadsNorOnTheOtherRows) {
         if (c.residual) alone.residual.assign(data.residual.end() - c.n, data.residual.end());
         EXPECT_TRUE(same_bits(run(alone, {.isa = isa}), std::span(together).subspan(row * c.n)))
             << describe(data, {.isa = isa});
+      }
+    }
+  }
+}
+
+TEST(Linear, SixteenBitWeightsGiveTheBitsOfTheirFp32Values) {
+  for (const std::string& isa : cpu_isas()) {
+    for (const LinearCase& c : kLinearCases) {
+      for (const Weights& weights : {kF16, kBF16}) {
+        for (const int64_t rows : {1, 2, 3, 4, 15, 21}) {
+          if (rows > c.m || (rows > 1 && (isa == "ref" || kSanitized))) continue;
+          LinearData data(with_rows(c, rows), weights, 20);
+          const std::vector<float> actual = run(data, {.isa = isa});
+          data.weight = to_f32(data.weight.view());
+          EXPECT_TRUE(same_bits(actual, run(data, {.isa = isa}))) << describe(data, {.isa = isa});
+        }
+      }
+    }
+  }
+}
+
+TEST(Linear, EverySixteenBitPatternIsWidenedExactly) {
+  // y = 1 · w + 1 · 0, one output a pattern, w at the first input or at the second. From 16 rows on, panels are widened
+  // before they are multiplied.
+  constexpr int64_t kPatterns = 65'536;
+  for (const Weights& weights : {kF16, kBF16}) {
+    for (const int64_t rows : {1, 2, 3, 4, 6, 16, 17}) {
+      LinearData data({rows, kPatterns, 2, Nonlinearity::kNone, false, false, "patterns"}, weights, 21);
+      std::ranges::fill(data.x, 1.0f);
+      data.weight = Tensor(weights.dtype, {kPatterns, 2});
+      std::vector<float> expected(static_cast<size_t>(rows * kPatterns));
+      for (int64_t i = 0; i < kPatterns; ++i) {
+        const auto bits = static_cast<uint16_t>(i);
+        const int64_t place = 2 * i + (i + rows) % 2;
+        if (weights.dtype == DType::kF16) data.weight.mutable_as<Half>()[place] = {bits};
+        if (weights.dtype == DType::kBF16) data.weight.mutable_as<BFloat16>()[place] = {bits};
+        const float value = weights.dtype == DType::kF16 ? to_float(Half{bits}) : to_float(BFloat16{bits});
+        for (int64_t r = 0; r < rows; ++r) expected[r * kPatterns + i] = std::fma(1.0f, value, 0.0f);
+      }
+      for (const std::string& isa : cpu_isas()) {
+        const std::vector<float> actual = run(data, {.isa = isa});
+        EXPECT_TRUE(same_bits(actual, expected)) << describe(data, {.isa = isa});
+        // The payload of a NaN as well.
+        EXPECT_EQ(std::memcmp(actual.data(), expected.data(), actual.size() * sizeof(float)), 0) << isa;
       }
     }
   }
@@ -417,7 +462,7 @@ TEST(Linear, SubnormalAndHugeNumbersKeepTheBitsOfRef) {
 }
 
 TEST(Linear, NonFiniteInputsReachTheirRowOnly) {
-  for (const Weights& weights : {kF32, kW8A16, quantized(4, 32, false, ActivationMode::kFloat)}) {
+  for (const Weights& weights : {kF32, kF16, kBF16, kW8A16, quantized(4, 32, false, ActivationMode::kFloat)}) {
     for (const float value : {kNaN, kInfinity, -kInfinity}) {
       for (int nonlinearity = 0; nonlinearity < 6; ++nonlinearity) {
         const LinearCase c =

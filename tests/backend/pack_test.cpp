@@ -5,7 +5,6 @@
 #include <gtest/gtest.h>
 
 #include "octet/base/error.h"
-#include "octet/tensor/half.h"
 #include "tests/backend/compare.h"
 #include "tests/backend/harness.h"
 
@@ -125,26 +124,51 @@ TEST(Pack, LookingUpInWhatDoesNotFitIsAnError) {
 }
 
 TEST(Pack, FloatPartsOfAnyWidthGiveTheBitsOfTheirFp32Values) {
-  const std::vector<float> values = random_floats(20 * 33, 2);
+  const std::vector<float> values = random_floats(20 * 33, 2), more = random_floats(7 * 33, 10);
   const std::vector<float> x = random_floats(3 * 33, 3);
+  const Tensor single = tensor_of(values, {20, 33}), half = tensor_of(values, {20, 33}, DType::kF16),
+               brain = tensor_of(values, {20, 33}, DType::kBF16), other_half = tensor_of(more, {7, 33}, DType::kF16);
+  Tensor wide(DType::kF64, {20, 33});
+  std::ranges::copy(values, wide.mutable_as<double>().begin());
   for (const std::string& isa : cpu_isas()) {
     const std::unique_ptr<Backend> backend = make_cpu_backend({.threads = 1, .isa = isa});
-    const auto product = [&](const Tensor& weight) {
-      const ConstTensorView view = weight.view();
-      const std::unique_ptr<PackedWeight> packed = backend->pack({&view, 1});
-      const Matrix input(*backend, 3, 33, 0, x), y(*backend, 3, 20, 0);
+    const auto product = [&](std::span<const Tensor* const> weights, bool widened) {
+      std::vector<Tensor> copies;
+      std::vector<ConstTensorView> parts;
+      for (const Tensor* weight : weights) {
+        copies.push_back(widened ? to_f32(weight->view()) : Tensor::copy_of(weight->view()));
+      }
+      for (const Tensor& copy : copies) parts.push_back(copy.view());
+      const std::unique_ptr<PackedWeight> packed = backend->pack(parts);
+      const Matrix input(*backend, 3, 33, 0, x), y(*backend, 3, packed->rows(), 0);
       backend->linear({.x = input.activation(), .weight = packed.get(), .y = y.activation()});
       return y.values();
     };
-    Tensor half(DType::kF16, {20, 33}), brain(DType::kBF16, {20, 33}), wide(DType::kF64, {20, 33});
-    for (size_t i = 0; i < values.size(); ++i) {
-      half.mutable_as<Half>()[i] = to_half(values[i]);
-      brain.mutable_as<BFloat16>()[i] = to_bfloat16(values[i]);
-      wide.mutable_as<double>()[i] = values[i];
+    const std::vector<std::vector<const Tensor*>> stacks = {
+        {&half}, {&brain}, {&wide}, {&half, &other_half}, {&other_half, &brain}, {&half, &single}, {&wide, &brain}};
+    for (size_t i = 0; i < stacks.size(); ++i) {
+      EXPECT_TRUE(same_bits(product(stacks[i], false), product(stacks[i], true))) << isa << ", stack " << i;
     }
-    for (const Tensor* weight : {&half, &brain, &wide}) {
-      EXPECT_TRUE(same_bits(product(*weight), product(to_f32(weight->view())))) << isa;
-    }
+  }
+}
+
+TEST(Pack, SixteenBitPartsStayInSixteenBitsUnlessTheyDiffer) {
+  const std::vector<float> values = random_floats(48 * 32, 2);
+  const auto bytes = [&](Backend& backend, const std::vector<DType>& dtypes) {
+    std::vector<Tensor> parts;
+    std::vector<ConstTensorView> views;
+    for (const DType dtype : dtypes) parts.push_back(tensor_of(values, {48, 32}, dtype));
+    for (const Tensor& part : parts) views.push_back(part.view());
+    return backend.pack(views)->bytes();
+  };
+  constexpr int64_t kElements = 48 * 32;
+  for (const std::string& isa : cpu_isas()) {
+    const std::unique_ptr<Backend> backend = make_cpu_backend({.threads = 1, .isa = isa});
+    EXPECT_EQ(bytes(*backend, {DType::kF32}), kElements * 4) << isa;
+    EXPECT_EQ(bytes(*backend, {DType::kF16}), kElements * 2) << isa;
+    EXPECT_EQ(bytes(*backend, {DType::kBF16, DType::kBF16}), 2 * kElements * 2) << isa;
+    EXPECT_EQ(bytes(*backend, {DType::kBF16, DType::kF16}), 2 * kElements * 4) << isa;
+    EXPECT_EQ(bytes(*backend, {DType::kF16, DType::kF32}), 2 * kElements * 4) << isa;
   }
 }
 

@@ -3,6 +3,7 @@
 #include <random>
 
 #include "octet/eval/benchmark.h"
+#include "octet/io/safetensors.h"
 #include "tests/models/golden.h"
 #include "tests/sanitized.h"
 
@@ -84,6 +85,30 @@ TEST(Identity, OfARealModelOnEveryKernel) {
   const std::vector<int64_t> lengths = {5, 17, 1};
   expect_identical_outputs(data / "models" / "minilm-l6", lengths);
   expect_identical_outputs(data / "models" / "stories260k", lengths);
+}
+
+// A copy of a golden whose tensors are all fp32.
+std::filesystem::path fp32_copy(const std::string& name) {
+  const std::filesystem::path folder = std::filesystem::path(testing::TempDir()) / ("fp32_" + name);
+  std::filesystem::create_directories(folder);
+  std::filesystem::copy_file(golden(name) / "config.json", folder / "config.json",
+                             std::filesystem::copy_options::overwrite_existing);
+  const SafetensorsFile file = SafetensorsFile::open(golden(name) / "model.safetensors");
+  SafetensorsWriter writer;
+  for (const std::string& tensor : file.names()) writer.add(tensor, to_f32(file.tensor(tensor).view()));
+  writer.write(folder / "model.safetensors");
+  return folder;
+}
+
+TEST(Identity, OfWeightsInSixteenBitsWithTheSameInFp32) {
+  for (const char* name : {"gpt2", "llama_tied", "llama_bias", "bert_bf16"}) {
+    Session narrow(golden(name)), wide(fp32_copy(name));
+    const TokenBatch batch = random_batch(narrow.model().info(), 3, 20);
+    EXPECT_TRUE(same_bits(narrow.run(batch).as<float>(), wide.run(batch).as<float>())) << name;
+    // Half of the matrices, among them a tied head and those stored [in, out], and biases and gains in fp32 as before.
+    EXPECT_LT(narrow.model().packed_bytes(), wide.model().packed_bytes() * 6 / 10) << name;
+    EXPECT_GE(narrow.model().packed_bytes(), wide.model().packed_bytes() / 2) << name;
+  }
 }
 
 // Padding is dropped: a masked matrix gives the rows that the sequences alone give.

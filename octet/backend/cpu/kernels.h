@@ -11,13 +11,13 @@
 ///
 /// A weight [N, K] is laid out in panels of `panel_width` outputs. Element (n, k) of fp32 lies at
 ///   [n / width][k][n % width];
-/// PanelFormat says where quantized ones lie. Panels are padded to whole outputs, and to whole blocks of k.
+/// PanelFormat says where others lie. Panels are padded to whole outputs, and to whole blocks of k.
 namespace octet::cpu {
 
-/// How the codes of a quantized weight lie in a panel: as
+/// How a weight that is not fp32 lies in a panel: as
 ///   [k / interleave][n % width][k % interleave]
-/// of bytes, or of nibbles, where each `nibble_block` codes share half as many bytes: the first half of them has the
-/// low nibbles, the second half the high ones.
+/// of 16-bit floats, bytes or nibbles. Each `nibble_block` nibbles share half as many bytes: the first half of them has
+/// the low nibbles, the second half the high ones.
 struct PanelFormat {
   int bits = 8;
   int interleave = 1;
@@ -36,14 +36,14 @@ struct Groups {
 
 enum class Start : uint8_t { kFromZero, kFromTile };
 
-/// tile[r][c] = Σ_k x[r][k] · w[c][k] by fma over ascending k, c over all columns of the panels, w being the weight of
-/// fp32 or (code - zero point). In groups: t = fma(Σ of the group, its scale, t), g ascending, and the tile holds t.
+/// tile[r][c] = Σ_k x[r][k] · w[c][k] by fma over ascending k, c over all columns of the panels, w being the weight as
+/// a float or (code - zero point). In groups: t = fma(Σ of the group, its scale, t), g ascending, and the tile holds t.
 struct FloatProduct {
   const float* x = nullptr;
   int64_t x_stride = 0;
   int64_t rows = 0, depth = 0;   ///< depth is a multiple of the group's size
   const void* panels = nullptr;  ///< at the first k
-  int64_t panel_stride = 0;      ///< elements, be they floats, bytes or nibbles, from one panel to the next
+  int64_t panel_stride = 0;      ///< elements, be they floats, halves, bytes or nibbles, from one panel to the next
   int64_t panel_count = 0;
   float* tile = nullptr;
   int64_t tile_stride = 0;
@@ -51,7 +51,8 @@ struct FloatProduct {
   Groups groups = {};
 };
 
-/// Codes of one panel made floats, (code - zero point), in the layout of fp32: out[k][output].
+/// One panel made fp32, a code as (code - zero point) and a 16-bit float exactly, in the layout of fp32:
+/// out[k][output].
 struct Widen {
   const void* codes = nullptr;
   int64_t depth = 0;
@@ -172,7 +173,7 @@ struct PackPanels {
   float* panels = nullptr;
 };
 
-/// What multiplies fp32 rows by quantized weights.
+/// What multiplies fp32 rows by weights of fewer bits.
 struct FloatKernels {
   PanelFormat format;
   void (*product)(const FloatProduct&);
@@ -210,7 +211,7 @@ struct KernelTable {
   int k_block;      ///< k of an fp32 panel that a task keeps in the L1 cache while it goes through its rows
 
   void (*product_f32)(const FloatProduct&);
-  FloatKernels w8a16, w4a16;
+  FloatKernels f16, bf16, w8a16, w4a16;
   Int8Kernels w8a8, w4a8;
   void (*finish)(const Finish&);
 

@@ -22,7 +22,7 @@ constexpr int64_t kPanelBytes = int64_t{1} << 20;
 constexpr int64_t kLongestExact = 133'144;
 // A longer K goes in chunks that rescale as groups do.
 constexpr int64_t kChunk = 65'536;
-// From here on it pays to widen a panel of codes once instead of in each tile.
+// From here on it pays to widen a panel once instead of in each tile.
 constexpr int64_t kRowsToWiden = 16;
 
 struct Grid {
@@ -91,24 +91,24 @@ Finish finish_of(const LinearOp& op, const CpuWeight& weight, const Task& task, 
   }
 }
 
-// fp32 activations, by fp32 weights or by codes that are widened: in each tile, or once for many rows.
+// fp32 activations, by fp32 weights or by narrower ones that are widened: in each tile, or once for many rows.
 void float_linear(const KernelTable& table, Workspace& workspace, const LinearOp& op, const CpuWeight& weight) {
   const Grid grid(table, weight, op.x.rows, workspace.threads());
   const int64_t width = table.panel_width, depth = weight.cols(), group = weight.scheme().group_size;
-  const FloatKernels& kernels = weight.scheme().bits == 4 ? table.w4a16 : table.w8a16;
+  const FloatKernels* narrow = weight.float_kernels();  // null: the weight is fp32
   // Whole groups; group sizes are powers of two, and no larger than this.
   const int64_t k_block = std::min<int64_t>(depth, group == 0 ? table.k_block : table.k_block / group * group);
 
   Layout layout;
   const auto tile = layout.add<float>(grid.row_block * grid.group * width);
-  const auto widened = layout.add<float>(weight.is_float() ? 0 : grid.group * width * k_block);
+  const auto widened = layout.add<float>(narrow == nullptr ? 0 : grid.group * width * k_block);
   workspace.reserve({}, layout);
 
   parallel_for(grid.threads, grid.tasks(), [&](int64_t index, int worker) {
     std::byte* memory = workspace.worker(worker);
     const Task task(grid, op, index);
     const int64_t last = std::min(task.last_panel, weight.panel_count());
-    const bool widen = !weight.is_float() && task.rows >= kRowsToWiden;
+    const bool widen = narrow != nullptr && task.rows >= kRowsToWiden;
     // A panel that meets few rows passes once whatever its length.
     const int64_t step = widen || task.rows > 3 ? k_block : depth;
     for (int64_t panel = task.first_panel; panel < last; panel += grid.group) {
@@ -132,15 +132,15 @@ void float_linear(const KernelTable& table, Workspace& workspace, const LinearOp
           const int64_t count = product.depth * width;
           float* const out = widened.in(memory);
           for (int64_t i = 0; i < panels; ++i) {
-            kernels.widen({weight.panels(panel + i, k), product.depth, weight.groups(panel + i, k), out + i * count});
+            narrow->widen({weight.panels(panel + i, k), product.depth, weight.groups(panel + i, k), out + i * count});
           }
           product.panels = out;
           product.panel_stride = count;
         }
-        if (widen || weight.is_float()) {
+        if (widen || narrow == nullptr) {
           table.product_f32(product);
         } else {
-          kernels.product(product);
+          narrow->product(product);
         }
       }
       finish.tile = product.tile;

@@ -2,6 +2,7 @@
 #include "octet/backend/cpu/packed_weight.h"
 
 #include <algorithm>
+#include <cstring>
 #include <vector>
 
 #include "octet/base/checked.h"
@@ -15,6 +16,8 @@ namespace {
 constexpr int64_t kSpareBytes = 4;
 // What a nibble holds beyond the code where there are no zero points.
 constexpr int kNibbleZero = 8;
+
+constexpr PanelFormat kFp32Format = {.bits = 32};
 
 // Where a row of the stacked weight comes from.
 struct Source {
@@ -60,6 +63,28 @@ WeightScheme scheme_of(std::span<const QTensor* const> parts) {
   return first;
 }
 
+CpuWeight::Kind kind_of(std::span<const ConstTensorView> parts) {
+  const auto all = [parts](DType dtype) {
+    return std::ranges::all_of(parts, [dtype](const ConstTensorView& part) { return part.dtype == dtype; });
+  };
+  if (all(DType::kF16)) return CpuWeight::Kind::kF16;
+  return all(DType::kBF16) ? CpuWeight::Kind::kBF16 : CpuWeight::Kind::kF32;
+}
+
+DType dtype_of(CpuWeight::Kind kind) {
+  if (kind == CpuWeight::Kind::kF16) return DType::kF16;
+  return kind == CpuWeight::Kind::kBF16 ? DType::kBF16 : DType::kF32;
+}
+
+template <class Element>
+void read_as(ConstTensorView source, int64_t first, std::span<Element> out) {
+  std::copy_n(source.as<Element>().begin() + first, out.size(), out.begin());
+}
+template <>
+void read_as(ConstTensorView source, int64_t first, std::span<float> out) {
+  read_f32(source, first, out);
+}
+
 }  // namespace
 
 PanelLayout::PanelLayout(const PanelFormat& format, int width)
@@ -68,8 +93,8 @@ PanelLayout::PanelLayout(const PanelFormat& format, int width)
   for (int lane = 0; lane < width; ++lane) {
     for (int k = 0; k < depth_; ++k) {
       const int element = (k / interleave * width + lane) * interleave + k % interleave;
-      if (format.bits == 8) {
-        places_.push_back({element, 0});
+      if (format.bits >= 8) {
+        places_.push_back({element * (format.bits / 8), 0});
       } else {
         const int in_block = element % block;
         places_.push_back({element / block * half + in_block % half, in_block < half ? 0 : 4});
@@ -92,12 +117,11 @@ CpuWeight::CpuWeight(const KernelTable& table, Kind kind, const WeightScheme& sc
     rows_ = checked_add(rows_, shape[0]);
   }
   cols_ = shapes.front()[1];
-  if (kind == Kind::kFloat) {
-    panel_stride_ = checked_mul(cols_, table.panel_width);
-    panels_ = Tensor(DType::kF32, {checked_mul(panel_count(), panel_stride_)});
+  panel_stride_ = checked_mul(round_up(cols_, layout_.depth()), table.panel_width);
+  if (is_float()) {
+    panels_ = Tensor(dtype_of(kind), {checked_mul(panel_count(), panel_stride_)});
     return;
   }
-  panel_stride_ = checked_mul(round_up(cols_, layout_.depth()), table.panel_width);
   panels_ = Tensor(DType::kU8, {checked_mul(panel_count(), panel_bytes()) + (bits() == 4 ? kSpareBytes : 0)});
   const int64_t scales = checked_mul(checked_mul(panel_count(), table.panel_width), group_count());
   scales_ = Tensor(DType::kF32, {scales});
@@ -105,9 +129,9 @@ CpuWeight::CpuWeight(const KernelTable& table, Kind kind, const WeightScheme& sc
 }
 
 const PanelFormat& CpuWeight::format() const noexcept {
-  const bool bytes = scheme_.bits == 8;
-  if (meets_int8()) return bytes ? table_->w8a8.format : table_->w4a8.format;
-  return bytes ? table_->w8a16.format : table_->w4a16.format;
+  if (meets_int8()) return scheme_.bits == 8 ? table_->w8a8.format : table_->w4a8.format;
+  const FloatKernels* narrow = float_kernels();
+  return narrow != nullptr ? narrow->format : kFp32Format;
 }
 
 Groups CpuWeight::groups(int64_t panel, int64_t k) const {
@@ -121,21 +145,11 @@ Groups CpuWeight::groups(int64_t panel, int64_t k) const {
           .stride = scheme_.group_size == 0 ? 0 : table_->panel_width};
 }
 
-CpuWeight::CpuWeight(const KernelTable& table, int threads, std::span<const ConstTensorView> parts)
-    : CpuWeight(table, Kind::kFloat, {}, shapes_of(parts)) {
-  const std::vector<Source> sources = sources_of(shapes_of(parts));
-  const std::span<float> panels = panels_.mutable_as<float>();
-  const int64_t width = table.panel_width;
-  std::vector<std::vector<float>> buffers(static_cast<size_t>(threads), std::vector<float>(cols_));
-  parallel_for(threads, panel_count(), [&](int64_t panel, int worker) {
-    std::vector<float>& row = buffers[worker];
-    const int64_t first = panel * width, last = std::min(rows_, first + width);
-    for (int64_t n = first; n < last; ++n) {
-      read_f32(parts[sources[n].part], sources[n].row * cols_, row);
-      float* out = &panels[panel * panel_stride_ + n - first];
-      for (int64_t k = 0; k < cols_; ++k) out[k * width] = row[k];
-    }
-  });
+const FloatKernels* CpuWeight::float_kernels() const noexcept {
+  if (kind_ == Kind::kF32) return nullptr;
+  if (kind_ == Kind::kF16) return &table_->f16;
+  if (kind_ == Kind::kBF16) return &table_->bf16;
+  return scheme_.bits == 8 ? &table_->w8a16 : &table_->w4a16;
 }
 
 template <class Visit>
@@ -163,6 +177,33 @@ void CpuWeight::for_codes(int64_t output, Visit visit) const {
       visit(k, static_cast<int8_t>((panels[byte] >> shift & 15) - zero));
     });
   }
+}
+
+CpuWeight::CpuWeight(const KernelTable& table, int threads, std::span<const ConstTensorView> parts)
+    : CpuWeight(table, kind_of(parts), {}, shapes_of(parts)) {
+  if (kind_ == Kind::kF16) {
+    fill<Half>(threads, parts);
+  } else if (kind_ == Kind::kBF16) {
+    fill<BFloat16>(threads, parts);
+  } else {
+    fill<float>(threads, parts);
+  }
+}
+
+template <class Element>
+void CpuWeight::fill(int threads, std::span<const ConstTensorView> parts) {
+  const std::vector<Source> sources = sources_of(shapes_of(parts));
+  std::byte* const panels = panels_.mutable_view().data;
+  const int64_t width = table_->panel_width;
+  std::vector<std::vector<Element>> buffers(static_cast<size_t>(threads), std::vector<Element>(cols_));
+  parallel_for(threads, panel_count(), [&](int64_t panel, int worker) {
+    std::vector<Element>& row = buffers[worker];
+    const int64_t last = std::min(rows_, (panel + 1) * width);
+    for (int64_t n = panel * width; n < last; ++n) {
+      read_as<Element>(parts[sources[n].part], sources[n].row * cols_, row);
+      for_places(n, [&](int64_t k, int64_t byte, int) { std::memcpy(panels + byte, &row[k], sizeof(Element)); });
+    }
+  });
 }
 
 CpuWeight::CpuWeight(const KernelTable& table, int threads, std::span<const QTensor* const> parts,

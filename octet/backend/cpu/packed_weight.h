@@ -13,7 +13,7 @@ namespace octet::cpu {
 /// Where a PanelFormat puts codes: a panel is a row of blocks, each of the same `depth` neighbouring k.
 class PanelLayout {
  public:
-  /// Of a code in its block: code = byte >> shift, as many bits as the format has.
+  /// Of a code, or the first byte of a float, in its block: code = byte >> shift, as many bits as the format has.
   struct Place {
     int byte, shift;
   };
@@ -33,10 +33,11 @@ class PanelLayout {
 /// A weight [N, K] in panels (kernels.h says how they lie), with its scales and zero points.
 class CpuWeight final : public PackedWeight {
  public:
-  enum class Kind : uint8_t { kFloat, kFloatActivations, kInt8Activations };  ///< the last two are quantized
+  /// The last two are quantized.
+  enum class Kind : uint8_t { kF32, kF16, kBF16, kFloatActivations, kInt8Activations };
 
   /// Parts stacked along their outputs. Throw ShapeError for parts that are not matrices of one width and, quantized,
-  /// of one scheme, or are empty.
+  /// of one scheme, or are empty. Float parts that are all fp16 or all bf16 are kept so; any others become fp32.
   CpuWeight(const KernelTable& table, int threads, std::span<const ConstTensorView> parts);
   CpuWeight(const KernelTable& table, int threads, std::span<const QTensor* const> parts, ActivationMode activations);
 
@@ -47,9 +48,11 @@ class CpuWeight final : public PackedWeight {
   }
 
   const KernelTable& table() const noexcept { return *table_; }
-  bool is_float() const noexcept { return kind_ == Kind::kFloat; }
+  bool is_float() const noexcept { return kind_ <= Kind::kBF16; }
   bool meets_int8() const noexcept { return kind_ == Kind::kInt8Activations; }
   const WeightScheme& scheme() const noexcept { return scheme_; }
+  /// What multiplies fp32 rows by these panels; null: the table's product_f32.
+  const FloatKernels* float_kernels() const noexcept;
   int64_t panel_count() const noexcept { return (rows_ + table_->panel_width - 1) / table_->panel_width; }
   /// Elements from one panel to the next: the padded K times the panel's width.
   int64_t panel_stride() const noexcept { return panel_stride_; }
@@ -68,8 +71,12 @@ class CpuWeight final : public PackedWeight {
  private:
   CpuWeight(const KernelTable& table, Kind kind, const WeightScheme& scheme, std::span<const Shape> shapes);
 
-  int bits() const noexcept { return is_float() ? 32 : scheme_.bits; }
-  const PanelFormat& format() const noexcept;  // of the codes
+  // Lays out float parts, read as the elements that the panels have.
+  template <class Element>
+  void fill(int threads, std::span<const ConstTensorView> parts);
+
+  const PanelFormat& format() const noexcept;
+  int bits() const noexcept { return format().bits; }
   int64_t group_count() const noexcept { return scheme_.groups(cols_); }
   // Where the scale and the zero point of an output and a group lie.
   int64_t group_offset(int64_t output, int64_t group) const noexcept {

@@ -3,41 +3,57 @@
 
 #include "octet/backend/cpu/avx2/products.h"
 #include "octet/backend/cpu/avx2/tiles.h"
+#include "octet/tensor/half.h"
 
 namespace octet::cpu::avx2 {
 namespace {
 
-// The weights of a tile: load(c, k, j) are those of eight outputs, c counting the registers of its panels, at k + j,
-// where k is a multiple of kStep and j < kStep a constant.
-class Floats {
- public:
-  static constexpr int kStep = 1;
-  Floats(const FloatProduct& p, int64_t panel)
-      : w_(static_cast<const float*>(p.panels) + panel * p.panel_stride), stride_(p.panel_stride) {}
-  void begin_group(int64_t) {}
-  __m256 load(int c, int64_t k, int) const {
-    return _mm256_loadu_ps(w_ + (c / 2) * stride_ + k * kWidth + 8 * (c % 2));
-  }
-
- private:
-  const float* w_;
-  int64_t stride_;
-};
-
+inline __m256 widened(const float* p) { return _mm256_loadu_ps(p); }
+inline __m256 widened(const Half* p) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
 inline __m256 widened(const int8_t* p) {
   return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
 }
 
-class Bytes {
+// The weights of a tile: load(c, k, j) are those of eight outputs, c counting the registers of its panels, at k + j,
+// where k is a multiple of kStep and j < kStep a constant.
+//
+// Elements that lie as fp32 does, each widened by itself.
+template <class Element>
+class Elements {
  public:
   static constexpr int kStep = 1;
-  Bytes(const FloatProduct& p, int64_t panel)
-      : w_(static_cast<const int8_t*>(p.panels) + panel * p.panel_stride), stride_(p.panel_stride) {}
+  Elements(const FloatProduct& p, int64_t panel)
+      : w_(static_cast<const Element*>(p.panels) + panel * p.panel_stride), stride_(p.panel_stride) {}
   void begin_group(int64_t) {}
   __m256 load(int c, int64_t k, int) const { return widened(w_ + (c / 2) * stride_ + k * kWidth + 8 * (c % 2)); }
 
  private:
-  const int8_t* w_;
+  const Element* w_;
+  int64_t stride_;
+};
+
+// A lane of 32 bits holds two k of an output, each of which becomes a float in one operation. (Laid out as fp16 is, it
+// would take two: 18 GMAC/s for one row on Zen 3, where this gives 29.)
+inline __m256 brain_float(const BFloat16* lanes, int j) {
+  const __m256i word = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(lanes));
+  return _mm256_castsi256_ps(j == 0 ? _mm256_slli_epi32(word, 16)
+                                    : _mm256_and_si256(word, _mm256_set1_epi32(static_cast<int>(0xffff0000))));
+}
+
+class BrainFloats {
+ public:
+  static constexpr int kStep = 2;
+  BrainFloats(const FloatProduct& p, int64_t panel)
+      : w_(static_cast<const BFloat16*>(p.panels) + panel * p.panel_stride), stride_(p.panel_stride) {}
+  void begin_group(int64_t) {}
+  __m256 load(int c, int64_t k, int j) const {
+    return brain_float(w_ + (c / 2) * stride_ + k * kWidth + 16 * (c % 2), j);
+  }
+  // The last of an odd K.
+  __m256 load_one(int c, int64_t k, int) const { return load(c, k, 0); }
+
+ private:
+  const BFloat16* w_;
   int64_t stride_;
 };
 
@@ -214,26 +230,46 @@ void float_product(const FloatProduct& p) {
 }
 
 template <int>
-using AnyFloats = Floats;
+using Floats = Elements<float>;
 template <int>
-using AnyBytes = Bytes;
+using Halves = Elements<Half>;
+template <int>
+using AnyBrainFloats = BrainFloats;
+template <int>
+using Bytes = Elements<int8_t>;
 template <int P>
 using SymmetricNibbles = Nibbles<P, true>;
 template <int P>
 using ShiftedNibbles = Nibbles<P, false>;
 
+template <class Element>
+void widen(const Widen& w) {
+  const auto* elements = static_cast<const Element*>(w.codes);
+  for (int64_t i = 0; i < w.depth * kWidth; i += 8) _mm256_storeu_ps(w.out + i, widened(elements + i));
+}
+
 }  // namespace
 
-void product_f32(const FloatProduct& p) { float_product<AnyFloats>(p); }
-void product_w8a16(const FloatProduct& p) { float_product<AnyBytes>(p); }
+void product_f32(const FloatProduct& p) { float_product<Floats>(p); }
+void product_f16(const FloatProduct& p) { float_product<Halves>(p); }
+void product_bf16(const FloatProduct& p) { float_product<AnyBrainFloats>(p); }
+void product_w8a16(const FloatProduct& p) { float_product<Bytes>(p); }
 void product_w4a16(const FloatProduct& p) {
   p.groups.zeros == nullptr ? float_product<SymmetricNibbles>(p) : float_product<ShiftedNibbles>(p);
 }
 
-void widen_w8(const Widen& w) {
-  const int8_t* codes = static_cast<const int8_t*>(w.codes);
-  for (int64_t i = 0; i < w.depth * kWidth; i += 8) _mm256_storeu_ps(w.out + i, widened(codes + i));
+void widen_f16(const Widen& w) { widen<Half>(w); }
+void widen_bf16(const Widen& w) {
+  const auto* lanes = static_cast<const BFloat16*>(w.codes);
+  for (int64_t k = 0; k < w.depth; k += 2) {
+    for (int half = 0; half < 2; ++half, lanes += 16) {
+      float* out = w.out + k * kWidth + 8 * half;
+      _mm256_storeu_ps(out, brain_float(lanes, 0));
+      if (k + 1 < w.depth) _mm256_storeu_ps(out + kWidth, brain_float(lanes, 1));
+    }
+  }
 }
+void widen_w8(const Widen& w) { widen<int8_t>(w); }
 
 void widen_w4(const Widen& w) {
   const int64_t size = w.groups.size != 0 ? w.groups.size : w.depth;

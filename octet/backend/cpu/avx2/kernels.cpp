@@ -18,6 +18,9 @@ constexpr KernelTable kTable = {
     // 256 · 16 fp32 of a panel are 16 KB, with six rows of x 22 KB: L1 caches have 32 or 48 KB.
     .k_block = 256,
     .product_f32 = avx2::product_f32,
+    .f16 = {.format = {.bits = 16}, .product = avx2::product_f16, .widen = avx2::widen_f16},
+    // Two k of an output in a lane of 32 bits.
+    .bf16 = {.format = {.bits = 16, .interleave = 2}, .product = avx2::product_bf16, .widen = avx2::widen_bf16},
     .w8a16 = {.format = {.bits = 8}, .product = avx2::product_w8a16, .widen = avx2::widen_w8},
     // Eight k of an output in a lane of 32 bits.
     .w4a16 = {.format = {.bits = 4, .interleave = 8, .nibble_block = 2},

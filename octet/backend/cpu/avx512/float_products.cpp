@@ -3,39 +3,38 @@
 
 #include "octet/backend/cpu/avx512/products.h"
 #include "octet/backend/cpu/avx512/tiles.h"
+#include "octet/tensor/half.h"
 
 namespace octet::cpu::avx512 {
 namespace {
 
-// The weights of a tile: load(c, k, j) are those of panel c at k + j, where k is a multiple of kStep and j < kStep a
-// constant.
-class Floats {
- public:
-  static constexpr int kStep = 1;
-  Floats(const FloatProduct& p, int64_t panel)
-      : w_(static_cast<const float*>(p.panels) + panel * p.panel_stride), stride_(p.panel_stride) {}
-  void begin_group(int64_t) {}
-  __m512 load(int c, int64_t k, int) const { return _mm512_loadu_ps(w_ + c * stride_ + k * kWidth); }
-
- private:
-  const float* w_;
-  int64_t stride_;
-};
-
+inline __m512 widened(const float* p) { return _mm512_loadu_ps(p); }
+inline __m512 widened(const Half* p) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+inline __m512 widened(const BFloat16* p) {
+  const __m512i low = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(low, 16));
+}
 inline __m512 widened(const int8_t* p) {
   return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
 }
 
-class Bytes {
+// The weights of a tile: load(c, k, j) are those of panel c at k + j, where k is a multiple of kStep and j < kStep a
+// constant.
+//
+// Elements that lie as fp32 does, each widened by itself.
+template <class Element>
+class Elements {
  public:
   static constexpr int kStep = 1;
-  Bytes(const FloatProduct& p, int64_t panel)
-      : w_(static_cast<const int8_t*>(p.panels) + panel * p.panel_stride), stride_(p.panel_stride) {}
+  Elements(const FloatProduct& p, int64_t panel)
+      : w_(static_cast<const Element*>(p.panels) + panel * p.panel_stride), stride_(p.panel_stride) {}
   void begin_group(int64_t) {}
   __m512 load(int c, int64_t k, int) const { return widened(w_ + c * stride_ + k * kWidth); }
 
  private:
-  const int8_t* w_;
+  const Element* w_;
   int64_t stride_;
 };
 
@@ -188,20 +187,31 @@ void float_product(const FloatProduct& p) {
 }
 
 template <int>
-using AnyFloats = Floats;
+using Floats = Elements<float>;
 template <int>
-using AnyBytes = Bytes;
+using Halves = Elements<Half>;
+template <int>
+using BrainFloats = Elements<BFloat16>;
+template <int>
+using Bytes = Elements<int8_t>;
+
+template <class Element>
+void widen(const Widen& w) {
+  const auto* elements = static_cast<const Element*>(w.codes);
+  for (int64_t i = 0; i < w.depth * kWidth; i += kWidth) _mm512_storeu_ps(w.out + i, widened(elements + i));
+}
 
 }  // namespace
 
-void product_f32(const FloatProduct& p) { float_product<AnyFloats>(p); }
-void product_w8a16(const FloatProduct& p) { float_product<AnyBytes>(p); }
+void product_f32(const FloatProduct& p) { float_product<Floats>(p); }
+void product_f16(const FloatProduct& p) { float_product<Halves>(p); }
+void product_bf16(const FloatProduct& p) { float_product<BrainFloats>(p); }
+void product_w8a16(const FloatProduct& p) { float_product<Bytes>(p); }
 void product_w4a16(const FloatProduct& p) { float_product<Nibbles>(p); }
 
-void widen_w8(const Widen& w) {
-  const int8_t* codes = static_cast<const int8_t*>(w.codes);
-  for (int64_t i = 0; i < w.depth * kWidth; i += kWidth) _mm512_storeu_ps(w.out + i, widened(codes + i));
-}
+void widen_f16(const Widen& w) { widen<Half>(w); }
+void widen_bf16(const Widen& w) { widen<BFloat16>(w); }
+void widen_w8(const Widen& w) { widen<int8_t>(w); }
 
 void widen_w4(const Widen& w) {
   const int64_t size = w.groups.size != 0 ? w.groups.size : w.depth;

@@ -19,6 +19,8 @@ constexpr KernelTable kTable = {
     // Two panels of 384 · 16 fp32 are 48 KB and come from the L2 cache: 128 bytes in the 14 cycles of a step of k.
     .k_block = 384,
     .product_f32 = avx512::product_f32,
+    .f16 = {.format = {.bits = 16}, .product = avx512::product_f16, .widen = avx512::widen_f16},
+    .bf16 = {.format = {.bits = 16}, .product = avx512::product_bf16, .widen = avx512::widen_bf16},
     .w8a16 = {.format = {.bits = 8}, .product = avx512::product_w8a16, .widen = avx512::widen_w8},
     // Eight k of an output in a lane of 32 bits.
     .w4a16 = {.format = {.bits = 4, .interleave = 8, .nibble_block = 2},

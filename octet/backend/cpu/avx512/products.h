@@ -7,8 +7,12 @@
 namespace octet::cpu::avx512 {
 
 void product_f32(const FloatProduct& p);
+void product_f16(const FloatProduct& p);
+void product_bf16(const FloatProduct& p);
 void product_w8a16(const FloatProduct& p);
 void product_w4a16(const FloatProduct& p);
+void widen_f16(const Widen& w);
+void widen_bf16(const Widen& w);
 void widen_w8(const Widen& w);
 void widen_w4(const Widen& w);
 

@@ -7,6 +7,7 @@
 
 #include "octet/backend/cpu/ref/reference.h"
 #include "octet/quant/quantize.h"
+#include "octet/tensor/half.h"
 
 namespace octet::cpu::ref {
 namespace {
@@ -16,6 +17,12 @@ struct Floats {
   Floats(const void* panels, int64_t first, int) : w(static_cast<const float*>(panels) + first) {}
   const float* w;
   float operator()(int64_t k) const { return w[k]; }
+};
+template <class Sixteen>
+struct Halves {
+  Halves(const void* panels, int64_t first, int) : w(static_cast<const Sixteen*>(panels) + first) {}
+  const Sixteen* w;
+  float operator()(int64_t k) const { return to_float(w[k]); }
 };
 struct Bytes {
   Bytes(const void* panels, int64_t first, int) : w(static_cast<const int8_t*>(panels) + first) {}
@@ -98,10 +105,14 @@ void widen(const Widen& w) {
 }  // namespace
 
 void product_f32(const FloatProduct& p) { float_product<Floats>(p); }
+void product_f16(const FloatProduct& p) { float_product<Halves<Half>>(p); }
+void product_bf16(const FloatProduct& p) { float_product<Halves<BFloat16>>(p); }
 void product_w8a16(const FloatProduct& p) { float_product<Bytes>(p); }
 void product_w4a16(const FloatProduct& p) { float_product<Nibbles>(p); }
 void product_w8a8(const Int8Product& p) { int8_product<Bytes>(p); }
 void product_w4a8(const Int8Product& p) { int8_product<Nibbles>(p); }
+void widen_f16(const Widen& w) { widen<Halves<Half>>(w); }
+void widen_bf16(const Widen& w) { widen<Halves<BFloat16>>(w); }
 void widen_w8(const Widen& w) { widen<Bytes>(w); }
 void widen_w4(const Widen& w) { widen<Nibbles>(w); }
 

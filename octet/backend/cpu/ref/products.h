@@ -8,10 +8,14 @@
 namespace octet::cpu::ref {
 
 void product_f32(const FloatProduct& p);
+void product_f16(const FloatProduct& p);
+void product_bf16(const FloatProduct& p);
 void product_w8a16(const FloatProduct& p);
 void product_w4a16(const FloatProduct& p);
 void product_w8a8(const Int8Product& p);
 void product_w4a8(const Int8Product& p);
+void widen_f16(const Widen& w);
+void widen_bf16(const Widen& w);
 void widen_w8(const Widen& w);
 void widen_w4(const Widen& w);
 uint32_t absmax_bits(const float* x, int64_t count);

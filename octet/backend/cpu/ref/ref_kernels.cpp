@@ -189,6 +189,8 @@ constexpr KernelTable kTable = {
     .row_block = 16,
     .k_block = 384,
     .product_f32 = ref::product_f32,
+    .f16 = {.format = {.bits = 16}, .product = ref::product_f16, .widen = ref::widen_f16},
+    .bf16 = {.format = {.bits = 16}, .product = ref::product_bf16, .widen = ref::widen_bf16},
     .w8a16 = {.format = {.bits = 8}, .product = ref::product_w8a16, .widen = ref::widen_w8},
     .w4a16 = {.format = {.bits = 4, .nibble_block = 2}, .product = ref::product_w4a16, .widen = ref::widen_w4},
     .w8a8 = {.format = {.bits = 8},
