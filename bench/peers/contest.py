@@ -45,7 +45,7 @@ def random_ids(options, count):
 
 
 def kept(path, options, script, make):
-    """The file or folder `path`, made by make(unfinished path) if it is missing or older than the model or the script."""
+    """The file or folder `path`, made by make(unfinished path) if it is missing or older than the model or script."""
     sources = (options.model / "config.json", Path(script), *options.model.glob("*.safetensors"))
     if not path.exists() or path.stat().st_mtime < max(source.stat().st_mtime for source in sources):
         # A run that was broken off leaves nothing that looks whole.

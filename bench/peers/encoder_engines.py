@@ -7,8 +7,8 @@ import json
 import logging
 import zlib
 
+import encoder_graph
 from contest import Missing, convert_for_ctranslate2, kept, need
-from encoder_graph import export
 
 
 def stem(options):
@@ -18,7 +18,8 @@ def stem(options):
 def onnx_graph(options):
     need("onnx", "safetensors", "torch")
     path = options.work / f"{stem(options)}-fp32.onnx"
-    return kept(path, options, __file__, lambda unfinished: export(options.model, options.mask, unfinished))
+    return kept(path, options, encoder_graph.__file__,
+                lambda unfinished: encoder_graph.export(options.model, options.mask, unfinished))
 
 
 def onnx_graph_int8(options, weights):
