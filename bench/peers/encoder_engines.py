@@ -59,7 +59,7 @@ def onnxruntime(options, ids, weights):
 
 def openvino_model_int8(options, ids):
     """NNCF's post-training quantization: s8 weights a column, u8 or s8 activations with scales fixed beforehand. It is
-    calibrated on the very inputs that are measured. (`compress_weights` keeps fp32 products without AVX-512-VNNI.)"""
+    calibrated on the very inputs that are measured. (After `compress_weights` products stay fp32 with AVX2.)"""
     nncf, openvino = need("nncf", "openvino")
 
     def make(folder):
