@@ -27,7 +27,7 @@ double seconds_of(Body&& body) {
 
 // Many short runs: one of them finds the machine undisturbed.
 constexpr int64_t kSteps = 300'000;
-constexpr int kRepetitions = 100, kReadRepetitions = 12;
+constexpr int kRepetitions = 100, kSweeps = 5;
 
 #ifdef __x86_64__
 
@@ -111,19 +111,19 @@ double macs_per_second(int threads, void (*probe)(int64_t), int macs_per_instruc
 #endif
 
 double read_bytes_per_second(int threads) {
-  // Eight times the cache, so that little of it is still there in the next pass.
-  const int64_t bytes = std::clamp(8 * last_level_cache_bytes(), int64_t{64} << 20, int64_t{512} << 20);
+  // Pieces of a whole that is eight times the cache, so that little of a piece is still there in the next sweep.
+  constexpr int64_t kPieceWords = int64_t{16} << 17;  // of 8 bytes: 16 MiB
+  const int64_t bytes = std::clamp(8 * last_level_cache_bytes(), int64_t{64} << 20, int64_t{1} << 30);
+  const int64_t pieces = bytes / (8 * kPieceWords * threads) + 1;
+  std::vector<uint64_t> memory(static_cast<size_t>(pieces * threads * kPieceWords), 1);
   // Each thread reads four streams at once: one alone leaves the memory waiting.
   constexpr size_t kStreams = 4, kWidth = 4;
-  const int64_t words = bytes / 8 / threads / (kStreams * kWidth);
-  const int64_t stream_words = words * kWidth, thread_words = stream_words * kStreams;
-  std::vector<uint64_t> memory(static_cast<size_t>(thread_words * threads), 1);
-  const auto read = [&](int64_t task, int) {
-    const uint64_t* part = memory.data() + task * thread_words;
+  constexpr int64_t kStreamWords = kPieceWords / kStreams;
+  const auto read = [](const uint64_t* piece) {
     std::array<std::array<uint64_t, kWidth>, kStreams> sums = {};
-    for (int64_t i = 0; i < stream_words; i += kWidth) {
+    for (int64_t i = 0; i < kStreamWords; i += kWidth) {
       for (size_t s = 0; s < kStreams; ++s) {
-        for (size_t j = 0; j < kWidth; ++j) sums[s][j] += part[static_cast<int64_t>(s) * stream_words + i + j];
+        for (size_t j = 0; j < kWidth; ++j) sums[s][j] += piece[s * kStreamWords + i + j];
       }
     }
     for (auto& stream : sums) {
@@ -131,10 +131,13 @@ double read_bytes_per_second(int threads) {
     }
   };
   double seconds = HUGE_VAL;
-  for (int i = 0; i < kReadRepetitions; ++i) {
-    seconds = std::min(seconds, seconds_of([&] { parallel_for(threads, threads, read); }));
+  for (int64_t i = 0; i < kSweeps * pieces; ++i) {
+    const uint64_t* first = memory.data() + i % pieces * threads * kPieceWords;
+    seconds = std::min(seconds, seconds_of([&] {
+                         parallel_for(threads, threads, [&](int64_t task, int) { read(first + task * kPieceWords); });
+                       }));
   }
-  return static_cast<double>(thread_words * threads * 8) / seconds;
+  return static_cast<double>(8 * kPieceWords * threads) / seconds;
 }
 
 }  // namespace
