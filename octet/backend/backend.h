@@ -177,6 +177,7 @@ class Backend {
   virtual ~Backend() = default;
 
   virtual std::string describe() const = 0;  ///< "cpu avx2, 2 threads"
+  virtual int threads() const noexcept = 0;  ///< of the host that it may keep busy
 
   virtual DeviceSpan allocate(int64_t bytes) = 0;  ///< aligned to 64 bytes; throws Error where memory does not suffice
   virtual void free(DeviceSpan memory) noexcept = 0;

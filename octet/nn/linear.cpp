@@ -76,7 +76,8 @@ Linear::Product Linear::pack(Backend& backend, std::span<Part> parts, int64_t fi
     for (const Part& part : parts) {
       if (std::holds_alternative<Tensor>(part.weight.value)) {
         const FloatWeight values(part.weight);
-        quantized.push_back(&made.emplace_back(quantize_weight(values.view(), scheme->weight, part.weight.layer)));
+        quantized.push_back(
+            &made.emplace_back(quantize_weight(values.view(), scheme->weight, part.weight.layer, backend.threads())));
       } else {
         quantized.push_back(&std::get<QTensor>(part.weight.value));
       }

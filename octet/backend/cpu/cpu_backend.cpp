@@ -92,6 +92,7 @@ class CpuBackend final : public Backend {
  public:
   CpuBackend(const KernelTable& table, int threads) : table_(table), workspace_(threads) {}
 
+  int threads() const noexcept override { return workspace_.threads(); }
   std::string describe() const override {
     const int threads = workspace_.threads();
     return fmt::format("cpu {}, {} thread{}", table_.name, threads, threads == 1 ? "" : "s");

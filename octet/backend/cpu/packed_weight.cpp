@@ -229,7 +229,23 @@ CpuWeight::CpuWeight(const KernelTable& table, int threads, std::span<const QTen
           panels[byte] = static_cast<uint8_t>(panels[byte] | ((codes[k] + zero) << shift));
         });
       } else {
-        for_places(n, [&](int64_t k, int64_t byte, int) { panels[byte] = static_cast<uint8_t>(codes[k]) ^ flip; });
+        // Codes of a block lie side by side.
+        const int64_t run = layout_.depth(), step = layout_.block_bytes();
+        uint8_t* out = &panels[panel * panel_bytes() + (n - first) * run];
+        int64_t k = 0;
+        if (run == 4) {
+          const uint32_t flips = uint32_t{0x01010101} * flip;
+          for (; k + 4 <= cols_; k += 4, out += step) {
+            uint32_t four;
+            std::memcpy(&four, codes + k, 4);
+            four ^= flips;
+            std::memcpy(out, &four, 4);
+          }
+        }
+        for (; k < cols_; k += run, out += step) {
+          const int64_t count = std::min(run, cols_ - k);
+          for (int64_t i = 0; i < count; ++i) out[i] = static_cast<uint8_t>(codes[k + i]) ^ flip;
+        }
       }
       for (int64_t g = 0; g < group_count(); ++g) {
         const int64_t from = row * group_count() + g, to = group_offset(n, g);
