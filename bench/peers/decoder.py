@@ -27,7 +27,7 @@ ENGINES = {f"llama.cpp {kind}": (decoder_llama_cpp.Engine, kind) for kind in dec
     "ctranslate2 fp32": (decoder_ctranslate2.Engine, "float32"),
     "ctranslate2 int8": (decoder_ctranslate2.Engine, "int8_float32"),
 }
-RECIPES = ("w8a16", "w8a8_dynamic", "w4a16_g32", "w4a8_g32_dynamic")
+RECIPES = ("w8a16", "w8a8_dynamic", "w4a16_g32", "w4a8_g32_dynamic", "w4a8_g128_dynamic")
 # The others quantize the embedding table too, so Octet is asked to.
 OCTET = {"octet fp32": []} | {
     f"octet {recipe}": ["--recipe", recipe, "--set", "embeddings=8"] for recipe in RECIPES

@@ -20,7 +20,8 @@ import contest
 from contest import Missing
 from encoder_engines import ENGINES, prepare
 
-OCTET = {"octet fp32": [], "octet w8a16": ["--recipe", "w8a16"], "octet w8a8_dynamic": ["--recipe", "w8a8_dynamic"]}
+OCTET = {"octet fp32": [],
+         **{f"octet {recipe}": ["--recipe", recipe] for recipe in ("w8a16", "w8a8_dynamic", "w4a8_g128_dynamic")}}
 FP32_BOUND = 1e-3  # relative error between two engines' fp32: more, and they run different models
 
 
