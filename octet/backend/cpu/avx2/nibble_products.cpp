@@ -93,9 +93,9 @@ void nibble_tile(const DepthBlock& p, int64_t row, int64_t panel) {
       Int16Lanes part[R][2];
       multiply_nibbles<R, symmetric>(w + k * (kWidth / 2), zeros, codes + k, codes_stride, block_sums, code_sums_stride,
                                      last - k < kBlock ? last - k : kBlock, part);
-      // Which of three it is stands outside of the unrolled loops: a branch in them would push registers out.
+      // Which of four it is stands outside of the unrolled loops: a branch in them would push registers out.
       const bool ends = k + kBlock >= last && p.groups.size != 0;
-      const auto for_sums = [&](auto visit) [[gnu::always_inline]] {
+      const auto for_sums = [&](auto visit) __attribute__((always_inline)) {
 #pragma GCC unroll 16
         for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 16
@@ -105,22 +105,22 @@ void nibble_tile(const DepthBlock& p, int64_t row, int64_t panel) {
         }
       };
       if (ends && !add) {
-        for_sums([&](int r, int c, Int32Lanes sum) [[gnu::always_inline]] {
+        for_sums([&](int r, int c, Int32Lanes sum) __attribute__((always_inline)) {
           add_scaled(sum, scales + 8 * c, begins, tile + r * tile_stride + 8 * c);
         });
       } else if (ends) {
-        for_sums([&](int r, int c, Int32Lanes sum) [[gnu::always_inline]] {
+        for_sums([&](int r, int c, Int32Lanes sum) __attribute__((always_inline)) {
           sum += load_lanes(sums + r * sums_stride + 8 * c);
           add_scaled(sum, scales + 8 * c, begins, tile + r * tile_stride + 8 * c);
         });
       } else if (add) {
-        for_sums([&](int r, int c, Int32Lanes sum) [[gnu::always_inline]] {
+        for_sums([&](int r, int c, Int32Lanes sum) __attribute__((always_inline)) {
           int32_t* const out = sums + r * sums_stride + 8 * c;
           store_lanes(out, load_lanes(out) + sum);
         });
       } else {
         for_sums([&](int r, int c, Int32Lanes sum)
-                     [[gnu::always_inline]] { store_lanes(sums + r * sums_stride + 8 * c, sum); });
+                     __attribute__((always_inline)) { store_lanes(sums + r * sums_stride + 8 * c, sum); });
       }
     }
   }
