@@ -150,7 +150,7 @@ TEST(Regex, RefusesWhatMeansSomethingElseInRuby) {
                                                                 {"(?R)", "the group '(?R'"},
                                                                 {"[\\W]", "\\W in a set"},
                                                                 {"\\pL", "\\p without"}}) {
-    EXPECT_THAT([&] { Regex::compile(pattern); }, ThrowsMessage<FormatError>(HasSubstr(message))) << pattern;
+    EXPECT_THAT([&text = pattern] { Regex::compile(text); }, ThrowsMessage<FormatError>(HasSubstr(message))) << pattern;
   }
 }
 
@@ -245,7 +245,7 @@ TEST(SentencePieceFormats, ModelsThatContradictThemselvesAreFormatErrors) {
            {unknown + "\x12\x03\x98\x02\x01", "of the 256 bytes"},
            {unknown + "\x1A\x03\x12\x01\x01", "the normalization rules have 1 bytes"},
        }) {
-    EXPECT_THAT([&] { sentence_piece(model); }, ThrowsMessage<FormatError>(HasSubstr(message)));
+    EXPECT_THAT([&bad = model] { sentence_piece(bad); }, ThrowsMessage<FormatError>(HasSubstr(message)));
   }
 }
 
