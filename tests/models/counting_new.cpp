@@ -5,12 +5,14 @@
 #include <cstdlib>
 #include <new>
 
+#include "tests/sanitized.h"
+
 namespace {
 std::atomic<int64_t> allocations{0};
 }
 
 // A sanitizer's own operator new must stay: it pairs with its delete.
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if !OCTET_SANITIZED
 // The program's own; the other forms of operator new and delete end in these. In a file that allocates nothing, because
 // gcc takes a new and a free that meet by inlining for a mistake.
 void* operator new(size_t bytes) {
