@@ -2,6 +2,7 @@
 """What the comparisons share: contenders in processes of their own that take turns, the octet program, the files that
 are kept between runs."""
 
+import argparse
 import importlib
 import json
 import os
@@ -169,6 +170,16 @@ def cpu_name():
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
+
+
+def add_options(parser, known, engines):
+    """The options of every comparison: who takes part, where things are, what is printed."""
+    parser.add_argument("--contenders", default=",".join(known),
+                        help="comma-separated, 'octet*' for all that begin so; default: all")
+    parser.add_argument("--octet", default="build/release/bin/octet", help="the octet program")
+    parser.add_argument("--work", type=Path, default=Path("build/peers"), help="folder that keeps converted models")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON and nothing else")
+    parser.add_argument("--worker", choices=engines, help=argparse.SUPPRESS)
 
 
 def chosen(parser, text, known):

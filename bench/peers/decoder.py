@@ -153,12 +153,7 @@ def parse_options():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--repetitions", type=int, default=2, help="timed runs of each contender in a round")
-    parser.add_argument("--contenders", default=",".join(known),
-                        help="comma-separated, 'octet*' for all that begin so; default: all")
-    parser.add_argument("--octet", default="build/release/bin/octet", help="the octet program")
-    parser.add_argument("--work", type=Path, default=Path("build/peers"), help="folder that keeps converted models")
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON and nothing else")
-    parser.add_argument("--worker", choices=ENGINES, help=argparse.SUPPRESS)
+    contest.add_options(parser, known, ENGINES)
     options = parser.parse_args()
     if min(options.batch, options.seq, options.new_tokens, options.threads, options.rounds, options.repetitions) < 1:
         parser.error("sizes and counts must be at least 1")

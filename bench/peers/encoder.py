@@ -155,12 +155,7 @@ def parse_options():
                         help="give the other engines an attention mask of ones, which they then compute with")
     parser.add_argument("--isa", choices=["native", "avx2"], default="native",
                         help="avx2: hide AVX-512, AVX-VNNI and AMX from every contender")
-    parser.add_argument("--contenders", default=",".join(known),
-                        help="comma-separated, 'octet*' for all that begin so; default: all")
-    parser.add_argument("--octet", default="build/release/bin/octet", help="the octet program")
-    parser.add_argument("--work", type=Path, default=Path("build/peers"), help="folder that keeps exported graphs")
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON and nothing else")
-    parser.add_argument("--worker", choices=ENGINES, help=argparse.SUPPRESS)
+    contest.add_options(parser, known, ENGINES)
     parser.add_argument("--scratch", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if min(options.batch, options.seq - 2, options.threads, options.rounds, options.forwards) < 1:
