@@ -24,7 +24,7 @@
 //   gemm_bench --shapes 'MiniLM.*MLP' --kinds 'w8a8|oneDNN' --threads 1
 //
 // Integer products are shares of the pmaddwd peak (AVX2) or the vpdpbusd peak (VNNI). On AVX2 those that add pairs or
-// more of products in int16 first (maddubs, and Octet's 4-bit kernels, where that cannot saturate) may exceed it. The
+// more of products in int16 first (maddubs, and Octet's kernels, where that cannot saturate) may exceed it. The
 // contenders of a shape take turns; the best round of each counts. Octet's times hold everything that a layer does:
 // quantizing activations, rescaling, bias, nonlinearity, residual; the others' only the product. OpenBLAS and oneDNN
 // take the newest instructions they find: with --isa avx2 on a newer CPU set OPENBLAS_CORETYPE=Haswell and

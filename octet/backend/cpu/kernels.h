@@ -233,6 +233,9 @@ struct KernelTable {
   void (*embed)(const void* row, TableElement element, int64_t count, Start start, float* y);
 };
 
+/// Int8Kernels::row_bytes where codes lie as they are.
+int64_t plain_row_bytes(int64_t depth);
+
 const KernelTable* ref_kernels();
 #ifdef OCTET_HAS_AVX2
 const KernelTable* avx2_kernels();

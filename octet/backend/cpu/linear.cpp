@@ -293,6 +293,8 @@ class Int8Linear {
 
 }  // namespace
 
+int64_t plain_row_bytes(int64_t depth) { return round_up(depth, kCodePadding); }
+
 std::optional<int64_t> linear(const KernelTable& table, Workspace& workspace, const LinearOp& op) {
   const auto* weight = dynamic_cast<const CpuWeight*>(op.weight);
   if (weight == nullptr || &weight->table() != &table) fail("linear: the weight was not packed by this backend");

@@ -13,6 +13,20 @@ inline Int16Lanes pairs(__m256i weights, __m256i codes) {
   return reinterpret_cast<Int16Lanes>(_mm256_maddubs_epi16(weights, codes));
 }
 
+template <int R>
+[[gnu::always_inline]] inline void multiply_pairs(const uint8_t* w, const int8_t* codes, int64_t stride, int64_t quads,
+                                                  Int32Lanes (&sum)[R][2]) {
+  for (; quads > 0; --quads, w += kQuad, codes += 4) {
+    const __m256i low = load(w), high = load(w + 32);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      const __m256i a = four_bytes(codes + r * stride);
+      sum[r][0] += widened(pairs(low, a));
+      sum[r][1] += widened(pairs(high, a));
+    }
+  }
+}
+
 // Sums of `quads` quads, the rows' codes being calm enough: ten operations for the 128 products of two quads with eight
 // outputs and a row, of which six need the two multiplying ports. The known exact sequences need sixteen.
 template <int R>
@@ -29,26 +43,7 @@ template <int R>
       }
     }
   }
-  if (quads == 0) return;
-#pragma GCC unroll 16
-  for (int c = 0; c < 2; ++c) {
-#pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) sum[r][c] += widened(pairs(load(w + 32 * c), four_bytes(codes + r * stride)));
-  }
-}
-
-template <int R>
-[[gnu::always_inline]] inline void multiply_pairs(const uint8_t* w, const int8_t* codes, int64_t stride, int64_t quads,
-                                                  Int32Lanes (&sum)[R][2]) {
-  for (; quads > 0; --quads, w += kQuad, codes += 4) {
-    const __m256i low = load(w), high = load(w + 32);
-#pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) {
-      const __m256i a = four_bytes(codes + r * stride);
-      sum[r][0] += widened(pairs(low, a));
-      sum[r][1] += widened(pairs(high, a));
-    }
-  }
+  multiply_pairs<R>(w, codes, stride, quads, sum);
 }
 
 // For any codes: the sign of a weight goes to the code that it meets, and |code · weight| ≤ 127 · 127 leaves a pair sum

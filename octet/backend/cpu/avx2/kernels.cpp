@@ -32,7 +32,7 @@ constexpr KernelTable kTable = {
              .product = avx2::product_w8a8},
     // A register has four k of all outputs, those of outputs 0-7 in its low nibbles.
     .w4a8 = {.format = {.bits = 4, .interleave = 4, .nibble_block = 64},
-             .row_bytes = avx2::nibble_row_bytes,
+             .row_bytes = plain_row_bytes,
              .sum_block = avx2::kNibbleSums,
              .quantize = avx2::quantize_for_nibbles,
              .product = avx2::product_w4a8},

@@ -24,7 +24,6 @@ void product_w8a8(const Int8Product& p);
 void product_w4a8(const Int8Product& p);
 uint32_t absmax_bits(const float* x, int64_t count);
 int64_t byte_row_bytes(int64_t depth);
-int64_t nibble_row_bytes(int64_t depth);
 void quantize_for_bytes(const QuantizeRow& q);
 void quantize_for_nibbles(const QuantizeRow& q);
 

@@ -48,8 +48,6 @@ PairSums quantize(const float* x, int64_t count, float inverse, int8_t* out) {
   return sums;
 }
 
-int64_t padded(int64_t depth) { return (depth + kCodePadding - 1) / kCodePadding * kCodePadding; }
-
 int magnitude(int8_t code) { return code < 0 ? -code : code; }
 
 // Bits of those int16 lanes, two each, where codes meet whose magnitudes have a sum above 128.
@@ -181,10 +179,8 @@ void quantize_for_nibbles(const QuantizeRow& q) {
     *sums++ = static_cast<int32_t>(static_cast<uint32_t>(-pairs.second) << 16 |
                                    (static_cast<uint32_t>(-pairs.first) & 0xffff));
   }
-  for (int64_t k = q.depth; k < padded(q.depth); ++k) codes[k] = 0;
+  for (int64_t k = q.depth; k < plain_row_bytes(q.depth); ++k) codes[k] = 0;
 }
-
-int64_t nibble_row_bytes(int64_t depth) { return padded(depth); }
 
 void quantize_for_bytes(const QuantizeRow& q) {
   const ByteRow layout(q.depth);

@@ -191,8 +191,6 @@ int32_t quantize(const float* x, int64_t count, float inverse, int8_t* out) {
 
 }  // namespace
 
-int64_t row_bytes(int64_t depth) { return (depth + kCodePadding - 1) / kCodePadding * kCodePadding; }
-
 void quantize(const QuantizeRow& q) {
   int8_t* codes = static_cast<int8_t*>(q.codes);
   for (int64_t k = 0, i = 0; k < q.depth; k += q.step, ++i) {

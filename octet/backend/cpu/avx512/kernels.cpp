@@ -28,12 +28,12 @@ constexpr KernelTable kTable = {
               .widen = avx512::widen_w4},
     // Codes are stored + 128.
     .w8a8 = {.format = {.bits = 8, .interleave = 4, .flip = -128},
-             .row_bytes = avx512::row_bytes,
+             .row_bytes = plain_row_bytes,
              .quantize = avx512::quantize,
              .product = avx512::product_w8a8},
     // A register has four k of all outputs in its low nibbles, the next four in the high ones.
     .w4a8 = {.format = {.bits = 4, .interleave = 4, .nibble_block = 128},
-             .row_bytes = avx512::row_bytes,
+             .row_bytes = plain_row_bytes,
              .quantize = avx512::quantize,
              .product = avx512::product_w4a8},
     .finish = finish_tile<Sixteen>,

@@ -19,7 +19,6 @@ void widen_w4(const Widen& w);
 void product_w8a8(const Int8Product& p);
 void product_w4a8(const Int8Product& p);
 uint32_t absmax_bits(const float* x, int64_t count);
-int64_t row_bytes(int64_t depth);
 void quantize(const QuantizeRow& q);
 
 }  // namespace octet::cpu::avx512

@@ -122,11 +122,9 @@ uint32_t absmax_bits(const float* x, int64_t count) {
   return largest;
 }
 
-int64_t row_bytes(int64_t depth) { return (depth + kCodePadding - 1) / kCodePadding * kCodePadding; }
-
 void quantize(const QuantizeRow& q) {
   int8_t* codes = static_cast<int8_t*>(q.codes);
-  std::fill(codes, codes + row_bytes(q.depth), int8_t{0});
+  std::fill(codes, codes + plain_row_bytes(q.depth), int8_t{0});
   for (int64_t k = 0; k < q.depth; ++k) {
     if (k % q.step == 0) q.sums[k / q.step] = 0;
     codes[k] = int8_code(q.x[k], q.inverse);

@@ -19,7 +19,6 @@ void widen_bf16(const Widen& w);
 void widen_w8(const Widen& w);
 void widen_w4(const Widen& w);
 uint32_t absmax_bits(const float* x, int64_t count);
-int64_t row_bytes(int64_t depth);
 void quantize(const QuantizeRow& q);
 
 }  // namespace octet::cpu::ref
