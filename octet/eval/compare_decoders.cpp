@@ -2,6 +2,7 @@
 #include "octet/eval/compare_decoders.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <numeric>
 
@@ -20,10 +21,11 @@ struct TokenComparison {
 
 TokenComparison compare_token(std::span<const float> reference, std::span<const float> other, int32_t target) {
   const auto at = static_cast<size_t>(target);
+  const SoftmaxComparison softmax = compare_softmax(reference, other);
   const TokenComparison result = {
-      .kl = kl_divergence(reference, other),
-      .reference_nll = log_sum_exp(reference) - reference[at],
-      .other_nll = log_sum_exp(other) - other[at],
+      .kl = softmax.kl,
+      .reference_nll = softmax.reference_log_sum - reference[at],
+      .other_nll = softmax.other_log_sum - other[at],
       .same_top =
           std::ranges::max_element(reference) - reference.begin() == std::ranges::max_element(other) - other.begin(),
   };
@@ -88,16 +90,33 @@ void set_kl(DecoderComparison& comparison, std::vector<double> kl) {
 
 }  // namespace
 
-double kl_divergence(std::span<const float> reference, std::span<const float> other) {
-  const double log_sum_reference = log_sum_exp(reference), log_sum_other = log_sum_exp(other);
-  double sum = 0;
-  for (size_t i = 0; i < reference.size(); ++i) {
-    const double log_p = reference[i] - log_sum_reference, log_q = other[i] - log_sum_other;
-    const double p = exp_of_nonpositive(std::min(log_p, 0.0));
-    if (p > 0) sum += p * (log_p - log_q);
+// With a and b the logits less their row's largest, Z = Σ e^a and W = Σ e^b: KL = Σ e^a (a - b) / Z - log Z + log W.
+SoftmaxComparison compare_softmax(std::span<const float> reference, std::span<const float> other) {
+  constexpr size_t kLanes = 8;  // partial sums, so that the loop vectorizes: element i adds to partial i mod 8
+  struct Sums {
+    std::array<double, kLanes> reference = {}, other = {}, difference = {};
+
+    void add(size_t lane, double a, double b) {
+      const double e = exp_of_nonpositive(a);
+      reference[lane] += e;
+      other[lane] += exp_of_nonpositive(b);
+      difference[lane] += e > 0 ? e * (a - b) : 0;  // a may be -∞
+    }
+  } sums;
+  const double top = largest(reference), other_top = largest(other);
+  size_t i = 0;
+  for (; i + kLanes <= reference.size(); i += kLanes) {
+    for (size_t lane = 0; lane < kLanes; ++lane) sums.add(lane, reference[i + lane] - top, other[i + lane] - other_top);
   }
+  for (; i < reference.size(); ++i) sums.add(i % kLanes, reference[i] - top, other[i] - other_top);
+
+  const auto total = [](const std::array<double, kLanes>& partial) {
+    return std::accumulate(partial.begin(), partial.end(), 0.0);
+  };
+  const double z = total(sums.reference), log_z = std::log(z), log_w = std::log(total(sums.other));
+  const double kl = total(sums.difference) / z - log_z + log_w;
   // Rounding may leave a sum of equal distributions a little below 0.
-  return sum < 0 ? 0 : sum;
+  return {.kl = kl < 0 ? 0 : kl, .reference_log_sum = top + log_z, .other_log_sum = other_top + log_w};
 }
 
 double percentile(std::span<const double> sorted, double fraction) {

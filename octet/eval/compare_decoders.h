@@ -10,9 +10,14 @@
 
 namespace octet {
 
-/// The Kullback-Leibler divergence Σ p (log p - log q), natural logarithm, of the distributions that two rows of logits
-/// mean: p = softmax(reference), q = softmax(other). Never negative.
-double kl_divergence(std::span<const float> reference, std::span<const float> other);
+/// The distributions p = softmax(reference) and q = softmax(other) that two rows of logits mean.
+struct SoftmaxComparison {
+  double kl = 0;  ///< Kullback-Leibler divergence Σ p (log p - log q), in nats; ≥ 0
+  double reference_log_sum = 0, other_log_sum = 0;  ///< log Σ e^x of the logits
+};
+
+/// All NaN where a row holds NaN.
+SoftmaxComparison compare_softmax(std::span<const float> reference, std::span<const float> other);
 
 /// The value below which a share `fraction` (0 to 1) of `sorted` lies, ascending, interpolated linearly between
 /// neighbours (numpy's default). Throws Error for no values.

@@ -26,11 +26,15 @@ TaskResult::Metric metric(const std::string& name, const Estimate& estimate) {
 
 }  // namespace
 
+float largest(std::span<const float> logits) {
+  float result = -INFINITY;
+  for (const float x : logits) result = x > result ? x : result;
+  return result;
+}
+
 double log_sum_exp(std::span<const float> logits) {
   constexpr size_t kLanes = 8;  // partial sums, so that the loop vectorizes: element i adds to partial i mod 8
-  float largest = -INFINITY;
-  for (const float x : logits) largest = x > largest ? x : largest;
-  const double shift = largest;
+  const double shift = largest(logits);
   std::array<double, kLanes> sums = {};
   size_t i = 0;
   for (; i + kLanes <= logits.size(); i += kLanes) {

@@ -11,6 +11,8 @@
 
 namespace octet {
 
+/// The largest of a row of logits, NaN aside; -∞ where there is none.
+float largest(std::span<const float> logits);
 /// log Σ e^x over a row of logits, in double. NaN where the row holds NaN.
 double log_sum_exp(std::span<const float> logits);
 

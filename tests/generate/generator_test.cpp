@@ -155,7 +155,8 @@ class EosIds : public testing::Test {
   void write(const std::string& name, const std::string& text) { std::ofstream(folder_ / name) << text; }
   std::vector<int32_t> read() { return read_eos_ids(Checkpoint::open(folder_), 7); }
 
-  fs::path folder_ = fs::path(testing::TempDir()) / "eos_ids";
+  fs::path folder_ = fs::path(testing::TempDir()) /
+                     (std::string("eos_ids_") + testing::UnitTest::GetInstance()->current_test_info()->name());
 };
 
 TEST_F(EosIds, ComeFromTheGenerationConfigThenTheConfigThenTheTokenizer) {

@@ -70,7 +70,8 @@ TEST(Tensor, TooLargeIsAnErrorNotACrash) {
 class MappedTensor : public testing::Test {
  protected:
   void SetUp() override {
-    path_ = std::filesystem::path(testing::TempDir()) / "octet_mapped_tensor.bin";
+    const testing::TestInfo& test = *testing::UnitTest::GetInstance()->current_test_info();
+    path_ = std::filesystem::path(testing::TempDir()) / (std::string("octet_mapped_tensor_") + test.name());
     const float values[] = {1.0f, 2.0f, 3.0f};
     std::ofstream(path_, std::ios::binary).write(reinterpret_cast<const char*>(values), sizeof values);
     file_ = MappedFile::open(path_);
