@@ -70,7 +70,8 @@ struct LinearOp {
   Nonlinearity nonlinearity = Nonlinearity::kNone;
   std::optional<Activation> residual = {};  ///< may be y itself
   Activation y;
-  int site = 0;  ///< whom to name if x holds NaN or infinity while it is quantized
+  int site = 0;                ///< whom to name if x holds NaN or infinity while it is quantized
+  ActivationScale input = {};  ///< how x is quantized, for a weight that was packed for static activations
 };
 
 /// y[t] = Σ over lookups of table[index[t]], summed in their order.       indices int32 [rows]; y [rows, cols]

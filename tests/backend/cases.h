@@ -18,7 +18,8 @@ struct Weights {
   std::optional<Scheme> scheme = {};
   DType dtype = DType::kF32;  ///< of floats
 
-  bool quantizes_rows() const { return scheme && scheme->activations == ActivationMode::kDynamicPerToken; }
+  ActivationMode activations() const { return scheme ? scheme->activations : ActivationMode::kFloat; }
+  bool quantizes_rows() const { return activations() != ActivationMode::kFloat; }
   int64_t group_size() const { return scheme ? scheme->weight.group_size : 0; }
 };
 
@@ -43,6 +44,8 @@ inline const std::vector<Weights> kMainWeights = {
     quantized(4, 128, false, ActivationMode::kFloat),
     quantized(4, 32, false, ActivationMode::kDynamicPerToken),
     quantized(4, 128, true, ActivationMode::kDynamicPerToken),
+    quantized(8, 0, true, ActivationMode::kStaticPerTensor),
+    quantized(8, 0, true, ActivationMode::kStaticPerTensorZeroPoint),
 };
 
 /// All there are.
@@ -56,6 +59,11 @@ inline std::vector<Weights> all_weights() {
       }
     }
   }
+  all.push_back(quantized(4, 64, true, ActivationMode::kStaticPerTensor));
+  for (const int64_t group : {0, 32, 256}) {
+    all.push_back(quantized(8, group, true, ActivationMode::kStaticPerTensor));
+    all.push_back(quantized(8, group, true, ActivationMode::kStaticPerTensorZeroPoint));
+  }
   return all;
 }
 
@@ -63,9 +71,11 @@ inline std::vector<Weights> all_weights() {
 inline std::string name(const Weights& weights) {
   if (!weights.scheme) return weights.dtype == DType::kF32 ? "fp32" : weights.dtype == DType::kF16 ? "fp16" : "bf16";
   const WeightScheme& scheme = weights.scheme->weight;
-  return fmt::format("w{}{}{}{}", scheme.bits, weights.quantizes_rows() ? "a8" : "a16",
+  const ActivationMode mode = weights.activations();
+  return fmt::format("w{}{}{}{}{}{}", scheme.bits, weights.quantizes_rows() ? "a8" : "a16",
                      scheme.group_size == 0 ? "" : fmt::format("_g{}", scheme.group_size),
-                     scheme.symmetric ? "" : "_zero");
+                     scheme.symmetric ? "" : "_zero", is_static(mode) ? "_static" : "",
+                     mode == ActivationMode::kStaticPerTensorZeroPoint ? "_zero" : "");
 }
 
 struct LinearCase {

@@ -59,14 +59,17 @@ std::vector<double> in_double(const LinearData& data, std::vector<double>* magni
   }
   std::vector<double> y(static_cast<size_t>(c.m * c.n));
   magnitudes->assign(y.size(), 0.0);
-  std::vector<int8_t> codes(static_cast<size_t>(c.k));
   for (int64_t m = 0; m < c.m; ++m) {
     const std::span<const float> x = std::span(data.x).subspan(m * c.k, c.k);
-    const double scale = quantizes_rows ? quantize_row(x, codes) : 0;
+    std::vector<double> values(x.begin(), x.end());
+    if (quantizes_rows) {
+      const CodesOfRow row(data, m);
+      for (int64_t k = 0; k < c.k; ++k) values[k] = row.codes[k] * double{row.scale};
+    }
     for (int64_t n = 0; n < c.n; ++n) {
       double sum = 0, magnitude = 0;
       for (int64_t k = 0; k < c.k; ++k) {
-        const double term = (quantizes_rows ? codes[k] * scale : double{x[k]}) * w[n * c.k + k];
+        const double term = values[k] * w[n * c.k + k];
         sum += term;
         magnitude += std::abs(term);
       }
@@ -240,9 +243,12 @@ LinearData with_codes(int64_t m, int64_t n, int64_t k, const std::vector<float>&
 }
 
 // What the contract says of output n of exact accumulators, group by group or, for a long K, chunk by chunk.
-float rescaled(std::span<const int8_t> a, const QTensor& weight, int64_t n, float activation_scale) {
+float rescaled(const CodesOfRow& row, const QTensor& weight, int64_t n, ActivationMode mode) {
+  const std::vector<int>& a = row.codes;
+  const float activation_scale = row.scale;
   const auto depth = static_cast<int64_t>(a.size());
-  const bool whole = weight.groups() == 1 && weight.scheme.group_size == 0 && depth <= 133'144;
+  const int64_t longest = mode == ActivationMode::kStaticPerTensorZeroPoint ? 66'311 : 133'144;
+  const bool whole = weight.groups() == 1 && weight.scheme.group_size == 0 && depth <= longest;
   const int64_t group = whole ? depth : weight.scheme.group_size != 0 ? weight.scheme.group_size : 65'536;
   float t = 0;
   int64_t sum = 0;
@@ -261,10 +267,9 @@ float rescaled(std::span<const int8_t> a, const QTensor& weight, int64_t n, floa
 void expect_exact(const LinearData& data) {
   const LinearCase& c = data.shape;
   std::vector<float> expected;
-  std::vector<int8_t> codes(static_cast<size_t>(c.k));
   for (int64_t m = 0; m < c.m; ++m) {
-    const float scale = quantize_row(std::span(data.x).subspan(m * c.k, c.k), codes);
-    for (int64_t n = 0; n < c.n; ++n) expected.push_back(rescaled(codes, data.quantized, n, scale));
+    const CodesOfRow row(data, m);
+    for (int64_t n = 0; n < c.n; ++n) expected.push_back(rescaled(row, data.quantized, n, data.weights.activations()));
   }
   for (const std::string& isa : cpu_isas()) {
     EXPECT_TRUE(same_bits(run(data, {.isa = isa}), expected)) << describe(data, {.isa = isa});
@@ -354,6 +359,51 @@ TEST(Linear, AFewLargeActivationsAmongSmallOnesMultiplyExactly) {
       }
     }
   }
+}
+
+// Zero points at both ends and between, inputs from below the range to above it, extreme weights; long rows in chunks.
+TEST(Linear, StaticActivationsWithAZeroPointMultiplyExactly) {
+  std::mt19937_64 engine(25);
+  for (const int64_t group : {0, 32, 128}) {
+    const Weights weights = quantized(8, group, true, ActivationMode::kStaticPerTensorZeroPoint);
+    for (const int64_t depth : {3, 70, 1060, kSanitized ? 257 : 70'000}) {
+      if (group != 0 && depth > 2000) continue;
+      for (const int zero_point : {0, 1, 5, 128, 254, 255}) {
+        const int64_t rows = depth > 2000 ? 2 : 7;
+        LinearData data(fitted({rows, 18, depth, Nonlinearity::kNone, false, false, "zero point"}, weights), weights,
+                        26);
+        data.input = {.scale = 0.5f, .zero_point = zero_point};
+        const int64_t k_count = data.shape.k;
+        for (int64_t i = 0; i < rows * k_count; ++i) {
+          const int code = static_cast<int>(engine() % 260) - 2;  // all, and a little beyond
+          const int end = i / k_count == 0 ? 255 : 0;             // the first row: the largest magnitude
+          data.x[i] = 0.5f * static_cast<float>((i / k_count < 2 ? end : code) - zero_point);
+        }
+        for (int64_t i = 0; i < 18 * k_count; ++i) {
+          if (i / k_count < 4) {
+            data.quantized.codes.mutable_as<int8_t>()[i] =
+                static_cast<int8_t>(127 * sign_of(engine, i / k_count, i % k_count));
+          }
+        }
+        expect_exact(data);
+      }
+    }
+  }
+}
+
+TEST(Linear, AStaticScaleThatCannotBeIsAnError) {
+  for (const ActivationMode mode : {ActivationMode::kStaticPerTensor, ActivationMode::kStaticPerTensorZeroPoint}) {
+    LinearData data({2, 3, 4, Nonlinearity::kNone, false, false, "scales"}, quantized(8, 0, true, mode), 27);
+    for (const float scale : {0.0f, -1.0f, kNaN, kInfinity, 0x1p-101f}) {
+      data.input = {.scale = scale, .zero_point = 0};
+      EXPECT_THROW(run(data, {.isa = "ref"}), NumericError) << scale;
+    }
+    data.input = {.scale = 1, .zero_point = mode == ActivationMode::kStaticPerTensor ? 1 : 256};
+    EXPECT_THROW(run(data, {.isa = "ref"}), NumericError);
+  }
+  const LinearData nibbles({2, 3, 32, Nonlinearity::kNone, false, false, "nibbles"},
+                           quantized(4, 32, true, ActivationMode::kStaticPerTensorZeroPoint), 28);
+  EXPECT_THROW(run(nibbles, {.isa = "ref"}), ShapeError);
 }
 
 // Two products with the largest unsigned byte fit int16 up to 128 = |a| + |b|: all such sums around it.
@@ -484,7 +534,8 @@ TEST(Linear, NonFiniteInputsReachTheirRowOnly) {
 
 TEST(Linear, ANonFiniteRowRaisesTheFaultOfTheLowestRowAndSparesTheOthers) {
   for (const std::string& isa : cpu_isas()) {
-    for (const Weights& weights : {kW8A8, quantized(4, 32, true, ActivationMode::kDynamicPerToken)}) {
+    for (const Weights& weights : {kW8A8, quantized(4, 32, true, ActivationMode::kDynamicPerToken),
+                                   quantized(8, 0, true, ActivationMode::kStaticPerTensorZeroPoint)}) {
       for (const float value : {kNaN, kInfinity, -kInfinity}) {
         const int threads = std::isnan(value) ? 1 : 4;
         const LinearCase c = fitted({300, 40, 33, Nonlinearity::kNone, true, false, "faults"}, weights);

@@ -51,7 +51,7 @@ TEST(Pack, UnpackGivesBackAllStackedPartsBitForBit) {
   }
 }
 
-TEST(Pack, TakesNoMoreThanCodesScalesAndZeroPoints) {
+TEST(Pack, TakesNoMoreThanCodesScalesZeroPointsAndSums) {
   for (const std::string& isa : cpu_isas()) {
     const std::unique_ptr<Backend> backend = make_cpu_backend({.threads = 1, .isa = isa});
     for (const Weights& kind : all_weights()) {
@@ -59,7 +59,9 @@ TEST(Pack, TakesNoMoreThanCodesScalesAndZeroPoints) {
       const QTensor weight = random_weight(384, 1536, kind.scheme->weight, 1);
       const QTensor* part = &weight;
       const int64_t codes = weight.codes.bytes() * weight.scheme.bits / 8;
-      const int64_t beside = weight.scales.bytes() + (weight.scheme.symmetric ? 0 : weight.zero_points.bytes());
+      int64_t beside = weight.scales.bytes() + (weight.scheme.symmetric ? 0 : weight.zero_points.bytes());
+      // The sum of codes beside each scale.
+      if (kind.activations() == ActivationMode::kStaticPerTensorZeroPoint) beside *= 2;
       const int64_t bytes = backend->pack({&part, 1}, kind.scheme->activations)->bytes();
       EXPECT_GE(bytes, codes + beside) << isa << " " << name(kind);
       EXPECT_LE(bytes, codes + beside + 4) << isa << " " << name(kind);

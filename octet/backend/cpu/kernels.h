@@ -63,6 +63,15 @@ struct Widen {
 /// The same product of codes, Σ of a group in exact int32 arithmetic; a result that int32 does not hold is the caller's
 /// mistake. The tile holds int32 sums, or in groups t = fma(float(Σ of the group), its scale, t) from t = 0.
 struct Int8Product {
+  /// Added to the sum of a group: factor · Σ of the weight's codes, [panel][group][output of the panel]. For codes of
+  /// activations that are so much too small; null: none.
+  struct ColumnSums {
+    const int32_t* sums = nullptr;
+    int32_t factor = 0;
+    int64_t panel_stride = 0;
+    int64_t stride = 0;  ///< from one group to the next
+  };
+
   const void* codes = nullptr;  ///< rows as Int8Kernels::quantize wrote them
   int64_t codes_stride = 0;     ///< bytes
   /// Sums of codes as Int8Kernels::quantize wrote them: [rows][sums], `code_sums_stride` from row to row.
@@ -75,6 +84,7 @@ struct Int8Product {
   void* tile = nullptr;
   int64_t tile_stride = 0;
   Groups groups = {};
+  ColumnSums column_sums = {};  ///< of 8-bit weights only
 };
 
 /// How a product's tile becomes numbers again.
@@ -183,7 +193,9 @@ struct FloatKernels {
 /// Where codes of a row lie as they are, zeros pad them to a multiple of this.
 inline constexpr int64_t kCodePadding = 8;
 
-/// Codes of a row of x by `inverse` (see octet/quant/quantize.h), however the product wants them to lie.
+/// Codes of a row of x, rne(clamp(x · inverse, low, high)) + offset, however the product wants them to lie. As ends are
+/// whole numbers that is what octet/quant/quantize.h defines, for uint8 codes less 128: low = -z, high = 255 - z and
+/// offset = z - 128.
 struct QuantizeRow {
   const float* x = nullptr;
   int64_t depth = 0;
@@ -191,6 +203,8 @@ struct QuantizeRow {
   void* codes = nullptr;
   int64_t step = 0;         ///< k of which the product wants to know the sum of codes,
   int32_t* sums = nullptr;  ///< for each of them: that sum, in the form that the product wants
+  float low = -127, high = 127;
+  int32_t offset = 0;
 };
 
 /// What multiplies int8 rows by quantized weights. Activations may lie differently for 8-bit and 4-bit weights.

@@ -18,10 +18,6 @@ namespace {
 
 // Panels of a task: half of a 2 MB L2 cache, the rest is for x and y.
 constexpr int64_t kPanelBytes = int64_t{1} << 20;
-// |Σ code · code| ≤ 127² K fits int32 up to here: 16,129 · 133,144 = 2,147,479,576 < 2^31.
-constexpr int64_t kLongestExact = 133'144;
-// A longer K goes in chunks that rescale as groups do.
-constexpr int64_t kChunk = 65'536;
 // From here on it pays to widen a panel once instead of in each tile.
 constexpr int64_t kRowsToWiden = 16;
 
@@ -194,9 +190,7 @@ class Int8Linear {
         weight_(weight),
         kernels_(weight.scheme().bits == 4 ? table.w4a8 : table.w8a8),
         depth_(weight.cols()),
-        group_(weight.scheme().group_size != 0 ? weight.scheme().group_size
-               : depth_ <= kLongestExact       ? 0
-                                               : kChunk),
+        group_(weight.sum_depth()),
         grid_(table, weight, op.x.rows, workspace.threads()),
         // Where tasks share rows, each row is quantized once, before them; else by the task that multiplies it.
         ahead_(grid_.panel_blocks > 1),
@@ -218,6 +212,8 @@ class Int8Linear {
   }
 
  private:
+  // Codes in [0, 255] are kept as int8, so much less: Σ (a - z) w = Σ (a - 128) w + (128 - z) Σ w.
+  static constexpr int kUint8Offset = 128;
   // Elements that a task quantizes ahead of the products: 64 KB of x.
   static constexpr int64_t kQuantizeBlock = 16'384;
 
@@ -237,8 +233,14 @@ class Int8Linear {
         scale = std::numeric_limits<float>::quiet_NaN();
         continue;
       }
-      scale = int8_scale(absmax);
-      kernels_.quantize({x, depth_, 1.0f / scale, codes, rows_.step, sums});
+      scale = is_static(weight_.activations()) ? op_.input.scale : int8_scale(absmax);
+      QuantizeRow row{x, depth_, 1.0f / scale, codes, rows_.step, sums};
+      if (weight_.activations() == ActivationMode::kStaticPerTensorZeroPoint) {
+        row.low = static_cast<float>(-op_.input.zero_point);
+        row.high = static_cast<float>(255 - op_.input.zero_point);
+        row.offset = op_.input.zero_point - kUint8Offset;
+      }
+      kernels_.quantize(row);
     }
   }
 
@@ -268,6 +270,7 @@ class Int8Linear {
       product.tile_stride = finish.tile_stride;
       product.groups = weight_.groups(panel, 0);
       product.groups.size = group_;
+      product.column_sums = weight_.column_sums(panel, kUint8Offset - op_.input.zero_point);
       kernels_.product(product);
       finish.tile = product.tile;
       finish.activation_scales = rows_.scales.in(quantized) + place;
@@ -302,6 +305,7 @@ std::optional<int64_t> linear(const KernelTable& table, Workspace& workspace, co
   check_shape(op.y, op.x.rows, weight->rows(), "linear: y");
   if (!op.bias.empty()) check_vector(op.bias, weight->rows(), "linear: bias");
   if (op.residual) check_shape(*op.residual, op.x.rows, weight->rows(), "linear: residual");
+  if (is_static(weight->activations())) octet::check(op.input, weight->activations(), "linear");
   if (op.x.rows == 0) return std::nullopt;
   if (weight->meets_int8()) return Int8Linear(table, workspace, op, *weight).run();
   float_linear(table, workspace, op, *weight);

@@ -17,6 +17,13 @@ constexpr int64_t kSpareBytes = 4;
 // What a nibble holds beyond the code where there are no zero points.
 constexpr int kNibbleZero = 8;
 
+// |Σ code · code| ≤ 127² K fits int32 up to here: 16,129 · 133,144 = 2,147,479,576 < 2^31;
+constexpr int64_t kLongestExact = 133'144;
+// and |Σ (code - zero point) · code| ≤ 255 · 127 K up to here: 32,385 · 66,311 = 2,147,481,735.
+constexpr int64_t kLongestExactZeroPoint = 66'311;
+// A longer K goes in chunks that rescale as groups do.
+constexpr int64_t kChunk = 65'536;
+
 constexpr PanelFormat kFp32Format = {.bits = 32};
 
 // Where a row of the stacked weight comes from.
@@ -210,6 +217,7 @@ CpuWeight::CpuWeight(const KernelTable& table, int threads, std::span<const QTen
                      ActivationMode activations)
     : CpuWeight(table, activations == ActivationMode::kFloat ? Kind::kFloatActivations : Kind::kInt8Activations,
                 scheme_of(parts), shapes_of(parts)) {
+  activations_ = activations;
   const std::vector<Source> sources = sources_of(shapes_of(parts));
   const std::span<uint8_t> panels = panels_.mutable_as<uint8_t>();
   const std::span<float> scales = scales_.mutable_as<float>();
@@ -256,6 +264,37 @@ CpuWeight::CpuWeight(const KernelTable& table, int threads, std::span<const QTen
       }
     }
   });
+  if (activations == ActivationMode::kStaticPerTensorZeroPoint) add_column_sums(threads);
+}
+
+void CpuWeight::add_column_sums(int threads) {
+  if (bits() != 8) fail<ShapeError>("activations with a zero point need 8-bit weights, not {}-bit ones", bits());
+  const int64_t width = table_->panel_width, depth = sum_depth() == 0 ? cols_ : sum_depth();
+  const int64_t count = (cols_ + depth - 1) / depth;
+  column_sums_ = Tensor(DType::kI32, {checked_mul(checked_mul(panel_count(), width), count)});
+  int32_t* const sums = column_sums_.mutable_as<int32_t>().data();
+  parallel_for(threads, panel_count(), [&](int64_t panel, int) {
+    int32_t* const of_panel = sums + panel * count * width;
+    for (int64_t n = panel * width; n < std::min(rows_, (panel + 1) * width); ++n) {
+      for_codes(n, [&](int64_t k, int8_t code) { of_panel[k / depth * width + n % width] += code; });
+    }
+  });
+}
+
+int64_t CpuWeight::sum_depth() const noexcept {
+  if (scheme_.group_size != 0) return scheme_.group_size;
+  const bool zero_point = activations_ == ActivationMode::kStaticPerTensorZeroPoint;
+  return cols_ <= (zero_point ? kLongestExactZeroPoint : kLongestExact) ? 0 : kChunk;
+}
+
+Int8Product::ColumnSums CpuWeight::column_sums(int64_t panel, int32_t factor) const {
+  if (activations_ != ActivationMode::kStaticPerTensorZeroPoint) return {};
+  const int64_t width = table_->panel_width, depth = sum_depth() == 0 ? cols_ : sum_depth();
+  const int64_t panel_stride = (cols_ + depth - 1) / depth * width;
+  return {.sums = column_sums_.as<int32_t>().data() + panel * panel_stride,
+          .factor = factor,
+          .panel_stride = panel_stride,
+          .stride = width};
 }
 
 QTensor CpuWeight::unpack() const {

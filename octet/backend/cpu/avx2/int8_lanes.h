@@ -37,7 +37,7 @@ inline void add_scaled(Int32Lanes sum, const float* scales, bool begins, float* 
 }
 
 // The k of a product from `first` on, whole groups where there are any: as much as the L1 cache holds of a panel and of
-// the rows of a tile. Panels, scales and zero points are those of the block; rows and their sums stay whole.
+// the rows of a tile. Panels, scales and zero points are those of the block; rows and all sums of codes stay whole.
 struct DepthBlock : Int8Product {
   int64_t first = 0;
   int64_t whole_depth = 0;

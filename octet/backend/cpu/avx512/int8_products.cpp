@@ -99,6 +99,16 @@ void int8_tile(const Int8Product& p, int64_t row, int64_t panel) {
         sum[r][c] = _mm512_mullo_epi32(weights.zero(c, group), _mm512_set1_epi32(static_cast<int32_t>(0u - code_sum)));
       }
     }
+    if (p.column_sums.sums != nullptr) {
+      const int32_t* columns = p.column_sums.sums + panel * p.column_sums.panel_stride + group * p.column_sums.stride;
+#pragma GCC unroll 16
+      for (int c = 0; c < P; ++c) {
+        const __m512i more = _mm512_mullo_epi32(_mm512_loadu_si512(columns + c * p.column_sums.panel_stride),
+                                                _mm512_set1_epi32(p.column_sums.factor));
+#pragma GCC unroll 16
+        for (int r = 0; r < R; ++r) sum[r][c] = _mm512_add_epi32(sum[r][c], more);
+      }
+    }
     for (int64_t k = first; k < last; k += Weights::kStep) weights.add(sum, codes, codes_stride, k);
     const int64_t at = row * p.tile_stride + panel * kWidth;
 #pragma GCC unroll 16
@@ -142,12 +152,22 @@ void int8_product(const Int8Product& p) {
   }
 }
 
-// Sixteen codes as int32: cvtps rounds to nearest, ties to even.
-inline __m512i codes_of(__m512 x, __m512 inverse) {
-  const __m512 limit = _mm512_set1_ps(127.0f);
-  const __m512 scaled = _mm512_mul_ps(x, inverse);
-  return _mm512_cvtps_epi32(_mm512_max_ps(_mm512_min_ps(scaled, limit), _mm512_sub_ps(_mm512_setzero_ps(), limit)));
-}
+// What QuantizeRow says of all codes.
+struct Codes {
+  __m512 inverse, low, high;
+  __m512i offset;
+
+  explicit Codes(const QuantizeRow& q)
+      : inverse(_mm512_set1_ps(q.inverse)),
+        low(_mm512_set1_ps(q.low)),
+        high(_mm512_set1_ps(q.high)),
+        offset(_mm512_set1_epi32(q.offset)) {}
+  // Sixteen as int32, zeros beyond `lanes`: cvtps rounds to nearest, ties to even.
+  __m512i of(__m512 x, __mmask16 lanes) const {
+    const __m512 scaled = _mm512_max_ps(_mm512_min_ps(_mm512_mul_ps(x, inverse), high), low);
+    return _mm512_maskz_add_epi32(lanes, _mm512_cvtps_epi32(scaled), offset);
+  }
+};
 
 inline __mmask16 first_lanes(int64_t n) { return static_cast<__mmask16>((1u << n) - 1); }
 
@@ -170,19 +190,18 @@ uint32_t absmax_bits(const float* x, int64_t count) {
 namespace {
 
 // Codes of `count` values, zeros up to a multiple of kCodePadding; returns their sum.
-int32_t quantize(const float* x, int64_t count, float inverse, int8_t* out) {
-  const __m512 factor = _mm512_set1_ps(inverse);
+int32_t quantize(const float* x, int64_t count, const Codes& codes, int8_t* out) {
   __m512i sums = _mm512_setzero_si512();
   int64_t i = 0;
   for (; i + 16 <= count; i += 16) {
-    const __m512i values = codes_of(_mm512_loadu_ps(x + i), factor);
+    const __m512i values = codes.of(_mm512_loadu_ps(x + i), 0xffff);
     sums = _mm512_add_epi32(sums, values);
     _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i), _mm512_cvtepi32_epi8(values));
   }
   if (i < count) {
-    const __m512i values = codes_of(_mm512_maskz_loadu_ps(first_lanes(count - i), x + i), factor);
+    const __mmask16 lanes = first_lanes(count - i);
+    const __m512i values = codes.of(_mm512_maskz_loadu_ps(lanes, x + i), lanes);
     sums = _mm512_add_epi32(sums, values);
-    // The lanes beyond x hold zeros.
     const int64_t padded = (count - i + kCodePadding - 1) / kCodePadding * kCodePadding;
     _mm512_mask_cvtepi32_storeu_epi8(out + i, first_lanes(padded), values);
   }
@@ -192,9 +211,10 @@ int32_t quantize(const float* x, int64_t count, float inverse, int8_t* out) {
 }  // namespace
 
 void quantize(const QuantizeRow& q) {
-  int8_t* codes = static_cast<int8_t*>(q.codes);
+  int8_t* out = static_cast<int8_t*>(q.codes);
+  const Codes codes(q);
   for (int64_t k = 0, i = 0; k < q.depth; k += q.step, ++i) {
-    q.sums[i] = quantize(q.x + k, q.depth - k < q.step ? q.depth - k : q.step, q.inverse, codes + k);
+    q.sums[i] = quantize(q.x + k, q.depth - k < q.step ? q.depth - k : q.step, codes, out + k);
   }
 }
 

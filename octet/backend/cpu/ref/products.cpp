@@ -81,6 +81,9 @@ void int8_product(const Int8Product& p) {
         const Weights weights(p.panels, c * p.panel_stride, groups.zero(g));
         const int64_t last = std::min(p.depth, first + groups.size);
         int32_t sum = 0;
+        if (const auto& columns = p.column_sums; columns.sums != nullptr) {
+          sum = columns.factor * columns.sums[c * columns.panel_stride + g * columns.stride];
+        }
         for (int64_t k = first; k < last; ++k) sum += codes[k] * weights(k);
         if (p.groups.size == 0) {
           static_cast<int32_t*>(p.tile)[at] = sum;
@@ -127,7 +130,8 @@ void quantize(const QuantizeRow& q) {
   std::fill(codes, codes + plain_row_bytes(q.depth), int8_t{0});
   for (int64_t k = 0; k < q.depth; ++k) {
     if (k % q.step == 0) q.sums[k / q.step] = 0;
-    codes[k] = int8_code(q.x[k], q.inverse);
+    const float step = std::nearbyint(std::clamp(q.x[k] * q.inverse, q.low, q.high));
+    codes[k] = static_cast<int8_t>(static_cast<int>(step) + q.offset);
     q.sums[k / q.step] += codes[k];
   }
 }
