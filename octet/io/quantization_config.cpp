@@ -114,17 +114,23 @@ ActivationMode read_activations(const Config& activations, const std::string& wh
   if (const int64_t bits = activations.integer("num_bits", 8); bits != 8) {
     refuse(activations, where + ".num_bits", bits, "8 bits are supported");
   }
-  if (!activations.flag("symmetric", true)) {
-    refuse(activations, where + ".symmetric", false, "a zero point is not supported");
-  }
   // A text, "local", stands for another method.
   const json dynamic = activations.has("dynamic") ? activations.json().at("dynamic") : json(false);
-  if (dynamic != true) {
-    refuse(activations, where + ".dynamic", dynamic, "only scales found while running (true) are supported");
+  if (!dynamic.is_boolean()) {
+    refuse(activations, where + ".dynamic", dynamic,
+           "scales found while running (true) or before (false) are supported");
   }
+  const bool fixed = dynamic == false, symmetric = activations.flag("symmetric", true);
   const std::string strategy = activations.text("strategy", "tensor");
-  if (strategy != "token") refuse(activations, where + ".strategy", strategy, "one scale a \"token\" is supported");
-  return ActivationMode::kDynamicPerToken;
+  if (strategy != (fixed ? "tensor" : "token")) {
+    refuse(activations, where + ".strategy", strategy,
+           "one scale a \"token\" is supported where they are dynamic, one a \"tensor\" where they are not");
+  }
+  if (!fixed && !symmetric) {
+    refuse(activations, where + ".symmetric", false, "a zero point is supported where scales are not dynamic");
+  }
+  if (!fixed) return ActivationMode::kDynamicPerToken;
+  return symmetric ? ActivationMode::kStaticPerTensor : ActivationMode::kStaticPerTensorZeroPoint;
 }
 
 StoredScheme read_group(const Config& group, const std::string& where, std::optional<WeightFormat> common) {
@@ -133,6 +139,10 @@ StoredScheme read_group(const Config& group, const std::string& where, std::opti
   Scheme scheme{.weight = read_weights(group.object("weights"), where + ".weights")};
   if (group.has("input_activations")) {
     scheme.activations = read_activations(group.object("input_activations"), where + ".input_activations");
+    if (scheme.weight.bits != 8 && scheme.activations == ActivationMode::kStaticPerTensorZeroPoint) {
+      fail<FormatError>("{}: {} has {}-bit weights; activations with a zero point need 8-bit ones", group.source(),
+                        where, scheme.weight.bits);
+    }
   }
   const std::optional<WeightFormat> own = read_format(group);
   return {scheme, own ? *own : common ? *common : format_for(scheme)};
@@ -160,9 +170,13 @@ json to_json(const Scheme& scheme, const json& targets, WeightFormat format) {
                 {"weights", std::move(weights)},
                 {"input_activations", nullptr},
                 {"output_activations", nullptr}};
-  if (scheme.activations == ActivationMode::kDynamicPerToken) {
-    group["input_activations"] = {
-        {"num_bits", 8}, {"type", "int"}, {"symmetric", true}, {"strategy", "token"}, {"dynamic", true}};
+  if (scheme.activations != ActivationMode::kFloat) {
+    const bool fixed = is_static(scheme.activations);
+    group["input_activations"] = {{"num_bits", 8},
+                                  {"type", "int"},
+                                  {"symmetric", scheme.activations != ActivationMode::kStaticPerTensorZeroPoint},
+                                  {"strategy", fixed ? "tensor" : "token"},
+                                  {"dynamic", !fixed}};
   }
   return group;
 }

@@ -48,9 +48,11 @@ class WeightSource {
   }
 
  private:
-  /// Codes of a stored scheme, or float values and the scheme, if any, that a recipe asks for.
-  Parameter parameter(const std::string& layer, const Shape& shape, const std::optional<StoredScheme>& stored,
-                      const std::optional<Scheme>& asked, Storage storage) const;
+  /// Codes of a stored scheme, or float values and the scheme, if any, that a recipe asks for. `reader` is the layer
+  /// that multiplies by it.
+  Parameter parameter(const std::string& layer, const std::string& reader, const Shape& shape,
+                      const std::optional<StoredScheme>& stored, const std::optional<Scheme>& asked,
+                      Storage storage) const;
 
   const Checkpoint& checkpoint_;
   const Recipe* recipe_;

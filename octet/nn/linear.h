@@ -43,9 +43,10 @@ class Linear {
                std::optional<Activation> residual = std::nullopt) const;
 
  private:
-  /// Neighbouring parts of one scheme.
+  /// Neighbouring parts of one scheme, and of one scale of their input if that is static.
   struct Product {
     int64_t first_column, columns;
+    ActivationScale input;
     std::unique_ptr<PackedWeight> weight;
   };
 

@@ -123,6 +123,9 @@ QuantizeReport quantize_model(const Checkpoint& checkpoint, const Recipe& recipe
       };
       for (TensorSource& source : encode_weight(weight.layer, weight.shape, grid, codes, stored_format(weight)))
         writer.add(std::move(source));
+      const std::string& reader = weight.tied_head.empty() ? weight.layer : weight.tied_head;
+      for (TensorSource& source : encode_activation_scale(reader, weight.input, weight.scheme->activations))
+        writer.add(std::move(source));
     } else {
       float_layers.push_back(weight.layer);
     }

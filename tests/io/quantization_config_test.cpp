@@ -126,7 +126,7 @@ TEST(QuantizationConfig, EachFeatureNotOfferedIsNamedWithItsFile) {
       {"/config_groups/group_0/weights/actorder", "group", "reordered columns"},
       {"/config_groups/group_0/weights/block_structure", {128, 128}, "blocks"},
       {"/config_groups/group_0/weights/novelty", 1, "'novelty'"},
-      {"/config_groups/group_0/input_activations/dynamic", false, "input_activations.dynamic' is false"},
+      {"/config_groups/group_0/input_activations/dynamic", false, "input_activations.strategy' is \"token\""},
       {"/config_groups/group_0/input_activations/dynamic", "local", "input_activations.dynamic' is \"local\""},
       {"/config_groups/group_0/input_activations/strategy", "tensor", "input_activations.strategy' is \"tensor\""},
       {"/config_groups/group_0/input_activations/symmetric", false, "zero point"},
@@ -137,6 +137,17 @@ TEST(QuantizationConfig, EachFeatureNotOfferedIsNamedWithItsFile) {
                 AllOf(HasSubstr("config.json: "), HasSubstr(c.said)))
         << c.pointer << " = " << c.value;
   }
+}
+
+TEST(QuantizationConfig, StaticActivationsMayHaveAZeroPoint) {
+  json config = uniform();
+  json& group = config["config_groups"]["group_0"];
+  group["input_activations"] = {{"num_bits", 8}, {"strategy", "tensor"}, {"dynamic", false}, {"symmetric", false}};
+  EXPECT_EQ(parse(config).scheme_for("a")->scheme.activations, ActivationMode::kStaticPerTensorZeroPoint);
+  group["weights"]["num_bits"] = 4;
+  EXPECT_THAT(message_of([&] { parse(config); }), HasSubstr("need 8-bit ones"));
+  group["input_activations"]["symmetric"] = true;
+  EXPECT_EQ(parse(config).scheme_for("a")->scheme.activations, ActivationMode::kStaticPerTensor);
 }
 
 TEST(QuantizationConfig, WeightsMayHaveFourBitsGroupsAndZeroPoints) {
@@ -216,8 +227,11 @@ TEST(QuantizationConfig, EverySchemeComesBackAsItWasWritten) {
     for (const int64_t group_size : {0, 32, 64, 128, 256}) {
       for (const bool symmetric : {true, false}) {
         for (const RangeEstimator range : {RangeEstimator::kAbsmax, RangeEstimator::kMse}) {
-          for (const ActivationMode mode : {ActivationMode::kFloat, ActivationMode::kDynamicPerToken}) {
+          for (const ActivationMode mode :
+               {ActivationMode::kFloat, ActivationMode::kDynamicPerToken, ActivationMode::kStaticPerTensor,
+                ActivationMode::kStaticPerTensorZeroPoint}) {
             if (bits == 8 && !symmetric) continue;
+            if (bits == 4 && mode == ActivationMode::kStaticPerTensorZeroPoint) continue;
             const Scheme scheme{{bits, group_size, symmetric, range}, mode};
             const std::optional<StoredScheme> back = parse(quantization_config({{"a", scheme}}, {})).scheme_for("a");
             EXPECT_EQ(back, (StoredScheme{scheme, format_for(scheme)})) << to_string(scheme);
