@@ -11,11 +11,19 @@ namespace octet {
 
 Session::Session(const std::filesystem::path& directory, LoadOptions options)
     : checkpoint_(Checkpoint::open(directory)),
-      backend_(make_cpu_backend(options.cpu)),
+      backend_(make_backend(options)),
       workspace_(*backend_),
       model_(load_model(checkpoint_, options.recipe ? &*options.recipe : nullptr)) {
   model_->prepare(*backend_);
   release_free_memory();  // what quantizing and unpacking took on the way
+}
+
+std::unique_ptr<Backend> Session::make_backend(const LoadOptions& options) {
+  std::unique_ptr<Backend> backend = make_cpu_backend(options.cpu);
+  if (!options.profile) return backend;
+  auto profiling = std::make_unique<ProfilingBackend>(std::move(backend));
+  profile_ = profiling.get();
+  return profiling;
 }
 
 Tensor Session::run(const TokenBatch& batch) {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "octet/backend/cpu/cpu_backend.h"
+#include "octet/backend/profile.h"
 #include "octet/models/model.h"
 
 namespace octet {
@@ -17,6 +18,7 @@ namespace octet {
 struct LoadOptions {
   std::optional<Recipe> recipe = std::nullopt;  ///< quantizes a float model while it is loaded
   CpuBackendOptions cpu = {};
+  bool profile = false;  ///< keep the time that each operation takes, see Session::profile
 };
 
 /// A model ready to run: its checkpoint mapped, its weights laid out for a backend, a workspace that is reused.
@@ -29,6 +31,8 @@ class Session {
   const Checkpoint& checkpoint() const noexcept { return checkpoint_; }
   const Model& model() const noexcept { return *model_; }
   Backend& backend() noexcept { return *backend_; }
+  /// Null unless LoadOptions asked for it.
+  ProfilingBackend* profile() noexcept { return profile_; }
   Workspace& workspace() noexcept { return workspace_; }
   Context context() noexcept { return {*backend_, workspace_}; }
 
@@ -49,7 +53,10 @@ class Session {
   void step(KvCache& cache, std::span<const int> sequences, const TokenBatch& batch, std::span<float> logits);
 
  private:
+  std::unique_ptr<Backend> make_backend(const LoadOptions& options);
+
   Checkpoint checkpoint_;
+  ProfilingBackend* profile_ = nullptr;  ///< backend_, if it is one
   std::unique_ptr<Backend> backend_;
   Workspace workspace_;
   std::unique_ptr<Model> model_;
