@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
-#include <atomic>
 #include <bit>
 #include <cmath>
 #include <limits>
@@ -18,8 +17,6 @@ namespace {
 
 // Panels of a task: half of a 2 MB L2 cache, the rest is for x and y.
 constexpr int64_t kPanelBytes = int64_t{1} << 20;
-// |Σ code · code| ≤ 127² K fits int32 up to here: 16,129 · 133,144 = 2,147,479,576 < 2^31.
-constexpr int64_t kLongestExact = 133'144;
 // A longer K goes in chunks that rescale as groups do.
 constexpr int64_t kChunk = 65'536;
 // From here on it pays to widen a panel once instead of in each tile.
@@ -168,21 +165,6 @@ struct QuantizedRows {
         codes(layout.add<std::byte>(rows * stride)),
         sums(layout.add<int32_t>(rows * sum_count)),
         scales(layout.add<float>(rows)) {}
-};
-
-// The lowest row that holds NaN or infinity, whichever thread meets it.
-class LowestRow {
- public:
-  void add(int64_t row) {
-    int64_t lowest = row_;
-    while (row < lowest && !row_.compare_exchange_weak(lowest, row)) {
-    }
-  }
-  std::optional<int64_t> get() const { return row_ == kNone ? std::nullopt : std::optional<int64_t>(row_); }
-
- private:
-  static constexpr int64_t kNone = std::numeric_limits<int64_t>::max();
-  std::atomic<int64_t> row_{kNone};
 };
 
 class Int8Linear {
