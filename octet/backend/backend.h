@@ -141,6 +141,9 @@ inline constexpr int64_t kKvBlockTokens = 64;
 ///
 /// With `cache` the rows follow the tokens that their sequence has there already: k and v are added to the cache, and
 /// read back from it, past ones and new ones alike, so that one pass and step by step give the same bits.
+///
+/// Both products are in INT8 where `activations` is kDynamicPerToken: every row of a head of q, k and v has a scale,
+/// and so has the row of weights that meets v. A cache is I8 exactly then.
 struct AttentionOp {
   Activation q, k, v, y;
   int64_t heads = 0, kv_heads = 0, head_width = 0;
@@ -151,6 +154,8 @@ struct AttentionOp {
   bool causal = false;
   int64_t window = 0;
   std::optional<KvBlocks> cache = {};  ///< causal only; has room for the new rows
+  ActivationMode activations = ActivationMode::kFloat;
+  int site = 0;  ///< whom to name if a row holds NaN or infinity while it is quantized
 };
 
 /// How the rows of a sequence become one vector, as sentence-transformers defines them.
@@ -197,7 +202,8 @@ class Backend {
   /// The inverse of the packing of quantized weights: all parts as one [out, K], bit for bit what was packed.
   virtual QTensor unpack(const PackedWeight& packed) const = 0;
 
-  /// Bytes that kKvBlockTokens tokens of one layer take in a KvBlocks of `dtype`, F32 or F16.
+  /// Bytes that kKvBlockTokens tokens of one layer take in a KvBlocks of `dtype`: F32, F16, or I8 with an fp32 scale
+  /// for each head's key and value.
   virtual int64_t kv_bytes(DType dtype, int64_t kv_heads, int64_t head_width) const = 0;
 
   virtual void embed(const EmbedOp& op) = 0;

@@ -117,6 +117,7 @@ struct AttentionCase {
   int64_t kv_heads = 0;  // 0: as many as heads
   bool causal = false;
   int64_t window = 0;
+  ActivationMode activations = ActivationMode::kFloat;
 
   int64_t key_heads() const { return kv_heads == 0 ? heads : kv_heads; }
 };
@@ -134,5 +135,15 @@ inline const std::vector<AttentionCase> kAttentionCases = {
     {{300, 20}, 3, 7, "a sliding window", 1, true, 17},
     {{1200}, 2, 8, "causal, scores in several strips", 1, true},
 };
+
+inline constexpr ActivationMode kAttentionModes[] = {ActivationMode::kFloat, ActivationMode::kDynamicPerToken};
+
+/// The case with products in floats or INT8.
+inline AttentionCase in_mode(AttentionCase c, ActivationMode activations) {
+  c.activations = activations;
+  return c;
+}
+
+inline const char* name(ActivationMode mode) { return mode == ActivationMode::kFloat ? "float" : "int8"; }
 
 }  // namespace octet::backend_cases

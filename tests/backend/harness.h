@@ -248,7 +248,9 @@ inline AttentionOp op_of(const AttentionCase& c, const Activation& qkv, const Ac
           .longest = *std::ranges::max_element(c.lengths),
           .causal = c.causal,
           .window = c.window,
-          .cache = {}};
+          .cache = {},
+          .activations = c.activations,
+          .site = 7};
 }
 
 inline std::vector<int32_t> offsets_of(std::span<const int32_t> lengths) {

@@ -84,7 +84,8 @@ struct Int8Product {
   void* tile = nullptr;
   int64_t tile_stride = 0;
   Groups groups = {};
-  ColumnSums column_sums = {};  ///< of 8-bit weights only
+  ColumnSums column_sums = {};     ///< of 8-bit weights only
+  Start start = Start::kFromZero;  ///< kFromTile: of Int8Attention's products only
 };
 
 /// How a product's tile becomes numbers again.
@@ -112,12 +113,16 @@ struct Finish {
 };
 
 /// Per row, over `cols` scores: s = score · scale, m = max s, p = exp(s - m) in place, inverse_sum = 1 / Σ p.
+///
+/// Of INT8 scores are int32 sums in the same place, score = float(sum) · (query_scales[row] · key_scales[col]), and
+/// what takes its place is p · value_scales[col].
 struct Softmax {
   float* scores = nullptr;
-  int64_t stride = 0;  ///< rows have room up to the next multiple of sixteen
+  int64_t stride = 0;  ///< rows, and the scales of keys and values, have room up to the next multiple of sixteen
   int64_t rows = 0, cols = 0;
   float scale = 1;
   float* inverse_sums = nullptr;
+  const float *query_scales = nullptr, *key_scales = nullptr, *value_scales = nullptr;  ///< of INT8
 };
 
 struct LayerNorm {
@@ -216,6 +221,61 @@ struct Int8Kernels {
   void (*product)(const Int8Product&);
 };
 
+/// The largest |x| of each row, as KernelTable::absmax_bits has it.
+struct AbsmaxRows {
+  const float* x = nullptr;
+  int64_t stride = 0;
+  int64_t rows = 0, cols = 0;
+  uint32_t* bits = nullptr;  ///< [rows]
+};
+
+/// Codes of rows as they are, each row by its own inverse; up to a multiple of kCodePadding follow those of zeros. A
+/// row whose inverse is NaN holds what has no code, and is all zeros.
+struct QuantizeRows {
+  const float* x = nullptr;
+  int64_t x_stride = 0;
+  int64_t rows = 0, cols = 0;
+  const float* inverses = nullptr;  ///< [rows]
+  int8_t* codes = nullptr;
+  int64_t codes_stride = 0;
+  int8_t flip = 0;   ///< a byte is the code XOR this; unless 0, rows have room up to the next multiple of sixteen
+  int64_t step = 0;  ///< columns whose codes Int8Product wants summed; a multiple of kCodePadding, or all
+  int32_t* sums = nullptr;  ///< [rows][⌈cols / step⌉], or null
+  int64_t sums_stride = 0;
+};
+
+/// Rows of bytes, each a token's, go into the panels of a weight at the places [first, first + rows): as its outputs,
+/// or as its k. Other places keep what they have.
+struct PackTokens {
+  const int8_t* codes = nullptr;
+  int64_t stride = 0;  ///< a multiple of sixteen
+  int64_t rows = 0, cols = 0;
+  int64_t first = 0;
+  int8_t* panels = nullptr;
+  int64_t panel_stride = 0;  ///< bytes
+};
+
+/// y = (float(sum) · scale) · factor
+struct ScaleSums {
+  const int32_t* sums = nullptr;  ///< with room up to the next multiple of sixteen
+  int64_t count = 0;
+  float scale = 1, factor = 1;
+  float* y = nullptr;
+};
+
+/// Attention in INT8: keys [tokens, head width] and values [head width, tokens] are the weights of its products, in
+/// panels that are filled token by token, k padded to a multiple of kCodePadding. Rows of codes lie as they are.
+struct Int8Attention {
+  int8_t flip = 0;  ///< of the bytes of keys and values
+  void (*absmax)(const AbsmaxRows&);
+  void (*quantize)(const QuantizeRows&);
+  void (*pack_keys)(const PackTokens&);
+  void (*pack_values)(const PackTokens&);
+  void (*scores)(const Int8Product&);  ///< of queries and keys
+  void (*mix)(const Int8Product&);     ///< of p, whose codes are not negative, and values
+  void (*scale)(const ScaleSums&);
+};
+
 struct KernelTable {
   const char* name;
   int panel_width;  ///< outputs of a panel
@@ -227,6 +287,7 @@ struct KernelTable {
   void (*product_f32)(const FloatProduct&);
   FloatKernels f16, bf16, w8a16, w4a16;
   Int8Kernels w8a8, w4a8;
+  Int8Attention int8_attention;
   void (*finish)(const Finish&);
 
   /// Bits of the largest |x|; not finite exactly if an x is not.

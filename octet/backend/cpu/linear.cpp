@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
-#include <atomic>
 #include <bit>
 #include <cmath>
 #include <limits>
@@ -164,21 +163,6 @@ struct QuantizedRows {
         codes(layout.add<std::byte>(rows * stride)),
         sums(layout.add<int32_t>(rows * sum_count)),
         scales(layout.add<float>(rows)) {}
-};
-
-// The lowest row that holds NaN or infinity, whichever thread meets it.
-class LowestRow {
- public:
-  void add(int64_t row) {
-    int64_t lowest = row_;
-    while (row < lowest && !row_.compare_exchange_weak(lowest, row)) {
-    }
-  }
-  std::optional<int64_t> get() const { return row_ == kNone ? std::nullopt : std::optional<int64_t>(row_); }
-
- private:
-  static constexpr int64_t kNone = std::numeric_limits<int64_t>::max();
-  std::atomic<int64_t> row_{kNone};
 };
 
 class Int8Linear {

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <vector>
 
+#include "octet/backend/cpu/operations.h"
 #include "octet/base/checked.h"
 #include "octet/base/error.h"
 #include "octet/base/parallel.h"
@@ -17,9 +18,7 @@ constexpr int64_t kSpareBytes = 4;
 // What a nibble holds beyond the code where there are no zero points.
 constexpr int kNibbleZero = 8;
 
-// |Σ code · code| ≤ 127² K fits int32 up to here: 16,129 · 133,144 = 2,147,479,576 < 2^31;
-constexpr int64_t kLongestExact = 133'144;
-// and |Σ (code - zero point) · code| ≤ 255 · 127 K up to here: 32,385 · 66,311 = 2,147,481,735.
+// |Σ (code - zero point) · code| ≤ 255 · 127 K fits int32 up to here: 32,385 · 66,311 = 2,147,481,735 < 2^31.
 constexpr int64_t kLongestExactZeroPoint = 66'311;
 // A longer K goes in chunks that rescale as groups do.
 constexpr int64_t kChunk = 65'536;

@@ -37,7 +37,7 @@ struct PairSums {
   int32_t first = 0, second = 0;
 };
 
-PairSums quantize(const float* x, int64_t count, const Codes& by, int8_t* out) {
+[[gnu::always_inline]] inline PairSums quantize(const float* x, int64_t count, const Codes& by, int8_t* out) {
   __m256i pairs = _mm256_setzero_si256();  // those of sixteen codes: first, second, first, …
   int64_t i = 0;
   for (; i + 16 <= count; i += 16) {
@@ -165,10 +165,11 @@ uint32_t absmax_bits(const float* x, int64_t count) {
     largest = _mm256_max_epi32(largest, _mm256_and_si256(magnitude, _mm256_loadu_si256(p)));
     other = _mm256_max_epi32(other, _mm256_and_si256(magnitude, _mm256_loadu_si256(p + 1)));
   }
-  alignas(32) uint32_t lanes[8];
-  _mm256_store_si256(reinterpret_cast<__m256i*>(lanes), _mm256_max_epi32(largest, other));
-  uint32_t result = 0;
-  for (const uint32_t lane : lanes) result = lane > result ? lane : result;
+  largest = _mm256_max_epi32(largest, other);
+  __m128i four = _mm_max_epi32(_mm256_castsi256_si128(largest), _mm256_extracti128_si256(largest, 1));
+  four = _mm_max_epi32(four, _mm_shuffle_epi32(four, 0b01'00'11'10));
+  four = _mm_max_epi32(four, _mm_shuffle_epi32(four, 0b10'11'00'01));
+  uint32_t result = static_cast<uint32_t>(_mm_cvtsi128_si32(four));
   for (; i < count; ++i) {
     const uint32_t bits = static_cast<uint32_t>(_mm_cvtsi128_si32(_mm_castps_si128(_mm_load_ss(x + i)))) & 0x7fffffffu;
     result = bits > result ? bits : result;
@@ -211,6 +212,25 @@ void quantize_for_bytes(const QuantizeRow& q) {
   if (calm == Calm::kPairs && calming.run<Calm::kPairs>()) return;
   calm = Calm::kNot;
   calming.clear();
+}
+
+void absmax_rows(const AbsmaxRows& a) {
+  for (int64_t r = 0; r < a.rows; ++r) a.bits[r] = absmax_bits(a.x + r * a.stride, a.cols);
+}
+
+// The products of attention need no sums.
+void quantize_rows(const QuantizeRows& q) {
+  const int64_t padded = plain_row_bytes(q.cols);
+  for (int64_t r = 0; r < q.rows; ++r) {
+    int8_t* codes = q.codes + r * q.codes_stride;
+    const float inverse = q.inverses[r];
+    int64_t k = 0;
+    if (inverse == inverse) {
+      quantize(q.x + r * q.x_stride, q.cols, Codes({.inverse = inverse}), codes);
+      k = q.cols;
+    }
+    for (; k < padded; ++k) codes[k] = 0;
+  }
 }
 
 int64_t byte_row_bytes(int64_t depth) { return ByteRow(depth).bytes; }

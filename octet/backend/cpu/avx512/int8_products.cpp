@@ -115,6 +115,12 @@ void int8_tile(const Int8Product& p, int64_t row, int64_t panel) {
     for (int c = 0; c < P; ++c) {
       if (p.groups.size == 0) {
         int32_t* out = static_cast<int32_t*>(p.tile) + at + c * kWidth;
+        if (p.start == Start::kFromTile) {
+#pragma GCC unroll 16
+          for (int r = 0; r < R; ++r) {
+            sum[r][c] = _mm512_add_epi32(sum[r][c], _mm512_loadu_si512(out + r * p.tile_stride));
+          }
+        }
 #pragma GCC unroll 16
         for (int r = 0; r < R; ++r) _mm512_storeu_si512(out + r * p.tile_stride, sum[r][c]);
       } else {
@@ -215,6 +221,36 @@ void quantize(const QuantizeRow& q) {
   const Codes codes(q);
   for (int64_t k = 0, i = 0; k < q.depth; k += q.step, ++i) {
     q.sums[i] = quantize(q.x + k, q.depth - k < q.step ? q.depth - k : q.step, codes, out + k);
+  }
+}
+
+void absmax_rows(const AbsmaxRows& a) {
+  for (int64_t r = 0; r < a.rows; ++r) a.bits[r] = absmax_bits(a.x + r * a.stride, a.cols);
+}
+
+void quantize_rows(const QuantizeRows& q) {
+  const int64_t padded = plain_row_bytes(q.cols);
+  const __m128i flip = _mm_set1_epi8(q.flip);
+  for (int64_t r = 0; r < q.rows; ++r) {
+    int8_t* codes = q.codes + r * q.codes_stride;
+    const float inverse = q.inverses[r];
+    const Codes by({.inverse = inverse});
+    int32_t* sum = q.sums == nullptr ? nullptr : q.sums + r * q.sums_stride;
+    for (int64_t k = 0; k < q.cols; k += q.step) {
+      const int64_t count = q.cols - k < q.step ? q.cols - k : q.step;
+      int32_t codes_sum = 0;
+      if (inverse == inverse) {
+        codes_sum = quantize(q.x + r * q.x_stride + k, count, by, codes + k);
+      } else {
+        for (int64_t i = k; i < (k + count < q.cols ? k + count : padded); ++i) codes[i] = 0;
+      }
+      if (sum != nullptr) *sum++ = codes_sum;
+    }
+    if (q.flip == 0) continue;
+    for (int64_t k = 0; k < padded; k += 16) {
+      __m128i* bytes = reinterpret_cast<__m128i*>(codes + k);
+      _mm_storeu_si128(bytes, _mm_xor_si128(_mm_loadu_si128(bytes), flip));
+    }
   }
 }
 
