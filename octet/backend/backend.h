@@ -62,6 +62,15 @@ struct DeviceTable {
   int64_t rows = 0, cols = 0;
 };
 
+/// What may be done to the rows of a product's x before it reads them: a normalization (see LayerNormOp and RmsNormOp),
+/// so that each row is normalized and quantized while it is in a cache.
+struct NormalizeRows {
+  DeviceSpan gamma;      ///< fp32 [cols]
+  DeviceSpan beta = {};  ///< empty: RmsNormOp
+  float eps = 0;
+  std::optional<Activation> y = {};  ///< where the normalized rows are wanted besides; may be x
+};
+
 /// y = nonlinearity(x · Wᵀ + bias) + residual.        x [M, K], W [N, K], bias [N], residual and y [M, N]
 struct LinearOp {
   Activation x;
@@ -69,6 +78,7 @@ struct LinearOp {
   DeviceSpan bias = {};  ///< fp32; empty: none
   Nonlinearity nonlinearity = Nonlinearity::kNone;
   std::optional<Activation> residual = {};  ///< may be y itself
+  std::optional<NormalizeRows> normalize = {};
   Activation y;
   int site = 0;                ///< whom to name if x holds NaN or infinity while it is quantized
   ActivationScale input = {};  ///< how x is quantized, for a weight that was packed for static activations

@@ -54,9 +54,8 @@ class BertBlock {
                                  .longest = batch.host.longest()});
       attention_output_.forward(context, mixed, x, Nonlinearity::kNone, x);
     }
-    attention_norm_.forward(context, x, x);
     const Activation inner = context.workspace.take_matrix(x.rows, intermediate_.outputs());
-    intermediate_.forward(context, x, inner, nonlinearity_);
+    intermediate_.forward(context, attention_norm_.rows(x), x, inner, nonlinearity_);
     output_.forward(context, inner, x, Nonlinearity::kNone, x);
     output_norm_.forward(context, x, x);
   }

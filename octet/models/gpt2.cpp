@@ -36,13 +36,11 @@ class Gpt2Block {
 
   void forward(Context& context, const DeviceBatch& batch, const Activation& x) const {
     const Workspace::Scope scope(context.workspace);
-    const Activation normed = context.workspace.take_matrix(x.rows, x.cols);
     {
       const Workspace::Scope attention_scope(context.workspace);
       const Activation qkv = context.workspace.take_matrix(x.rows, 3 * x.cols);
       const Activation mixed = context.workspace.take_matrix(x.rows, x.cols);
-      attention_norm_.forward(context, x, normed);
-      qkv_.forward(context, normed, qkv);
+      qkv_.forward(context, attention_norm_.rows(), x, qkv);
       context.backend.attention({.q = qkv.columns(0, x.cols),
                                  .k = qkv.columns(x.cols, x.cols),
                                  .v = qkv.columns(2 * x.cols, x.cols),
@@ -60,8 +58,7 @@ class Gpt2Block {
       attention_output_.forward(context, mixed, x, Nonlinearity::kNone, x);
     }
     const Activation inner = context.workspace.take_matrix(x.rows, sizes_.feed_forward);
-    mlp_norm_.forward(context, x, normed);
-    intermediate_.forward(context, normed, inner, sizes_.nonlinearity);
+    intermediate_.forward(context, mlp_norm_.rows(), x, inner, sizes_.nonlinearity);
     output_.forward(context, inner, x, Nonlinearity::kNone, x);
   }
 
@@ -190,9 +187,7 @@ class Gpt2 : public Model {
     const Linear& logits_of = head_ ? *head_ : *words_.linear();
     const Activation logits = context.workspace.take_matrix(x.rows, logits_of.outputs());
     const Workspace::Scope scope(context.workspace);
-    const Activation normed = context.workspace.take_matrix(x.rows, x.cols);
-    norm_.forward(context, x, normed);
-    logits_of.forward(context, normed, logits);
+    logits_of.forward(context, norm_.rows(), x, logits);
     return logits;
   }
 

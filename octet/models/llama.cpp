@@ -38,11 +38,9 @@ class LlamaBlock {
                const Activation& x) const {
     attend(context, rotary, layer, batch, x);
     const Workspace::Scope scope(context.workspace);
-    const Activation normed = context.workspace.take_matrix(x.rows, x.cols);
     const Activation gate_up = context.workspace.take_matrix(x.rows, gate_up_.outputs());
     const Activation inner = context.workspace.take_matrix(x.rows, sizes_.feed_forward);
-    mlp_norm_.forward(context, x, normed);
-    gate_up_.forward(context, normed, gate_up);
+    gate_up_.forward(context, mlp_norm_.rows(), x, gate_up);
     context.backend.gated({.x = gate_up, .nonlinearity = sizes_.nonlinearity, .y = inner});
     down_.forward(context, inner, x, Nonlinearity::kNone, x);
   }
@@ -64,11 +62,9 @@ class LlamaBlock {
               const Activation& x) const {
     const Workspace::Scope scope(context.workspace);
     const int64_t q_width = sizes_.heads * sizes_.head_width, kv_width = sizes_.kv_heads * sizes_.head_width;
-    const Activation normed = context.workspace.take_matrix(x.rows, x.cols);
     const Activation qkv = context.workspace.take_matrix(x.rows, qkv_.outputs());
     const Activation mixed = context.workspace.take_matrix(x.rows, q_width);
-    attention_norm_.forward(context, x, normed);
-    qkv_.forward(context, normed, qkv);
+    qkv_.forward(context, attention_norm_.rows(), x, qkv);
     rotary.forward(context, qkv.columns(0, q_width + kv_width), sizes_.head_width, batch.positions);
     context.backend.attention({.q = qkv.columns(0, q_width),
                                .k = qkv.columns(q_width, kv_width),
@@ -207,10 +203,7 @@ class Llama : public Model {
     }
     const Linear& logits_of = head_ ? *head_ : *embedding_.linear();
     const Activation logits = context.workspace.take_matrix(x.rows, logits_of.outputs());
-    const Workspace::Scope scope(context.workspace);
-    const Activation normed = context.workspace.take_matrix(x.rows, x.cols);
-    norm_.forward(context, x, normed);
-    logits_of.forward(context, normed, logits);
+    logits_of.forward(context, norm_.rows(), x, logits);
     return logits;
   }
 

@@ -114,6 +114,29 @@ int64_t Linear::packed_bytes() const noexcept {
 
 void Linear::forward(Context& context, const Activation& x, const Activation& y, Nonlinearity nonlinearity,
                      std::optional<Activation> residual) const {
+  multiply(context, std::nullopt, x, y, nonlinearity, residual);
+}
+
+void Linear::forward(Context& context, const NormalizeRows& normalize, const Activation& x, const Activation& y,
+                     Nonlinearity nonlinearity) const {
+  if (products_.size() <= 1) {
+    multiply(context, normalize, x, y, nonlinearity, std::nullopt);
+    return;
+  }
+  // Several products read the rows: they are normalized once.
+  const Workspace::Scope scope(context.workspace);
+  const Activation rows = normalize.y ? *normalize.y : context.workspace.take_matrix(x.rows, x.cols);
+  if (normalize.beta.empty()) {
+    context.backend.rms_norm({.x = x, .gamma = normalize.gamma, .eps = normalize.eps, .y = rows});
+  } else {
+    context.backend.layer_norm(
+        {.x = x, .gamma = normalize.gamma, .beta = normalize.beta, .eps = normalize.eps, .y = rows});
+  }
+  multiply(context, std::nullopt, rows, y, nonlinearity, std::nullopt);
+}
+
+void Linear::multiply(Context& context, const std::optional<NormalizeRows>& normalize, const Activation& x,
+                      const Activation& y, Nonlinearity nonlinearity, const std::optional<Activation>& residual) const {
   if (products_.empty()) fail("layer '{}' ran before it was prepared", site_.name);
   for (const Product& product : products_) {
     LinearOp op{.x = x,
@@ -121,6 +144,7 @@ void Linear::forward(Context& context, const Activation& x, const Activation& y,
                 .bias = bias_.span().slice(product.first_column * 4, product.columns * 4),
                 .nonlinearity = nonlinearity,
                 .residual = std::nullopt,
+                .normalize = normalize,
                 .y = y.columns(product.first_column, product.columns),
                 .site = site_.id,
                 .input = product.input};

@@ -565,6 +565,49 @@ TEST(Linear, ANonFiniteRowRaisesTheFaultOfTheLowestRowAndSparesTheOthers) {
   }
 }
 
+// Normalizing before the product, with the rows kept or not, in the place of x or elsewhere.
+TEST(Linear, NormalizedRowsGiveTheBitsOfTwoOperations) {
+  enum class Keep { kNot, kElsewhere, kInPlace };
+  for (const std::string& isa : cpu_isas()) {
+    for (const Weights& weights : kMainWeights) {
+      // Few rows and many, few outputs and many: rows are quantized ahead of the product or with it.
+      for (const auto& [rows, outputs] : {std::pair<int64_t, int64_t>{3, 16}, {3, 90}, {110, 16}, {110, 300}}) {
+        if (kSanitized && rows * outputs > 300) continue;
+        const LinearCase c = fitted({rows, outputs, 47, Nonlinearity::kNone, true, false, "normalized"}, weights);
+        const LinearData data(c, weights, 29);
+        const std::unique_ptr<Backend> backend = make_cpu_backend({.threads = 2, .isa = isa});
+        const Memory gamma(*backend, random_floats(c.k, 30)), beta(*backend, random_floats(c.k, 31));
+        for (const bool rms : {true, false}) {
+          LinearOnBackend separate(*backend, data, 3, false);
+          const Matrix normalized(*backend, rows, c.k, 5);
+          if (rms) {
+            backend->rms_norm({separate.x.activation(), gamma.span(), 1e-5f, normalized.activation()});
+          } else {
+            backend->layer_norm(
+                {separate.x.activation(), gamma.span(), beta.span(), 1e-5f, normalized.activation()});
+          }
+          separate.op.x = normalized.activation();
+          backend->linear(separate.op);
+          for (const Keep keep : {Keep::kNot, Keep::kElsewhere, Keep::kInPlace}) {
+            LinearOnBackend fused(*backend, data, 3, false);
+            const Matrix kept(*backend, rows, c.k, 2);
+            NormalizeRows normalize{gamma.span(), rms ? DeviceSpan() : beta.span(), 1e-5f, std::nullopt};
+            if (keep == Keep::kElsewhere) normalize.y = kept.activation();
+            if (keep == Keep::kInPlace) normalize.y = fused.x.activation();
+            fused.op.normalize = normalize;
+            backend->linear(fused.op);
+            EXPECT_TRUE(same_bits(fused.y.values(), separate.y.values())) << describe(data, {.isa = isa});
+            const std::vector<float> rows_left = keep == Keep::kElsewhere ? kept.values() : fused.x.values();
+            EXPECT_TRUE(same_bits(rows_left, keep == Keep::kNot ? data.x : normalized.values()))
+                << describe(data, {.isa = isa});
+            EXPECT_TRUE(kept.gaps_untouched() && fused.x.gaps_untouched());
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST(Linear, NoRowsAreNoWork) {
   for (const std::string& isa : cpu_isas()) {
     for (const Weights& weights : kMainWeights) {
@@ -590,6 +633,7 @@ TEST(Linear, ShapesThatDoNotFitAreErrors) {
   expect_error([](LinearOp& op) { op.y.rows = 3; });
   expect_error([](LinearOp& op) { op.residual->cols = 5; });
   expect_error([](LinearOp& op) { op.bias = op.bias.slice(0, 20); });
+  expect_error([](LinearOp& op) { op.normalize = NormalizeRows{.gamma = op.bias.slice(0, 20)}; });
 }
 
 }  // namespace

@@ -86,6 +86,30 @@ Finish finish_of(const LinearOp& op, const CpuWeight& weight, const Task& task, 
   }
 }
 
+// Rows [first, first + count) of x normalized.
+void normalize(const KernelTable& table, const LinearOp& op, int64_t first, int64_t count, float* y, int64_t y_stride) {
+  const NormalizeRows& how = *op.normalize;
+  const float* x = data(op.x) + first * op.x.stride;
+  if (how.beta.empty()) {
+    table.rms_norm({x, op.x.stride, count, op.x.cols, floats(how.gamma), how.eps, y, y_stride});
+  } else {
+    table.layer_norm(
+        {x, op.x.stride, count, op.x.cols, floats(how.gamma), floats(how.beta), how.eps, y, y_stride});
+  }
+}
+
+// Elements of x that a task normalizes or quantizes ahead of the products: 64 KB.
+constexpr int64_t kRowElements = 16'384;
+
+// Calls body(first, count, worker) for blocks of rows.
+template <class Body>
+void for_row_blocks(int threads, int64_t rows, int64_t depth, Body body) {
+  const int64_t block = std::clamp<int64_t>(kRowElements / depth, 1, rows), blocks = (rows + block - 1) / block;
+  parallel_for(threads, blocks, [&](int64_t index, int worker) {
+    body(index * block, std::min(block, rows - index * block), worker);
+  });
+}
+
 // fp32 activations, by fp32 weights or by narrower ones that are widened: in each tile, or once for many rows.
 void float_linear(const KernelTable& table, Workspace& workspace, const LinearOp& op, const CpuWeight& weight) {
   const Grid grid(table, weight, op.x.rows, workspace.threads());
@@ -97,7 +121,21 @@ void float_linear(const KernelTable& table, Workspace& workspace, const LinearOp
   Layout layout;
   const auto tile = layout.add<float>(grid.row_block * grid.group * width);
   const auto widened = layout.add<float>(narrow == nullptr ? 0 : grid.group * width * k_block);
-  workspace.reserve({}, layout);
+  Layout shared;
+  const auto normalized = shared.add<float>(op.normalize && !op.normalize->y ? op.x.rows * depth : 0);
+  workspace.reserve(shared, layout);
+
+  const float* x = data(op.x);
+  int64_t x_stride = op.x.stride;
+  if (op.normalize) {
+    float* const y = op.normalize->y ? data(*op.normalize->y) : normalized.in(workspace.shared());
+    const int64_t y_stride = op.normalize->y ? op.normalize->y->stride : depth;
+    for_row_blocks(grid.threads, op.x.rows, depth, [&](int64_t first, int64_t count, int) {
+      normalize(table, op, first, count, y + first * y_stride, y_stride);
+    });
+    x = y;
+    x_stride = y_stride;
+  }
 
   parallel_for(grid.threads, grid.tasks(), [&](int64_t index, int worker) {
     std::byte* memory = workspace.worker(worker);
@@ -111,13 +149,13 @@ void float_linear(const KernelTable& table, Workspace& workspace, const LinearOp
       Finish finish = finish_of(op, weight, task, panel, panels);
       prefetch(finish);
       FloatProduct product;
-      product.x_stride = op.x.stride;
+      product.x_stride = x_stride;
       product.rows = task.rows;
       product.panel_count = panels;
       product.tile = tile.in(memory);
       product.tile_stride = panels * width;
       for (int64_t k = 0; k < depth; k += step) {
-        product.x = data(op.x) + task.first_row * op.x.stride + k;
+        product.x = x + task.first_row * x_stride + k;
         product.depth = std::min(step, depth - k);
         product.start = k == 0 ? Start::kFromZero : Start::kFromTile;
         product.groups = weight.groups(panel, k);
@@ -179,16 +217,14 @@ class Int8Linear {
         // Where tasks share rows, each row is quantized once, before them; else by the task that multiplies it.
         ahead_(grid_.panel_blocks > 1),
         rows_(kernels_, ahead_ ? op.x.rows : grid_.row_block, depth_, group_, ahead_ ? shared_ : worker_),
+        normalized_(worker_.add<float>(op.normalize && !op.normalize->y ? depth_ : 0)),
         tile_(worker_.add<int32_t>(grid_.row_block * grid_.group * table_.panel_width)) {}
 
   std::optional<int64_t> run() {
     workspace_.reserve(shared_, worker_);
     if (ahead_) {
-      const int64_t block = std::clamp<int64_t>(kQuantizeBlock / depth_, 1, op_.x.rows);
-      const int64_t blocks = (op_.x.rows + block - 1) / block;
-      parallel_for(grid_.threads, blocks, [&](int64_t index, int) {
-        const int64_t first = index * block;
-        quantize(first, std::min(block, op_.x.rows - first), workspace_.shared(), first);
+      for_row_blocks(grid_.threads, op_.x.rows, depth_, [&](int64_t first, int64_t count, int worker) {
+        quantize(first, count, worker, workspace_.shared(), first);
       });
     }
     parallel_for(grid_.threads, grid_.tasks(), [&](int64_t index, int worker) { multiply(index, worker); });
@@ -198,13 +234,17 @@ class Int8Linear {
  private:
   // Codes in [0, 255] are kept as int8, so much less: Σ (a - z) w = Σ (a - 128) w + (128 - z) Σ w.
   static constexpr int kUint8Offset = 128;
-  // Elements that a task quantizes ahead of the products: 64 KB of x.
-  static constexpr int64_t kQuantizeBlock = 16'384;
 
   // Rows [first, first + count) of x into places [place, place + count) of the codes at `memory`.
-  void quantize(int64_t first, int64_t count, std::byte* memory, int64_t place) {
+  void quantize(int64_t first, int64_t count, int worker, std::byte* memory, int64_t place) {
     for (int64_t i = 0; i < count; ++i) {
       const float* x = data(op_.x) + (first + i) * op_.x.stride;
+      if (op_.normalize) {
+        float* const y = op_.normalize->y ? data(*op_.normalize->y) + (first + i) * op_.normalize->y->stride
+                                          : normalized_.in(workspace_.worker(worker));
+        normalize(table_, op_, first + i, 1, y, depth_);
+        x = y;
+      }
       std::byte* codes = rows_.codes.in(memory) + (place + i) * rows_.stride;
       int32_t* sums = rows_.sums.in(memory) + (place + i) * rows_.sum_count;
       float& scale = rows_.scales.in(memory)[place + i];
@@ -232,7 +272,7 @@ class Int8Linear {
     std::byte* const memory = workspace_.worker(worker);
     const Task task(grid_, op_, index);
     const int64_t last = std::min(task.last_panel, weight_.panel_count());
-    if (!ahead_) quantize(task.first_row, task.rows, memory, 0);
+    if (!ahead_) quantize(task.first_row, task.rows, worker, memory, 0);
     std::byte* const quantized = ahead_ ? workspace_.shared() : memory;
     const int64_t place = ahead_ ? task.first_row : 0;
 
@@ -274,6 +314,7 @@ class Int8Linear {
   bool ahead_;
   Layout shared_, worker_;
   QuantizedRows rows_;
+  Layout::Part<float> normalized_;  // one row
   Layout::Part<int32_t> tile_;  // or floats, if sums are rescaled by the product
   LowestRow lowest_;
 };
@@ -289,6 +330,11 @@ std::optional<int64_t> linear(const KernelTable& table, Workspace& workspace, co
   check_shape(op.y, op.x.rows, weight->rows(), "linear: y");
   if (!op.bias.empty()) check_vector(op.bias, weight->rows(), "linear: bias");
   if (op.residual) check_shape(*op.residual, op.x.rows, weight->rows(), "linear: residual");
+  if (op.normalize) {
+    check_vector(op.normalize->gamma, weight->cols(), "linear: gamma");
+    if (!op.normalize->beta.empty()) check_vector(op.normalize->beta, weight->cols(), "linear: beta");
+    if (op.normalize->y) check_shape(*op.normalize->y, op.x.rows, weight->cols(), "linear: normalized x");
+  }
   if (is_static(weight->activations())) octet::check(op.input, weight->activations(), "linear");
   if (op.x.rows == 0) return std::nullopt;
   if (weight->meets_int8()) return Int8Linear(table, workspace, op, *weight).run();
