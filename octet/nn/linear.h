@@ -53,8 +53,8 @@ class Linear {
     std::unique_ptr<PackedWeight> weight;
   };
 
-  void multiply(Context& context, const std::optional<NormalizeRows>& normalize, const Activation& x, const Activation& y,
-                Nonlinearity nonlinearity, const std::optional<Activation>& residual) const;
+  void multiply(Context& context, const std::optional<NormalizeRows>& normalize, const Activation& x,
+                const Activation& y, Nonlinearity nonlinearity, const std::optional<Activation>& residual) const;
   Product pack(Backend& backend, std::span<Part> parts, int64_t first_column);
 
   std::vector<Part> parts_;

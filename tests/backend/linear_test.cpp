@@ -583,8 +583,7 @@ TEST(Linear, NormalizedRowsGiveTheBitsOfTwoOperations) {
           if (rms) {
             backend->rms_norm({separate.x.activation(), gamma.span(), 1e-5f, normalized.activation()});
           } else {
-            backend->layer_norm(
-                {separate.x.activation(), gamma.span(), beta.span(), 1e-5f, normalized.activation()});
+            backend->layer_norm({separate.x.activation(), gamma.span(), beta.span(), 1e-5f, normalized.activation()});
           }
           separate.op.x = normalized.activation();
           backend->linear(separate.op);

@@ -93,8 +93,7 @@ void normalize(const KernelTable& table, const LinearOp& op, int64_t first, int6
   if (how.beta.empty()) {
     table.rms_norm({x, op.x.stride, count, op.x.cols, floats(how.gamma), how.eps, y, y_stride});
   } else {
-    table.layer_norm(
-        {x, op.x.stride, count, op.x.cols, floats(how.gamma), floats(how.beta), how.eps, y, y_stride});
+    table.layer_norm({x, op.x.stride, count, op.x.cols, floats(how.gamma), floats(how.beta), how.eps, y, y_stride});
   }
 }
 
@@ -105,9 +104,8 @@ constexpr int64_t kRowElements = 16'384;
 template <class Body>
 void for_row_blocks(int threads, int64_t rows, int64_t depth, Body body) {
   const int64_t block = std::clamp<int64_t>(kRowElements / depth, 1, rows), blocks = (rows + block - 1) / block;
-  parallel_for(threads, blocks, [&](int64_t index, int worker) {
-    body(index * block, std::min(block, rows - index * block), worker);
-  });
+  parallel_for(threads, blocks,
+               [&](int64_t index, int worker) { body(index * block, std::min(block, rows - index * block), worker); });
 }
 
 // fp32 activations, by fp32 weights or by narrower ones that are widened: in each tile, or once for many rows.
@@ -315,7 +313,7 @@ class Int8Linear {
   Layout shared_, worker_;
   QuantizedRows rows_;
   Layout::Part<float> normalized_;  // one row
-  Layout::Part<int32_t> tile_;  // or floats, if sums are rescaled by the product
+  Layout::Part<int32_t> tile_;      // or floats, if sums are rescaled by the product
   LowestRow lowest_;
 };
 
