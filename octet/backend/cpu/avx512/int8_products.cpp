@@ -166,9 +166,13 @@ uint32_t absmax_bits(const float* x, int64_t count) {
   // Floats without their sign are ordered as their bits are; NaN and infinity are above all others.
   const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
   __m512i largest = _mm512_setzero_si512();
-  for (int64_t i = 0; i < count; i += 16) {
-    const __mmask16 lanes = first_lanes(count - i < 16 ? count - i : 16);
-    largest = _mm512_max_epi32(largest, _mm512_and_si512(magnitude, _mm512_maskz_loadu_epi32(lanes, x + i)));
+  int64_t i = 0;
+  for (; i + 16 <= count; i += 16) {
+    largest = _mm512_max_epi32(largest, _mm512_and_si512(magnitude, _mm512_loadu_si512(x + i)));
+  }
+  if (i < count) {
+    const __m512i rest = _mm512_maskz_loadu_epi32(first_lanes(count - i), x + i);
+    largest = _mm512_max_epi32(largest, _mm512_and_si512(magnitude, rest));
   }
   return static_cast<uint32_t>(_mm512_reduce_max_epi32(largest));
 }
