@@ -208,6 +208,9 @@ struct Int8Kernels {
   void (*product)(const Int8Product&);
 };
 
+/// Rows whose lines a kernel asks for while it reads one.
+inline constexpr int64_t kRowsAhead = 8;
+
 /// The largest |x| of each row, as KernelTable::absmax_bits has it.
 struct AbsmaxRows {
   const float* x = nullptr;
