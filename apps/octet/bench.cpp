@@ -17,7 +17,7 @@ namespace {
 struct BenchOptions : ModelOptions {
   std::optional<int64_t> batch, seq, repetitions, warm_up;
   DecoderLoad decoder;
-  std::string kv_dtype = "fp32";
+  std::string kv_dtype;
   bool profile = false;
 };
 
@@ -133,7 +133,7 @@ void bench_decoder(Session& session, const BenchOptions& options) {
                                    {"batch", load.batch},
                                    {"seq", load.seq},
                                    {"decode_tokens", load.decode_tokens},
-                                   {"kv_dtype", options.kv_dtype},
+                                   {"kv_dtype", kv_dtype_name(timing.kv_dtype)},
                                    {"repetitions", load.repetitions},
                                    {"prefill_tokens_per_s", timing.prefill_tokens_per_s()},
                                    {"decode_tokens_per_s", timing.decode_tokens_per_s()},

@@ -28,6 +28,7 @@ class LlamaBlock {
         window_(window),
         attention_norm_(source.rms_norm(path + ".input_layernorm", sizes.width, sizes.eps)),
         qkv_(attention_inputs(source, path + ".self_attn.", sizes), sites),
+        attention_site_(sites.add(path + ".self_attn.attention", source.attention())),
         attention_output_(source.lone_linear(path + ".self_attn.o_proj", sizes.width, sizes.heads * sizes.head_width),
                           sites),
         mlp_norm_(source.rms_norm(path + ".post_attention_layernorm", sizes.width, sizes.eps)),
@@ -79,7 +80,9 @@ class LlamaBlock {
                                .longest = batch.host.longest(),
                                .causal = true,
                                .window = window_,
-                               .cache = batch.kv ? std::optional(batch.kv->layer(layer)) : std::nullopt});
+                               .cache = batch.kv ? std::optional(batch.kv->layer(layer)) : std::nullopt,
+                               .activations = attention_site_.mode,
+                               .site = attention_site_.id});
     attention_output_.forward(context, mixed, x, Nonlinearity::kNone, x);
   }
 
@@ -103,7 +106,9 @@ class LlamaBlock {
   Sizes sizes_;
   int64_t window_;
   RmsNorm attention_norm_;
-  Linear qkv_, attention_output_;
+  Linear qkv_;
+  QuantSite attention_site_;
+  Linear attention_output_;
   RmsNorm mlp_norm_;
   Linear gate_up_, down_;
 };
@@ -132,7 +137,8 @@ class Llama : public Model {
              .output = has_head(architecture) ? OutputKind::kTokenLogits : OutputKind::kHiddenStates,
              .causal = true,
              .kv_heads = sizes_.kv_heads,
-             .kv_head_width = sizes_.head_width};
+             .kv_head_width = sizes_.head_width,
+             .attention = source.attention()};
     // A quantized table that is tied is the head as well.
     if (has_head(architecture) && !(tied(config) && embedding_.linear() != nullptr)) {
       head_.emplace(

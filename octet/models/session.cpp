@@ -53,17 +53,26 @@ void Session::run_in_parts(const TokenBatch& batch, int64_t rows_at_once,
   }
 }
 
-KvCache Session::make_cache(DType dtype) {
+KvCache Session::make_cache(std::optional<DType> dtype) {
   const ModelInfo& info = model_->info();
   if (!info.causal) {
     fail<UsageError>("{}: {} is not a decoder; it does not continue text", checkpoint_.folder().string(),
                      info.architecture);
   }
+  const bool int8 = info.attention == ActivationMode::kDynamicPerToken;
+  const DType of_cache = dtype.value_or(int8 ? DType::kI8 : DType::kF32);
+  if (int8 && of_cache != DType::kI8) {
+    fail<UsageError>("keys and values in {}: this model's attention is in INT8, and so are its keys and values",
+                     name(of_cache));
+  }
+  if (!int8 && of_cache == DType::kI8) {
+    fail<UsageError>("keys and values in INT8 need attention in INT8: add --set attention=8 to the recipe");
+  }
   return {*backend_,
           {.layers = info.blocks,
            .heads = info.kv_heads,
            .head_width = info.kv_head_width,
-           .dtype = dtype,
+           .dtype = of_cache,
            .max_tokens = info.max_positions}};
 }
 

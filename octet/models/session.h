@@ -44,9 +44,10 @@ class Session {
   void run_in_parts(const TokenBatch& batch, int64_t rows_at_once,
                     const std::function<void(int64_t first, std::span<const float> rows)>& visit);
 
-  /// A cache for sequences of this model, keys and values in F32 or F16. Throws UsageError where the model is no
-  /// decoder.
-  KvCache make_cache(DType dtype = DType::kF32);
+  /// A cache for sequences of this model, keys and values in `dtype`: I8 if its attention is in INT8, which is the
+  /// default then, else F32, which is the default, or F16. Throws UsageError for the other kind, and where the model is
+  /// no decoder.
+  KvCache make_cache(std::optional<DType> dtype = std::nullopt);
   /// Runs a batch whose sequence b continues sequences[b] of `cache`: its positions are cache.length(sequences[b]) and
   /// on. `logits` [sequences, vocabulary] are those after each sequence's last token; no sequence may be empty. Where
   /// it throws, the cache's sequences are as long as before.

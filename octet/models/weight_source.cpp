@@ -112,6 +112,11 @@ std::vector<Linear::Part> WeightSource::vocabulary_head(const std::string& layer
   return parts;
 }
 
+ActivationMode WeightSource::attention() const {
+  if (recipe_ != nullptr) return recipe_->attention();
+  return checkpoint_.quantization() ? checkpoint_.quantization()->attention() : ActivationMode::kFloat;
+}
+
 LayerNorm WeightSource::layer_norm(const std::string& layer, int64_t width, float eps) const {
   const bool old_names = !contains(layer + ".weight") && contains(layer + ".gamma");
   return {tensor(layer + (old_names ? ".gamma" : ".weight"), {width}),

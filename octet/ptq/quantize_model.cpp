@@ -132,6 +132,12 @@ QuantizeReport quantize_model(const Checkpoint& checkpoint, const Recipe& recipe
     report.layers.push_back(std::move(layer));
     if (advance) advance(static_cast<int64_t>(report.layers.size()), static_cast<int64_t>(parts.size()));
   }
+  if (schemes.empty() && embeddings.empty() && model->info().attention != ActivationMode::kFloat) {
+    fail(
+        "recipe '{}' quantizes attention alone, which leaves nothing to write: apply it while loading, or add "
+        "\"weights\": {{\"bits\": 8}}",
+        recipe.name());
+  }
   if (schemes.empty() && embeddings.empty()) {
     fail(
         "recipe '{}' quantizes none of this model's {} linear layers; its patterns match others. Names look like '{}'.",
@@ -147,7 +153,9 @@ QuantizeReport quantize_model(const Checkpoint& checkpoint, const Recipe& recipe
 
   writer.write(directory.path() / "model.safetensors");
   OutputFile config(directory.path() / "config.json");
-  config.write(quantized_model_config(checkpoint.config(), schemes, float_layers, embeddings).dump(2) + "\n");
+  config.write(
+      quantized_model_config(checkpoint.config(), schemes, float_layers, embeddings, model->info().attention).dump(2) +
+      "\n");
   config.commit();
   copy_other_files(checkpoint.folder(), directory.path());
   directory.commit();

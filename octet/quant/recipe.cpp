@@ -229,6 +229,7 @@ Recipe Recipe::from_json(const json& recipe, const std::string& source) {
     out.scales_ = read_scales(*scales, reader.where() + ", activation_scales");
   }
   out.embeddings_ = reader.choice("embeddings", {nullptr, 8}) == 8;
+  if (reader.choice("attention", {nullptr, 8}) == 8) out.attention_ = ActivationMode::kDynamicPerToken;
   out.include_ = reader.texts("include", {"*"});
   out.exclude_ = reader.texts("exclude", {});
   if (const json* overrides = reader.find("overrides")) {
@@ -252,7 +253,7 @@ Recipe Recipe::from_json(const json& recipe, const std::string& source) {
         "{}: quantizes activations but not weights; an integer product needs both. Add \"weights\": {{\"bits\": 8}}.",
         reader.where());
   }
-  const bool any = out.weights_ || out.embeddings_ ||
+  const bool any = out.weights_ || out.embeddings_ || out.attention_ != ActivationMode::kFloat ||
                    std::any_of(out.overrides_.begin(), out.overrides_.end(),
                                [](const Override& rule) { return rule.weights && *rule.weights; });
   if (!any) fail<FormatError>("{}: quantizes nothing. Add \"weights\": {{\"bits\": 8}}.", reader.where());

@@ -25,6 +25,7 @@ namespace octet {
 ///     "activations": {"bits": 8, "granularity": "per_token", "mode": "dynamic"},      null or left out: float
 ///     "activation_scales": "scales.json",                         of static activations: a file, or its content
 ///     "embeddings":  8,                                                               null or left out: float
+///     "attention":   8,                                                               null or left out: float
 ///     "include":     ["*"],                                       layer names; * is any run of characters, ? any one
 ///     "exclude":     ["encoder.layer.0.*"],
 ///     "overrides":   [{"match": "*.output.dense", "activations": null}]               the last that matches counts
@@ -46,7 +47,9 @@ namespace octet {
 ///
 /// An unknown key, a value that is not offered, or an impossible combination is a FormatError that names it.
 /// Recipes speak of a model's block layers. With "embeddings": 8, the table of input embeddings is stored in 8 bits
-/// with one scale an entry, and so is the output head, which reads what "activations" says; else both stay float.
+/// with one scale an entry, and so is the output head, which reads what "activations" says; else both stay float. With
+/// "attention": 8, both products of every attention are in INT8, one scale a token and head, and so are a cache's keys
+/// and values.
 class Recipe {
  public:
   /// A built-in recipe by name, or else a JSON file; `settings` are key=value pairs (--set weights.bits=8) applied to
@@ -66,6 +69,8 @@ class Recipe {
   ActivationScale activation_scale(std::string_view layer, ActivationMode mode) const;
   /// The scheme of input embeddings and output head; none where they stay float.
   std::optional<Scheme> embedding_scheme() const;
+  /// How products of attention are computed: kDynamicPerToken is INT8 on both sides.
+  ActivationMode attention() const noexcept { return attention_; }
   /// The group size that the recipe would like the layer to have, 0 for whole rows, before any fallback; none where it
   /// leaves the layer in float.
   std::optional<int64_t> asked_group_size(std::string_view layer) const;
@@ -98,6 +103,7 @@ class Recipe {
   std::optional<Weights> weights_;
   ActivationMode activations_ = ActivationMode::kFloat;
   ActivationScales scales_;
+  ActivationMode attention_ = ActivationMode::kFloat;
   bool embeddings_ = false;
   std::vector<std::string> include_, exclude_;
   std::vector<Override> overrides_;

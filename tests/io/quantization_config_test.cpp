@@ -131,6 +131,13 @@ TEST(QuantizationConfig, EachFeatureNotOfferedIsNamedWithItsFile) {
       {"/config_groups/group_0/input_activations/strategy", "tensor", "input_activations.strategy' is \"tensor\""},
       {"/config_groups/group_0/input_activations/symmetric", false, "zero point"},
       {"/config_groups/group_0/input_activations/num_bits", 4, "input_activations.num_bits' is 4"},
+      {"/octet_attention", 8, "'octet_attention' must be an object"},
+      {"/octet_attention",
+       {{"strategy", "token"}, {"dynamic", true}, {"num_bits", 4}},
+       "octet_attention.num_bits' is 4"},
+      {"/octet_attention",
+       {{"strategy", "tensor"}, {"dynamic", false}, {"num_bits", 8}},
+       "octet_attention.dynamic' is false"},
   };
   for (const Case& c : cases) {
     EXPECT_THAT(message_of([&] { parse(changed(c.pointer, c.value)); }),
@@ -266,6 +273,16 @@ TEST(QuantizationConfig, EmbeddingsAreWrittenByNameBesideTheLinearLayers) {
       parse(quantization_config({}, std::vector<std::string>{"a"}, {{"model.embed_tokens", kWeightOnly}}));
   EXPECT_EQ(alone.scheme_for("a"), std::nullopt);
   EXPECT_NE(alone.scheme_for("model.embed_tokens", kEmbedding), std::nullopt);
+}
+
+TEST(QuantizationConfig, Int8AttentionIsAKeyOfItsOwnThatIsThereOnlyThen) {
+  const json config = quantization_config({{"a", kWeightOnly}}, {}, {}, ActivationMode::kDynamicPerToken);
+  EXPECT_EQ(config.at("octet_attention"), activations());
+  EXPECT_EQ(config.at("kv_cache_scheme"), nullptr);
+  EXPECT_EQ(parse(config).attention(), ActivationMode::kDynamicPerToken);
+  const json without = quantization_config({{"a", kWeightOnly}}, {});
+  EXPECT_FALSE(without.contains("octet_attention"));
+  EXPECT_EQ(parse(without).attention(), ActivationMode::kFloat);
 }
 
 TEST(QuantizationConfig, TheModelsConfigKeepsItsKeysAndIsInFloat32) {

@@ -242,6 +242,10 @@ TEST(Recipe, ValuesNotOfferedAreNamed) {
       {R"({"weights": {"range": "minmax"}})", "'range' is \"minmax\"; \"absmax\" or \"mse\" is"},
       {R"({"weights": {"groupsize": 32}})", "unknown key 'groupsize'. Did you mean 'group_size'?"},
       {R"({"weights": {}, "embeddings": 4})", "'embeddings' is 4; null or 8 is"},
+      {R"({"weights": {}, "attention": 4})", "'attention' is 4; null or 8 is"},
+      {R"({"weights": {}, "attention": "8"})", "'attention' is \"8\"; null or 8 is"},
+      {R"({"weights": {}, "atention": 8})", "Did you mean 'attention'?"},
+      {R"({"attention": null})", "quantizes nothing"},
       {R"({"weights": {}, "embedding": 8})", "Did you mean 'embeddings'?"},
       {R"({"weights": 8})", "an object {…} is needed, not number"},
       {R"({"weights": {}, "activations": {"mode": "learned"}})", "'mode' is \"learned\""},
@@ -288,6 +292,19 @@ TEST(Recipe, ANameThatIsNeitherBuiltInNorAFileSuggestsOne) {
   } catch (const UsageError& error) {
     EXPECT_THAT(error.what(), HasSubstr("Did you mean 'w8a8_dynamic'?"));
   }
+}
+
+TEST(Recipe, AttentionIsFloatUnlessItSaysEight) {
+  constexpr ActivationMode kInt8 = ActivationMode::kDynamicPerToken;
+  for (const std::string& name : Recipe::built_in_names()) {
+    const std::vector<std::string> settings = {"attention=8"};
+    EXPECT_EQ(Recipe::load(name, {}).attention(), ActivationMode::kFloat) << name;
+    EXPECT_EQ(Recipe::load(name, settings).attention(), kInt8) << name;
+  }
+  EXPECT_EQ(Recipe::parse(R"({"weights": {}, "attention": null})", "m").attention(), ActivationMode::kFloat);
+  const Recipe alone = Recipe::parse(R"({"attention": 8})", "m");
+  EXPECT_EQ(alone.attention(), kInt8);
+  EXPECT_EQ(alone.scheme_for("a", 384), std::nullopt);
 }
 
 TEST(Recipe, AFileIsRead) {

@@ -165,7 +165,8 @@ class FloatProducts {
                           .inverse_sums = inverse_sums_.in(memory) + i});
   }
 
-  // The first key that the products with values begin at.
+  // The products with values go through the keys `mixed`, from begin_of(the first that is read); take_weights is shown
+  // each row of the strip when a query's p stand there.
   int64_t begin_of(int64_t key) const { return key; }
   void take_weights(const Head&, int64_t, int64_t, const float*, KeyRange, std::byte*) {}
 
@@ -282,6 +283,7 @@ class Int8Products {
       std::copy_n(head.of_query(frame_.op.q, first + i), width_, queries + i * width_);
     }
     float* const scales = query_scales_.in(memory);
+    find_scales({queries, width_, count, width_}, scales, memory);
     quantize({.x = queries,
               .x_stride = width_,
               .rows = count,
@@ -291,7 +293,7 @@ class Int8Products {
               .step = width_,
               .sums = query_sums_.in(memory),
               .sums_stride = 1},
-             scales, memory);
+             memory);
     for (int64_t i = 0; i < count; ++i) {
       if (std::isnan(scales[i])) input_fault_.add(head.row_of(first + i));
     }
@@ -324,7 +326,8 @@ class Int8Products {
                           .inverse_sums = inverse_sums_.in(memory) + i,
                           .query_scales = query_scales_.in(memory) + i,
                           .key_scales = key_scales_.in(memory) + kept.first,
-                          .value_scales = value_scales_.in(memory) + kept.first});
+                          .value_scales = value_scales_.in(memory) + kept.first,
+                          .absmax_bits = absmax_.in(memory)});
   }
 
   // Whole blocks of the cache, whose codes have a sum each, or of what a panel has together.
@@ -333,32 +336,30 @@ class Int8Products {
     return key / step * step;
   }
 
-  void take_weights(const Head& head, int64_t first, int64_t count, const float* scores, KeyRange read,
-                    std::byte* memory) {
-    float* const scales = weight_scales_.in(memory);
-    quantize({.x = scores + read.first,
+  void take_weights(const Head& head, int64_t i, int64_t query, const float* row, KeyRange mixed, std::byte* memory) {
+    float* const scale = weight_scales_.in(memory) + i;
+    find_scales(1, scale, memory);  // of what softmax left
+    quantize({.x = row + mixed.first,
               .x_stride = frame_.score_stride,
-              .rows = count,
-              .cols = read.last - read.first,
-              .codes = weight_codes_.in(memory),
+              .rows = 1,
+              .cols = mixed.last - mixed.first,
+              .codes = weight_codes_.in(memory) + i * weight_stride(),
               .codes_stride = weight_stride(),
               .step = frame_.cache ? kKvBlockTokens : capacity_,
-              .sums = weight_sums_.in(memory),
+              .sums = weight_sums_.in(memory) + i * sum_count_,
               .sums_stride = sum_count_},
-             scales, memory);
-    for (int64_t i = 0; i < count; ++i) {
-      if (std::isnan(scales[i])) weight_fault_.add(head.row_of(first + i));
-    }
+             memory);
+    if (std::isnan(*scale)) weight_fault_.add(head.row_of(query));
   }
 
-  void mix(const Head& head, const Block& block, const float*, KeyRange read, int64_t count, Start start,
+  void mix(const Head& head, const Block& block, const float*, KeyRange mixed, int64_t count, Start start,
            std::byte* memory) const {
     const int64_t panel = frame_.table.panel_width, key = block.range.first;
     const CodePanels of_block = panels(head, block.index, memory);
     Int8Product product;
-    product.codes = weight_codes_.in(memory) + key - read.first;
+    product.codes = weight_codes_.in(memory) + key - mixed.first;
     product.codes_stride = weight_stride();
-    product.code_sums = weight_sums_.in(memory) + (key - read.first) / kKvBlockTokens;
+    product.code_sums = weight_sums_.in(memory) + (key - mixed.first) / kKvBlockTokens;
     product.code_sums_stride = sum_count_;
     product.rows = count;
     product.depth = block.range.last - key;
@@ -397,17 +398,26 @@ class Int8Products {
             .capacity = capacity_};
   }
 
-  // A row that holds NaN or infinity gets zero codes under a NaN scale, so that all it meets becomes NaN.
-  void quantize(QuantizeRows q, float* scales, std::byte* memory) const {
-    uint32_t* const absmax = absmax_.in(memory);
+  // Scales of rows, and their inverses, from their absmax_. A row that holds NaN or infinity gets zero codes under a
+  // NaN scale, so that all it meets becomes NaN.
+  void find_scales(int64_t rows, float* scales, std::byte* memory) const {
+    const uint32_t* const absmax = absmax_.in(memory);
     float* const inverses = inverses_.in(memory);
-    kernels_.absmax({q.x, q.x_stride, q.rows, q.cols, absmax});
-    for (int64_t r = 0; r < q.rows; ++r) {
+    for (int64_t r = 0; r < rows; ++r) {
       const float largest = std::bit_cast<float>(absmax[r]);
       scales[r] = std::isfinite(largest) ? int8_scale(largest) : std::numeric_limits<float>::quiet_NaN();
       inverses[r] = 1.0f / scales[r];
     }
-    q.inverses = inverses;
+  }
+  void find_scales(AbsmaxRows rows, float* scales, std::byte* memory) const {
+    rows.bits = absmax_.in(memory);
+    kernels_.absmax(rows);
+    find_scales(rows.rows, scales, memory);
+  }
+
+  // By the scales found last.
+  void quantize(QuantizeRows q, std::byte* memory) const {
+    q.inverses = inverses_.in(memory);
     kernels_.quantize(q);
   }
 
@@ -420,7 +430,9 @@ class Int8Products {
   }
   void put(const Activation& x, const Head& head, int64_t row, int64_t count, int64_t place, float* scales,
            void (*pack)(const PackTokens&), int8_t* to, int64_t panel_stride, std::byte* memory) {
-    quantize({.x = head.of_token(x, row),
+    const float* const source = head.of_token(x, row);
+    find_scales({source, x.stride, count, width_}, scales + place, memory);
+    quantize({.x = source,
               .x_stride = x.stride,
               .rows = count,
               .cols = width_,
@@ -428,7 +440,7 @@ class Int8Products {
               .codes_stride = staged_stride_,
               .flip = kernels_.flip,
               .step = width_},
-             scales + place, memory);
+             memory);
     for (int64_t i = 0; i < count; ++i) {
       if (std::isnan(scales[place + i])) input_fault_.add(frame_.first_row(head.sequence) + row + i);
     }
@@ -513,9 +525,9 @@ class Attention {
       // Keys that other rows of the strip read: fma(0, v, o) is o.
       std::fill(row + mixed.first, row + kept.first, 0.0f);
       std::fill(row + kept.last, row + mixed.last, 0.0f);
+      products_.take_weights(head, i, first_query + i, row, mixed, memory);
     }
 
-    products_.take_weights(head, first_query, count, scores, mixed, memory);
     Start start = Start::kFromZero;
     for_blocks(mixed, laid_out, [&](const Block& block) {
       products_.mix(head, block, scores, mixed, count, start, memory);

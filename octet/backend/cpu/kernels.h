@@ -115,7 +115,7 @@ struct Finish {
 /// Per row, over `cols` scores: s = score · scale, m = max s, p = exp(s - m) in place, inverse_sum = 1 / Σ p.
 ///
 /// Of INT8 scores are int32 sums in the same place, score = float(sum) · (query_scales[row] · key_scales[col]), and
-/// what takes its place is p · value_scales[col].
+/// what takes its place is p · value_scales[col], the largest of a row being absmax_bits[row].
 struct Softmax {
   float* scores = nullptr;
   int64_t stride = 0;  ///< rows, and the scales of keys and values, have room up to the next multiple of sixteen
@@ -123,6 +123,7 @@ struct Softmax {
   float scale = 1;
   float* inverse_sums = nullptr;
   const float *query_scales = nullptr, *key_scales = nullptr, *value_scales = nullptr;  ///< of INT8
+  uint32_t* absmax_bits = nullptr;
 };
 
 struct LayerNorm {
@@ -220,6 +221,9 @@ struct Int8Kernels {
   void (*quantize)(const QuantizeRow&);
   void (*product)(const Int8Product&);
 };
+
+/// Rows whose lines a kernel asks for while it reads one.
+inline constexpr int64_t kRowsAhead = 8;
 
 /// The largest |x| of each row, as KernelTable::absmax_bits has it.
 struct AbsmaxRows {

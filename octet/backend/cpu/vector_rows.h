@@ -7,7 +7,8 @@
 /// Epilogues and row operations over a lane type V of sixteen lanes, one for each of the sixteen partial sums that the
 /// numerics contract prescribes. Beyond what vector_math.h asks, V offers: load, load_first(p, n) (zeros beyond n ≤
 /// 16), from_int32(p), load_element(p, TableElement, n); store, store_first; keep_first(v, n) (zeros beyond n); sqrt;
-/// max_or_nan (NaN if either is); sum (folded 8, 4, 2, 1) and largest, which return one float.
+/// max_or_nan (NaN if either is); max_bits and largest_bits, of lanes as unsigned integers; sum (folded 8, 4, 2, 1) and
+/// largest, which return one float.
 namespace octet::cpu {
 
 constexpr int64_t kLanes = 16;
@@ -122,15 +123,20 @@ void softmax_rows_of(const Softmax& s) {
       largest = max(largest, n == kLanes ? scaled : V::choose_first(scaled, first, n));
     });
     const V m = V::all(largest.largest());
-    V sum = V::all(0.0f);
+    V sum = V::all(0.0f), heaviest = sum;
     for_blocks(s.cols, [&](int64_t j, int64_t n) {
       V p = exp_of_negative(V::load(scores + j) - m);
       if (n != kLanes) p = V::choose_first(p, V::all(0.0f), n);
       sum = sum + p;
-      if constexpr (int8) p = p * V::load(s.value_scales + j);
+      if constexpr (int8) {
+        p = p * load_upto<V>(s.value_scales + j, n);
+        heaviest = max_bits(heaviest, p);
+      }
       p.store(scores + j);
     });
     s.inverse_sums[r] = 1.0f / sum.sum();
+    // Nothing is negative but perhaps a NaN.
+    if constexpr (int8) s.absmax_bits[r] = heaviest.largest_bits() & 0x7fffffffu;
   }
 }
 

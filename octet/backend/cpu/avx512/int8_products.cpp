@@ -186,9 +186,13 @@ uint32_t absmax_bits(const float* x, int64_t count) {
   // Floats without their sign are ordered as their bits are; NaN and infinity are above all others.
   const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
   __m512i largest = _mm512_setzero_si512();
-  for (int64_t i = 0; i < count; i += 16) {
-    const __mmask16 lanes = first_lanes(count - i < 16 ? count - i : 16);
-    largest = _mm512_max_epi32(largest, _mm512_and_si512(magnitude, _mm512_maskz_loadu_epi32(lanes, x + i)));
+  int64_t i = 0;
+  for (; i + 16 <= count; i += 16) {
+    largest = _mm512_max_epi32(largest, _mm512_and_si512(magnitude, _mm512_loadu_si512(x + i)));
+  }
+  if (i < count) {
+    const __m512i rest = _mm512_maskz_loadu_epi32(first_lanes(count - i), x + i);
+    largest = _mm512_max_epi32(largest, _mm512_and_si512(magnitude, rest));
   }
   return static_cast<uint32_t>(_mm512_reduce_max_epi32(largest));
 }
@@ -225,7 +229,14 @@ void quantize(const QuantizeRow& q) {
 }
 
 void absmax_rows(const AbsmaxRows& a) {
-  for (int64_t r = 0; r < a.rows; ++r) a.bits[r] = absmax_bits(a.x + r * a.stride, a.cols);
+  for (int64_t r = 0; r < a.rows; ++r) {
+    const float* x = a.x + r * a.stride;
+    // A head's rows lie too far apart for the processor to foresee the next.
+    if (r + kRowsAhead < a.rows) {
+      for (int64_t i = 0; i < a.cols; i += 16) __builtin_prefetch(x + kRowsAhead * a.stride + i);
+    }
+    a.bits[r] = absmax_bits(x, a.cols);
+  }
 }
 
 void quantize_rows(const QuantizeRows& q) {

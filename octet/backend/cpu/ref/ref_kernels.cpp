@@ -116,6 +116,7 @@ void softmax(const Softmax& s) {
     s.inverse_sums[r] = reference::softmax_row(scores, s.cols, s.scale, exponential);
     if (s.key_scales != nullptr) {
       for (int64_t j = 0; j < s.cols; ++j) scores[j] *= s.value_scales[j];
+      s.absmax_bits[r] = ref::absmax_bits(scores, s.cols);
     }
   }
 }
