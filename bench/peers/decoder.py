@@ -28,9 +28,13 @@ ENGINES = {f"llama.cpp {kind}": (decoder_llama_cpp.Engine, kind) for kind in dec
     "ctranslate2 int8": (decoder_ctranslate2.Engine, "int8_float32"),
 }
 RECIPES = ("w8a16", "w8a8_dynamic", "w4a16_g32", "w4a8_g32_dynamic", "w4a8_g128_dynamic")
+INT8_ATTENTION = ("w8a8_dynamic", "w4a8_g128_dynamic")
 # The others quantize the embedding table too, so Octet is asked to.
 OCTET = {"octet fp32": []} | {
     f"octet {recipe}": ["--recipe", recipe, "--set", "embeddings=8"] for recipe in RECIPES
+} | {
+    f"octet {recipe} attention=8": ["--recipe", recipe, "--set", "embeddings=8", "--set", "attention=8"]
+    for recipe in INT8_ATTENTION
 }
 FP32 = ("llama.cpp F32", "ctranslate2 fp32")
 AGREEMENT = 0.02  # of the logits' range; llama.cpp keeps keys and values in fp16

@@ -20,8 +20,11 @@ import contest
 from contest import Missing
 from encoder_engines import ENGINES, prepare
 
+RECIPES = ("w8a16", "w8a8_dynamic", "w4a8_g128_dynamic")
+INT8_ATTENTION = ("w8a8_dynamic", "w4a8_g128_dynamic")
 OCTET = {"octet fp32": [],
-         **{f"octet {recipe}": ["--recipe", recipe] for recipe in ("w8a16", "w8a8_dynamic", "w4a8_g128_dynamic")}}
+         **{f"octet {recipe}": ["--recipe", recipe] for recipe in RECIPES},
+         **{f"octet {recipe} attention=8": ["--recipe", recipe, "--set", "attention=8"] for recipe in INT8_ATTENTION}}
 FP32_BOUND = 1e-3  # relative error between two engines' fp32: more, and they run different models
 
 
