@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 
+#include "octet/backend/cpu/group_sums.h"
 #include "octet/backend/cpu/operations.h"
 #include "octet/backend/cpu/packed_weight.h"
 #include "octet/base/error.h"
@@ -67,7 +68,9 @@ Finish finish_of(const LinearOp& op, const CpuWeight& weight, const Task& task, 
   f.tile_stride = panels * width;
   f.rows = task.rows;
   f.cols = std::min(panels * width, weight.rows() - first);
-  f.weight_scales = weight.groups(panel, 0).scales;  // one an output, if Finish is to apply them
+  const Groups groups = weight.groups(panel, 0);  // one an output, if Finish is to apply them
+  f.weight_scales = groups.scales;
+  f.weight_minima = groups.minima;
   if (!op.bias.empty()) f.bias = floats(op.bias) + first;
   f.nonlinearity = op.nonlinearity;
   if (op.residual) {
@@ -91,6 +94,15 @@ Finish finish_of(const LinearOp& op, const CpuWeight& weight, const Task& task, 
   }
 }
 
+// Calls body(first, count) for blocks of the rows of x, ahead of the products, in tasks of 64 KB.
+template <class Body>
+void for_row_blocks(const LinearOp& op, int threads, Body body) {
+  constexpr int64_t kElements = 16'384;
+  const int64_t block = std::clamp<int64_t>(kElements / op.x.cols, 1, op.x.rows);
+  parallel_for(threads, (op.x.rows + block - 1) / block,
+               [&](int64_t index, int) { body(index * block, std::min(block, op.x.rows - index * block)); });
+}
+
 // fp32 activations, by fp32 weights or by narrower ones that are widened: in each tile, or once for many rows.
 void float_linear(const KernelTable& table, Workspace& workspace, const LinearOp& op, const CpuWeight& weight) {
   const Grid grid(table, weight, op.x.rows, workspace.threads());
@@ -99,10 +111,20 @@ void float_linear(const KernelTable& table, Workspace& workspace, const LinearOp
   // Whole groups; group sizes are powers of two, and no larger than this.
   const int64_t k_block = std::min<int64_t>(depth, group == 0 ? table.k_block : table.k_block / group * group);
 
-  Layout layout;
+  Layout shared, layout;
+  const bool minima = weight.scheme().mapping == CodeMapping::kMinimum;
+  const int64_t sum_count = minima ? weight.scheme().groups(depth) : 0;
+  const auto sums = shared.add<float>(op.x.rows * sum_count);
   const auto tile = layout.add<float>(grid.row_block * grid.group * width);
   const auto widened = layout.add<float>(narrow == nullptr ? 0 : grid.group * width * k_block);
-  workspace.reserve({}, layout);
+  workspace.reserve(shared, layout);
+  float* const group_sums = sums.in(workspace.shared());
+  if (minima) {
+    for_row_blocks(op, grid.threads, [&](int64_t first, int64_t count) {
+      sum_groups(data(op.x) + first * op.x.stride, op.x.stride, count, depth, depth / sum_count,
+                 group_sums + first * sum_count);
+    });
+  }
 
   parallel_for(grid.threads, grid.tasks(), [&](int64_t index, int worker) {
     std::byte* memory = workspace.worker(worker);
@@ -121,11 +143,13 @@ void float_linear(const KernelTable& table, Workspace& workspace, const LinearOp
       product.panel_count = panels;
       product.tile = tile.in(memory);
       product.tile_stride = panels * width;
+      product.group_sums_stride = sum_count;
       for (int64_t k = 0; k < depth; k += step) {
         product.x = data(op.x) + task.first_row * op.x.stride + k;
         product.depth = std::min(step, depth - k);
         product.start = k == 0 ? Start::kFromZero : Start::kFromTile;
         product.groups = weight.groups(panel, k);
+        product.group_sums = group_sums + task.first_row * sum_count + (group == 0 ? 0 : k / group);
         product.panels = weight.panels(panel, k);
         product.panel_stride = weight.panel_stride();
         if (widen) {
@@ -144,7 +168,10 @@ void float_linear(const KernelTable& table, Workspace& workspace, const LinearOp
         }
       }
       finish.tile = product.tile;
-      finish.rescale = weight.is_float() || group != 0 ? Rescale::kNone : Rescale::kWeight;
+      finish.rescale = weight.is_float() || group != 0 ? Rescale::kNone
+                       : minima                        ? Rescale::kWeightMinimum
+                                                       : Rescale::kWeight;
+      finish.sums = group_sums + task.first_row * sum_count;
       table.finish(finish);
     }
   });
@@ -155,19 +182,25 @@ struct QuantizedRows {
   int64_t stride;  // bytes from a row of codes to the next
   int64_t step;    // k whose codes are summed
   int64_t sum_count;
+  int64_t group_count;  // groups that minima meet the sums of; 0 where there are no minima
   Layout::Part<std::byte> codes;
   Layout::Part<int32_t> sums;  // [rows][sum_count]
   Layout::Part<float> scales;
+  Layout::Part<float> group_sums;  // [rows][group_count]
 
-  QuantizedRows(const Int8Kernels& kernels, int64_t rows, int64_t depth, int64_t group, Layout& layout)
+  QuantizedRows(const Int8Kernels& kernels, int64_t rows, int64_t depth, int64_t group, bool minima, Layout& layout)
       : stride(kernels.row_bytes(depth)),
         step(kernels.sum_block != 0 ? kernels.sum_block
              : group != 0           ? group
                                     : depth),
         sum_count((depth + step - 1) / step),
+        group_count(!minima      ? 0
+                    : group == 0 ? 1
+                                 : (depth + group - 1) / group),
         codes(layout.add<std::byte>(rows * stride)),
         sums(layout.add<int32_t>(rows * sum_count)),
-        scales(layout.add<float>(rows)) {}
+        scales(layout.add<float>(rows)),
+        group_sums(layout.add<float>(rows * group_count)) {}
 };
 
 // The lowest row that holds NaN or infinity, whichever thread meets it.
@@ -200,33 +233,28 @@ class Int8Linear {
         grid_(table, weight, op.x.rows, workspace.threads()),
         // Where tasks share rows, each row is quantized once, before them; else by the task that multiplies it.
         ahead_(grid_.panel_blocks > 1),
-        rows_(kernels_, ahead_ ? op.x.rows : grid_.row_block, depth_, group_, ahead_ ? shared_ : worker_),
+        rows_(kernels_, ahead_ ? op.x.rows : grid_.row_block, depth_, group_,
+              weight.scheme().mapping == CodeMapping::kMinimum, ahead_ ? shared_ : worker_),
         tile_(worker_.add<int32_t>(grid_.row_block * grid_.group * table_.panel_width)) {}
 
   std::optional<int64_t> run() {
     workspace_.reserve(shared_, worker_);
     if (ahead_) {
-      const int64_t block = std::clamp<int64_t>(kQuantizeBlock / depth_, 1, op_.x.rows);
-      const int64_t blocks = (op_.x.rows + block - 1) / block;
-      parallel_for(grid_.threads, blocks, [&](int64_t index, int) {
-        const int64_t first = index * block;
-        quantize(first, std::min(block, op_.x.rows - first), workspace_.shared(), first);
-      });
+      for_row_blocks(op_, grid_.threads,
+                     [&](int64_t first, int64_t count) { quantize(first, count, workspace_.shared(), first); });
     }
     parallel_for(grid_.threads, grid_.tasks(), [&](int64_t index, int worker) { multiply(index, worker); });
     return lowest_.get();
   }
 
  private:
-  // Elements that a task quantizes ahead of the products: 64 KB of x.
-  static constexpr int64_t kQuantizeBlock = 16'384;
-
   // Rows [first, first + count) of x into places [place, place + count) of the codes at `memory`.
   void quantize(int64_t first, int64_t count, std::byte* memory, int64_t place) {
     for (int64_t i = 0; i < count; ++i) {
       const float* x = data(op_.x) + (first + i) * op_.x.stride;
       std::byte* codes = rows_.codes.in(memory) + (place + i) * rows_.stride;
       int32_t* sums = rows_.sums.in(memory) + (place + i) * rows_.sum_count;
+      float* group_sums = rows_.group_sums.in(memory) + (place + i) * rows_.group_count;
       float& scale = rows_.scales.in(memory)[place + i];
       const float absmax = std::bit_cast<float>(table_.absmax_bits(x, depth_));
       if (!std::isfinite(absmax)) {
@@ -234,11 +262,15 @@ class Int8Linear {
         lowest_.add(first + i);
         std::fill_n(codes, rows_.stride, std::byte{0});
         std::fill_n(sums, rows_.sum_count, 0);
+        std::fill_n(group_sums, rows_.group_count, 0.0f);
         scale = std::numeric_limits<float>::quiet_NaN();
         continue;
       }
       scale = int8_scale(absmax);
       kernels_.quantize({x, depth_, 1.0f / scale, codes, rows_.step, sums});
+      if (rows_.group_count != 0) {
+        sum_codes(reinterpret_cast<const int8_t*>(codes), depth_, group_ == 0 ? depth_ : group_, group_sums);
+      }
     }
   }
 
@@ -268,10 +300,15 @@ class Int8Linear {
       product.tile_stride = finish.tile_stride;
       product.groups = weight_.groups(panel, 0);
       product.groups.size = group_;
+      product.group_sums = rows_.group_sums.in(quantized) + place * rows_.group_count;
+      product.group_sums_stride = rows_.group_count;
       kernels_.product(product);
       finish.tile = product.tile;
       finish.activation_scales = rows_.scales.in(quantized) + place;
-      finish.rescale = group_ == 0 ? Rescale::kBoth : Rescale::kActivation;
+      finish.sums = product.group_sums;
+      finish.rescale = group_ != 0              ? Rescale::kActivation
+                       : rows_.group_count != 0 ? Rescale::kBothMinimum
+                                                : Rescale::kBoth;
       table_.finish(finish);
     }
   }

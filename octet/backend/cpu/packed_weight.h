@@ -30,7 +30,7 @@ class PanelLayout {
   std::vector<Place> places_;
 };
 
-/// A weight [N, K] in panels (kernels.h says how they lie), with its scales and zero points.
+/// A weight [N, K] in panels (kernels.h says how they lie), with its scales, and zero points or minima.
 class CpuWeight final : public PackedWeight {
  public:
   /// The last two are quantized.
@@ -44,7 +44,7 @@ class CpuWeight final : public PackedWeight {
   int64_t rows() const noexcept override { return rows_; }
   int64_t cols() const noexcept override { return cols_; }
   int64_t bytes() const noexcept override {
-    return panels_.bytes() + (is_float() ? 0 : scales_.bytes() + zero_points_.bytes());
+    return panels_.bytes() + (is_float() ? 0 : scales_.bytes() + zero_points_.bytes() + minima_.bytes());
   }
 
   const KernelTable& table() const noexcept { return *table_; }
@@ -65,7 +65,8 @@ class CpuWeight final : public PackedWeight {
   Groups groups(int64_t panel, int64_t k) const;
 
   QTensor unpack() const;
-  /// y[k] = (code - zero point) · scale of the row `index`, or y[k] + that for Start::kFromTile.
+  /// y[k] = (code - zero point) · scale, or fma(code, scale, minimum), of the row `index`; y[k] + that for
+  /// Start::kFromTile.
   void read_row(int64_t index, Start start, float* y) const;
 
  private:
@@ -78,7 +79,9 @@ class CpuWeight final : public PackedWeight {
   const PanelFormat& format() const noexcept;
   int bits() const noexcept { return format().bits; }
   int64_t group_count() const noexcept { return scheme_.groups(cols_); }
-  // Where the scale and the zero point of an output and a group lie.
+  // What a nibble is more than the code.
+  int nibble_offset() const noexcept;
+  // Where the scale, the zero point and the minimum of an output and a group lie.
   int64_t group_offset(int64_t output, int64_t group) const noexcept {
     const int64_t width = table_->panel_width;
     return (output / width * group_count() + group) * width + output % width;
@@ -96,7 +99,7 @@ class CpuWeight final : public PackedWeight {
   PanelLayout layout_;
   int64_t rows_ = 0, cols_ = 0;
   int64_t panel_stride_ = 0;
-  Tensor panels_, scales_, zero_points_;
+  Tensor panels_, scales_, zero_points_, minima_;
 };
 
 }  // namespace octet::cpu
