@@ -167,8 +167,12 @@ void race_attention(Backend& backend, const AttentionCase& shape, const Options&
   const Matrix qkv(backend, offsets.back(), columns_of(shape), 0, random_qkv(shape, 1));
   const Matrix y(backend, offsets.back(), shape.heads * shape.head_width, 0);
   const Memory offset_memory(backend, offsets);
-  const AttentionOp op = op_of(shape, qkv.activation(), y.activation(), offset_memory.span());
-  std::vector<Contender> contenders = {{"attention", false, {}, 0, [&](int64_t) { backend.attention(op); }}};
+  std::vector<Contender> contenders;
+  for (const ActivationMode mode : kAttentionModes) {
+    const AttentionOp op = op_of(in_mode(shape, mode), qkv.activation(), y.activation(), offset_memory.span());
+    contenders.push_back(
+        {fmt::format("attention {}", name(mode)), false, {}, 0, [&backend, op](int64_t) { backend.attention(op); }});
+  }
   time_in_turns(contenders, options);
   fmt::print("{}\n", shape.what);
   print_rows(fmt::format("{} × {}", shape.heads, shape.head_width), contenders, work, false, peak);
@@ -214,7 +218,7 @@ void race(const Options& options, int threads) {
   for (const LinearCase& each : bench::all_cases()) {
     if (std::regex_search(each.what, shapes)) race_linear(*backend, each, options, peak);
   }
-  if (std::regex_search("attention", kinds)) {
+  if (std::regex_search("attention float, attention int8", kinds)) {
     for (const AttentionCase& each : kAttentionCases) {
       if (std::regex_search(each.what, shapes)) race_attention(*backend, each, options, peak);
     }

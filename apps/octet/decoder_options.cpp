@@ -9,13 +9,22 @@ constexpr const char* kTextOptions[] = {"--window", "--stride", "--documents", "
 }  // namespace
 
 void add_kv_dtype(CLI::App& command, std::string& name) {
-  command.add_option("--kv-dtype", name, "What a decoder keeps keys and values in: fp32, or fp16 in half the memory")
-      ->check(CLI::IsMember({"fp32", "fp16"}))
-      ->capture_default_str()
+  command
+      .add_option("--kv-dtype", name,
+                  "What a decoder keeps keys and values in: fp32, fp16 in half the memory, or int8 where its attention "
+                  "is in INT8 (default: fp32, or int8 there)")
+      ->check(CLI::IsMember({"fp32", "fp16", "int8"}))
       ->type_name("TYPE");
 }
 
-DType parse_kv_dtype(const std::string& name) { return name == "fp16" ? DType::kF16 : DType::kF32; }
+std::optional<DType> parse_kv_dtype(const std::string& name) {
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kI8}) {
+    if (name == kv_dtype_name(dtype)) return dtype;
+  }
+  return std::nullopt;
+}
+
+std::string kv_dtype_name(DType dtype) { return dtype == DType::kI8 ? "int8" : dtype == DType::kF16 ? "fp16" : "fp32"; }
 
 void TextOptions::add_to(CLI::App& command) {
   command

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include <CLI/CLI.hpp>
@@ -11,9 +12,11 @@
 // Options that several commands on decoders take.
 namespace octet::cli {
 
-/// --kv-dtype fp32|fp16, into `name`.
+/// --kv-dtype fp32|fp16|int8, into `name`.
 void add_kv_dtype(CLI::App& command, std::string& name);
-DType parse_kv_dtype(const std::string& name);
+/// None for "": the model's own.
+std::optional<DType> parse_kv_dtype(const std::string& name);
+std::string kv_dtype_name(DType dtype);
 
 /// --window, --stride, --documents, --truncate.
 struct TextOptions {

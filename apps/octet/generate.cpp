@@ -19,7 +19,7 @@ namespace {
 
 struct GenerateCommandOptions : ModelOptions {
   std::optional<std::string> prompt, prompt_file;
-  std::string kv_dtype = "fp32";
+  std::string kv_dtype;
   bool ignore_eos = false;
   GenerateOptions generate;
 };

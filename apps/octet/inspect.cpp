@@ -16,6 +16,10 @@ struct InspectOptions : ModelOptions {
   bool tensors = false;
 };
 
+const char* attention_name(const ModelInfo& info) {
+  return info.attention == ActivationMode::kFloat ? "float" : "int8, dynamic per token and head";
+}
+
 void print_as_json(const Checkpoint& checkpoint, const Model& model) {
   nlohmann::ordered_json tensors = nlohmann::ordered_json::array(), layers = nlohmann::ordered_json::array();
   for (const std::string& name : checkpoint.names()) {
@@ -37,6 +41,7 @@ void print_as_json(const Checkpoint& checkpoint, const Model& model) {
               {"width", info.width},
               {"vocabulary", info.vocabulary},
               {"max_positions", info.max_positions},
+              {"attention", attention_name(info)},
               {"bytes", stored_bytes(checkpoint, model)},
               {"layers", layers},
               {"tensors", tensors}});
@@ -70,6 +75,7 @@ void print_for_people(const Checkpoint& checkpoint, const Model& model, const Re
   }
   const Table::Ink ink = colours() ? Table::Ink::kTerminal : Table::Ink::kPlain;
   fmt::print("{}", layers.to_string(ink));
+  fmt::print("\nproducts of attention: {}\n", attention_name(info));
   if (all_tensors) {
     Table tensors({{"tensor", Table::Align::kLeft, ""},
                    {"dtype", Table::Align::kLeft, ""},

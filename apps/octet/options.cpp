@@ -34,12 +34,12 @@ std::optional<Recipe> recipe_of(const std::optional<std::string>& recipe, const 
   return std::nullopt;
 }
 
-Session open_session(const ModelOptions& options) {
-  return open_session(options.model, recipe_of(options.recipe, options.settings), options.threads);
+Session open_session(const ModelOptions& options, bool profile) {
+  return open_session(options.model, recipe_of(options.recipe, options.settings), options.threads, profile);
 }
 
-Session open_session(const std::string& model, const std::optional<Recipe>& recipe, int threads) {
-  Session session(model, {.recipe = recipe, .cpu = {.threads = threads}});
+Session open_session(const std::string& model, const std::optional<Recipe>& recipe, int threads, bool profile) {
+  Session session(model, {.recipe = recipe, .cpu = {.threads = threads}, .profile = profile});
   if (recipe) warn_of_unmatched(recipe->name(), unmatched_patterns(*recipe, session.model()));
   return session;
 }

@@ -34,8 +34,8 @@ std::optional<Recipe> recipe_of(const std::optional<std::string>& recipe, const 
 
 /// The session that the options ask for, `model` in place of theirs where it is given. A recipe's patterns that match
 /// no layer are told on stderr.
-Session open_session(const ModelOptions& options);
-Session open_session(const std::string& model, const std::optional<Recipe>& recipe, int threads);
+Session open_session(const ModelOptions& options, bool profile = false);
+Session open_session(const std::string& model, const std::optional<Recipe>& recipe, int threads, bool profile = false);
 
 /// "warning: …" on stderr.
 void warn(const std::string& message);

@@ -40,11 +40,12 @@ void print_as_json(const Recipe& recipe, const QuantizeReport& report) {
               {"bytes", report.bytes_after},
               {"unmatched_patterns", report.unmatched_patterns},
               {"group_size_fallbacks", fallbacks},
+              {"attention", recipe.attention() == ActivationMode::kFloat ? "float" : "int8"},
               {"layers", layers}});
 }
 
 // "36 linear layers → int8 weights per channel, …;  kept in float: pooler.dense, embeddings, normalization"
-void print_for_people(const QuantizeReport& report) {
+void print_for_people(const Recipe& recipe, const QuantizeReport& report) {
   std::vector<std::pair<std::string, int64_t>> schemes;
   std::string kept;
   const LayerReport* worst = nullptr;
@@ -65,6 +66,8 @@ void print_for_people(const QuantizeReport& report) {
   }
   for (const auto& [scheme, count] : schemes) fmt::print("{} linear layers → {}\n", count, scheme);
   for (const GroupFallback& fallback : report.group_fallbacks) fmt::print("{}\n", to_string(fallback));
+  if (recipe.attention() != ActivationMode::kFloat)
+    fmt::print("products of attention → int8 (for Octet; others compute them in float)\n");
   fmt::print("kept in float: {}embeddings, normalization\n", kept);
   fmt::print("{} → {}      worst layer: {}, relative error {}\n", format_bytes(report.bytes_before),
              format_bytes(report.bytes_after), worst->name, format_percent(worst->relative_error, 2));
@@ -83,7 +86,7 @@ void run(const QuantizeOptions& options) {
   if (options.json) {
     print_as_json(recipe, report);
   } else {
-    print_for_people(report);
+    print_for_people(recipe, report);
   }
 }
 

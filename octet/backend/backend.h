@@ -62,6 +62,15 @@ struct DeviceTable {
   int64_t rows = 0, cols = 0;
 };
 
+/// What may be done to the rows of a product's x before it reads them: a normalization (see LayerNormOp and RmsNormOp),
+/// so that each row is normalized and quantized while it is in a cache.
+struct NormalizeRows {
+  DeviceSpan gamma;      ///< fp32 [cols]
+  DeviceSpan beta = {};  ///< empty: RmsNormOp
+  float eps = 0;
+  std::optional<Activation> y = {};  ///< where the normalized rows are wanted besides; may be x
+};
+
 /// y = nonlinearity(x · Wᵀ + bias) + residual.        x [M, K], W [N, K], bias [N], residual and y [M, N]
 struct LinearOp {
   Activation x;
@@ -69,8 +78,10 @@ struct LinearOp {
   DeviceSpan bias = {};  ///< fp32; empty: none
   Nonlinearity nonlinearity = Nonlinearity::kNone;
   std::optional<Activation> residual = {};  ///< may be y itself
+  std::optional<NormalizeRows> normalize = {};
   Activation y;
-  int site = 0;  ///< whom to name if x holds NaN or infinity while it is quantized
+  int site = 0;                ///< whom to name if x holds NaN or infinity while it is quantized
+  ActivationScale input = {};  ///< how x is quantized, for a weight that was packed for static activations
 };
 
 /// y[t] = Σ over lookups of table[index[t]], summed in their order.       indices int32 [rows]; y [rows, cols]
@@ -140,6 +151,9 @@ inline constexpr int64_t kKvBlockTokens = 64;
 ///
 /// With `cache` the rows follow the tokens that their sequence has there already: k and v are added to the cache, and
 /// read back from it, past ones and new ones alike, so that one pass and step by step give the same bits.
+///
+/// Both products are in INT8 where `activations` is kDynamicPerToken: every row of a head of q, k and v has a scale,
+/// and so has the row of weights that meets v. A cache is I8 exactly then.
 struct AttentionOp {
   Activation q, k, v, y;
   int64_t heads = 0, kv_heads = 0, head_width = 0;
@@ -150,6 +164,8 @@ struct AttentionOp {
   bool causal = false;
   int64_t window = 0;
   std::optional<KvBlocks> cache = {};  ///< causal only; has room for the new rows
+  ActivationMode activations = ActivationMode::kFloat;
+  int site = 0;  ///< whom to name if a row holds NaN or infinity while it is quantized
 };
 
 /// How the rows of a sequence become one vector, as sentence-transformers defines them.
@@ -196,7 +212,8 @@ class Backend {
   /// The inverse of the packing of quantized weights: all parts as one [out, K], bit for bit what was packed.
   virtual QTensor unpack(const PackedWeight& packed) const = 0;
 
-  /// Bytes that kKvBlockTokens tokens of one layer take in a KvBlocks of `dtype`, F32 or F16.
+  /// Bytes that kKvBlockTokens tokens of one layer take in a KvBlocks of `dtype`: F32, F16, or I8 with an fp32 scale
+  /// for each head's key and value.
   virtual int64_t kv_bytes(DType dtype, int64_t kv_heads, int64_t head_width) const = 0;
 
   virtual void embed(const EmbedOp& op) = 0;

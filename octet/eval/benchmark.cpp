@@ -118,6 +118,7 @@ DecoderTiming time_decoder(Session& session, const DecoderLoad& load) {
           .decode = summarize(std::move(decode_ms)),
           .prefill_tokens = load.batch * load.seq,
           .decode_tokens = load.batch * load.decode_tokens,
+          .kv_dtype = cache.dtype(),
           .kv_bytes = cache.bytes()};
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "octet/models/session.h"
@@ -26,9 +27,9 @@ TokenBatch random_batch(const ModelInfo& info, int64_t batch, int64_t seq);
 Timing time_forward(Session& session, const TokenBatch& batch, int64_t warm_up, int64_t repetitions);
 
 struct DecoderLoad {
-  int64_t batch = 1, seq = 512;  ///< prompts, and tokens in each
-  int64_t decode_tokens = 64;    ///< that then follow each, one by one
-  DType kv_dtype = DType::kF32;
+  int64_t batch = 1, seq = 512;                  ///< prompts, and tokens in each
+  int64_t decode_tokens = 64;                    ///< that then follow each, one by one
+  std::optional<DType> kv_dtype = std::nullopt;  ///< see Session::make_cache
   int64_t warm_up = 1, repetitions = 5;
 };
 
@@ -36,7 +37,8 @@ struct DecoderLoad {
 struct DecoderTiming {
   Timing prefill, decode;
   int64_t prefill_tokens = 0, decode_tokens = 0;
-  int64_t kv_bytes = 0;  ///< of the cache at its largest
+  DType kv_dtype = DType::kF32;  ///< of the cache
+  int64_t kv_bytes = 0;          ///< of the cache at its largest
 
   /// By the median.
   double prefill_tokens_per_s() const noexcept;

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -14,10 +15,10 @@ namespace octet {
 
 struct GenerateOptions {
   SamplingOptions sampling = {};
-  int64_t max_tokens = 128;            ///< to generate for each prompt
-  std::vector<int32_t> stop_ids = {};  ///< a text ends with the first of these (see read_eos_ids)
-  DType kv_dtype = DType::kF32;        ///< or F16
-  int64_t batch = 8;                   ///< prompts at work at once; when one has ended the next begins
+  int64_t max_tokens = 128;                      ///< to generate for each prompt
+  std::vector<int32_t> stop_ids = {};            ///< a text ends with the first of these (see read_eos_ids)
+  std::optional<DType> kv_dtype = std::nullopt;  ///< see Session::make_cache
+  int64_t batch = 8;                             ///< prompts at work at once; when one has ended the next begins
   int64_t prefill_tokens = kPrefillTokens;
 };
 

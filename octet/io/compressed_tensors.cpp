@@ -16,11 +16,16 @@ constexpr const char* kPacked = ".weight_packed";
 constexpr const char* kShape = ".weight_shape";
 constexpr const char* kScale = ".weight_scale";
 constexpr const char* kZeroPoint = ".weight_zero_point";
+constexpr const char* kInputScale = ".input_scale";
+constexpr const char* kInputZeroPoint = ".input_zero_point";
 constexpr const char* kColumnOrder = ".weight_g_idx";
 
 // What a code with a zero point is more than in a file, and what is added to 4-bit codes before they are packed: the
 // two cancel where both apply.
 constexpr int kHalfOf4Bits = 8;
+
+// The same of uint8 activations.
+constexpr int kHalfOf8Bits = 128;
 
 int64_t codes_per_word(int bits) { return 32 / bits; }
 
@@ -272,6 +277,59 @@ int64_t encoded_bytes(const Shape& weight, const WeightScheme& scheme, WeightFor
   }
   if (!packed) return bytes + rows * cols;
   return bytes + rows * words_for(cols, bits) * byte_size(DType::kI32) + 2 * byte_size(DType::kI64);
+}
+
+std::vector<TensorSource> encode_activation_scale(const std::string& layer, const ActivationScale& scale,
+                                                  ActivationMode mode) {
+  std::vector<TensorSource> out;
+  if (!is_static(mode)) return out;
+  out.push_back({layer + kInputScale, DType::kF32, {1}, [scale] {
+                   Tensor one(DType::kF32, {1});
+                   one.mutable_as<float>()[0] = scale.scale;
+                   return one;
+                 }});
+  if (mode == ActivationMode::kStaticPerTensorZeroPoint) {
+    out.push_back({layer + kInputZeroPoint, DType::kI8, {1}, [scale] {
+                     Tensor one(DType::kI8, {1});
+                     one.mutable_as<int8_t>()[0] = static_cast<int8_t>(scale.zero_point - kHalfOf8Bits);
+                     return one;
+                   }});
+  }
+  return out;
+}
+
+int64_t encoded_scale_bytes(ActivationMode mode) {
+  if (!is_static(mode)) return 0;
+  return byte_size(DType::kF32) + (mode == ActivationMode::kStaticPerTensorZeroPoint ? byte_size(DType::kI8) : 0);
+}
+
+ActivationScale decode_activation_scale(const Checkpoint& checkpoint, const std::string& layer, ActivationMode mode) {
+  const auto where = [&](const char* part) {
+    return fmt::format("{}: tensor {}", checkpoint.folder().string(), quote_name(layer + part));
+  };
+  const auto one = [&](const char* part, std::initializer_list<DType> offered) {
+    Tensor tensor = checkpoint.tensor(layer + part);
+    if (tensor.shape().elements() != 1 || std::ranges::find(offered, tensor.dtype()) == offered.end()) {
+      fail<FormatError>("{} is {} {}; one number is needed, {}", where(part), name(tensor.dtype()),
+                        to_string(tensor.shape()), name(*offered.begin()));
+    }
+    return tensor;
+  };
+  ActivationScale out;
+  read_f32(one(kInputScale, {DType::kF32, DType::kF16, DType::kBF16}).view(), 0, std::span(&out.scale, 1));
+  if (mode == ActivationMode::kStaticPerTensorZeroPoint) {
+    out.zero_point = one(kInputZeroPoint, {DType::kI8}).as<int8_t>()[0] + kHalfOf8Bits;
+  } else if (checkpoint.contains(layer + kInputZeroPoint)) {
+    // Some writers store the zero of a symmetric scheme.
+    if (one(kInputZeroPoint, {DType::kI8}).as<int8_t>()[0] != 0)
+      fail<FormatError>("{} is not zero; the scheme is symmetric", where(kInputZeroPoint));
+  }
+  try {
+    check(out, mode, where(kInputScale));
+  } catch (const NumericError& error) {
+    throw FormatError(error.what());
+  }
+  return out;
 }
 
 QTensor decode_weight(const Checkpoint& checkpoint, const std::string& layer, const StoredScheme& stored) {

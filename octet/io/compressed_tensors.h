@@ -24,7 +24,11 @@ namespace octet {
 ///                    X.weight_zero_point  I32  [⌈out / n⌉, groups]    packed likewise, down the columns
 ///   both             X.weight_scale       F32  [out, groups]          also F16 and BF16 in files of others
 ///
-/// Codes with a zero point lie in [-8, 7] there, as the zero point does: each is 8 less than in a QTensor.
+///   static scales    X.input_scale        F32  [1]                    of what X multiplies; F16 and BF16 too, and []
+///                    X.input_zero_point   I8   [1]                    of a scheme with one
+///
+/// Codes with a zero point lie in [-8, 7] there, as the zero point does: each is 8 less than in a QTensor; and so in
+/// [-128, 127] an activation's, 128 less than in an ActivationScale.
 ///
 /// `weight` must live until the sources have been written.
 std::vector<TensorSource> encode_weight(const std::string& layer, const QTensor& weight, WeightFormat format);
@@ -36,10 +40,18 @@ std::vector<TensorSource> encode_weight(const std::string& layer, const Shape& s
 /// Bytes of those tensors for a weight [out, in].
 int64_t encoded_bytes(const Shape& weight, const WeightScheme& scheme, WeightFormat format);
 
-/// Reads it back. Codes of int-quantized files without zero points stay mapped; narrow scales are widened exactly.
-/// Throws FormatError where a tensor is missing, has another dtype or shape, or holds what a weight of the scheme
-/// cannot: the code -128, a 4-bit code in a byte that is none, a scale that is not finite, a zero point of a symmetric
-/// weight.
+/// The tensors that hold a static scale, and their bytes; none in other modes.
+std::vector<TensorSource> encode_activation_scale(const std::string& layer, const ActivationScale& scale,
+                                                  ActivationMode mode);
+int64_t encoded_scale_bytes(ActivationMode mode);
+/// Reads it back. Throws FormatError where a tensor is missing, has another dtype or shape, or holds what no scale can
+/// be.
+ActivationScale decode_activation_scale(const Checkpoint& checkpoint, const std::string& layer, ActivationMode mode);
+
+/// Reads a weight back. Codes of int-quantized files without zero points stay mapped; narrow scales are widened
+/// exactly. Throws FormatError where a tensor is missing, has another dtype or shape, or holds what a weight of the
+/// scheme cannot: the code -128, a 4-bit code in a byte that is none, a scale that is not finite, a zero point of a
+/// symmetric weight.
 QTensor decode_weight(const Checkpoint& checkpoint, const std::string& layer, const StoredScheme& stored);
 
 }  // namespace octet

@@ -17,6 +17,8 @@ using nlohmann::json;
 constexpr std::string_view kPatternPrefix = "re:";
 constexpr const char* kLinear = "Linear";
 constexpr const char* kEmbedding = "Embedding";
+// Octet's own. The library's kv_cache_scheme says nothing of queries and of what meets the values.
+constexpr const char* kAttention = "octet_attention";
 // How compressed-tensors calls the search for a range.
 constexpr const char* kMse = "mse";
 // Each may take 1,000 characters, each of those some states of 32 bytes: 100 MB at most.
@@ -114,17 +116,23 @@ ActivationMode read_activations(const Config& activations, const std::string& wh
   if (const int64_t bits = activations.integer("num_bits", 8); bits != 8) {
     refuse(activations, where + ".num_bits", bits, "8 bits are supported");
   }
-  if (!activations.flag("symmetric", true)) {
-    refuse(activations, where + ".symmetric", false, "a zero point is not supported");
-  }
   // A text, "local", stands for another method.
   const json dynamic = activations.has("dynamic") ? activations.json().at("dynamic") : json(false);
-  if (dynamic != true) {
-    refuse(activations, where + ".dynamic", dynamic, "only scales found while running (true) are supported");
+  if (!dynamic.is_boolean()) {
+    refuse(activations, where + ".dynamic", dynamic,
+           "scales found while running (true) or before (false) are supported");
   }
+  const bool fixed = dynamic == false, symmetric = activations.flag("symmetric", true);
   const std::string strategy = activations.text("strategy", "tensor");
-  if (strategy != "token") refuse(activations, where + ".strategy", strategy, "one scale a \"token\" is supported");
-  return ActivationMode::kDynamicPerToken;
+  if (strategy != (fixed ? "tensor" : "token")) {
+    refuse(activations, where + ".strategy", strategy,
+           "one scale a \"token\" is supported where they are dynamic, one a \"tensor\" where they are not");
+  }
+  if (!fixed && !symmetric) {
+    refuse(activations, where + ".symmetric", false, "a zero point is supported where scales are not dynamic");
+  }
+  if (!fixed) return ActivationMode::kDynamicPerToken;
+  return symmetric ? ActivationMode::kStaticPerTensor : ActivationMode::kStaticPerTensorZeroPoint;
 }
 
 StoredScheme read_group(const Config& group, const std::string& where, std::optional<WeightFormat> common) {
@@ -133,6 +141,10 @@ StoredScheme read_group(const Config& group, const std::string& where, std::opti
   Scheme scheme{.weight = read_weights(group.object("weights"), where + ".weights")};
   if (group.has("input_activations")) {
     scheme.activations = read_activations(group.object("input_activations"), where + ".input_activations");
+    if (scheme.weight.bits != 8 && scheme.activations == ActivationMode::kStaticPerTensorZeroPoint) {
+      fail<FormatError>("{}: {} has {}-bit weights; activations with a zero point need 8-bit ones", group.source(),
+                        where, scheme.weight.bits);
+    }
   }
   const std::optional<WeightFormat> own = read_format(group);
   return {scheme, own ? *own : common ? *common : format_for(scheme)};
@@ -146,6 +158,16 @@ Rank rank_of(std::string_view target) {
   return target.starts_with(kPatternPrefix) ? Rank::kPattern : Rank::kName;
 }
 
+json to_json(ActivationMode activations) {
+  if (activations == ActivationMode::kFloat) return nullptr;
+  const bool fixed = is_static(activations);
+  return {{"num_bits", 8},
+          {"type", "int"},
+          {"symmetric", activations != ActivationMode::kStaticPerTensorZeroPoint},
+          {"strategy", fixed ? "tensor" : "token"},
+          {"dynamic", !fixed}};
+}
+
 json to_json(const Scheme& scheme, const json& targets, WeightFormat format) {
   const WeightScheme& weight = scheme.weight;
   json weights = {{"num_bits", weight.bits},
@@ -155,16 +177,11 @@ json to_json(const Scheme& scheme, const json& targets, WeightFormat format) {
                   {"dynamic", false},
                   {"observer", weight.range == RangeEstimator::kMse ? kMse : "minmax"}};
   if (weight.group_size != 0) weights["group_size"] = weight.group_size;
-  json group = {{"targets", targets},
-                {"format", text_of(format)},
-                {"weights", std::move(weights)},
-                {"input_activations", nullptr},
-                {"output_activations", nullptr}};
-  if (scheme.activations == ActivationMode::kDynamicPerToken) {
-    group["input_activations"] = {
-        {"num_bits", 8}, {"type", "int"}, {"symmetric", true}, {"strategy", "token"}, {"dynamic", true}};
-  }
-  return group;
+  return {{"targets", targets},
+          {"format", text_of(format)},
+          {"weights", std::move(weights)},
+          {"input_activations", to_json(scheme.activations)},
+          {"output_activations", nullptr}};
 }
 
 struct TargetGroup {
@@ -220,7 +237,7 @@ StoredQuantization StoredQuantization::parse(const Config& config) {
   }
   refuse_other_keys(config, "quantization_config",
                     {"quant_method", "format", "config_groups", "ignore", "quantization_status", "sparsity_config",
-                     "global_compression_ratio", "version", "run_compressed", "dequantize"});
+                     "global_compression_ratio", "version", "run_compressed", "dequantize", kAttention});
   if (config.has("sparsity_config") && config.object("sparsity_config").text("format", "dense") != "dense") {
     fail<FormatError>("{}: sparse weights (sparsity_config) are not supported", source);
   }
@@ -258,6 +275,12 @@ StoredQuantization StoredQuantization::parse(const Config& config) {
   std::stable_sort(out.targets_.begin(), out.targets_.end(),
                    [](const auto& a, const auto& b) { return rank_of(a.first.target) < rank_of(b.first.target); });
   for (const std::string& layer : ignored) out.ignored_.emplace_back(layer, source);
+  if (config.has(kAttention)) {
+    out.attention_ = read_activations(config.object(kAttention), kAttention);
+    if (is_static(out.attention_)) {
+      refuse(config, std::string(kAttention) + ".dynamic", false, "attention's scales are found while running (true)");
+    }
+  }
   return out;
 }
 
@@ -271,7 +294,7 @@ std::optional<StoredScheme> StoredQuantization::scheme_for(std::string_view laye
 }
 
 json quantization_config(const std::map<std::string, Scheme>& schemes, std::span<const std::string> float_layers,
-                         const std::map<std::string, Scheme>& embeddings) {
+                         const std::map<std::string, Scheme>& embeddings, ActivationMode attention) {
   std::vector<TargetGroup> groups = by_scheme(schemes);
   if (groups.size() == 1) groups.front().targets = json::array({kLinear});
   for (TargetGroup& group : by_scheme(embeddings)) {
@@ -290,15 +313,16 @@ json quantization_config(const std::map<std::string, Scheme>& schemes, std::span
     formats.push_back(format);
   }
   const bool uniform = std::equal(formats.begin() + (formats.empty() ? 0 : 1), formats.end(), formats.begin());
+  if (attention != ActivationMode::kFloat) out[kAttention] = to_json(attention);
   if (!formats.empty()) out["format"] = uniform ? text_of(formats.front()) : "mixed-precision";
   return out;
 }
 
 json quantized_model_config(const Config& config, const std::map<std::string, Scheme>& schemes,
-                            std::span<const std::string> float_layers,
-                            const std::map<std::string, Scheme>& embeddings) {
+                            std::span<const std::string> float_layers, const std::map<std::string, Scheme>& embeddings,
+                            ActivationMode attention) {
   json out = config.json();
-  out["quantization_config"] = quantization_config(schemes, float_layers, embeddings);
+  out["quantization_config"] = quantization_config(schemes, float_layers, embeddings, attention);
   out.erase("torch_dtype");  // its name before transformers 5
   out["dtype"] = "float32";
   return out;

@@ -47,7 +47,8 @@ struct StoredScheme {
 };
 
 /// The "quantization_config" of a config.json in the compressed-tensors layout (vllm-project/compressed-tensors 0.20):
-/// groups of layers, each with a scheme, and layers that no group touches.
+/// groups of layers, each with a scheme, and layers that no group touches. Beside what the library has, Octet writes
+/// "octet_attention", the scheme of attention's products: others pass over it and compute these in float.
 class StoredQuantization {
  public:
   /// Throws FormatError, naming file and feature, for everything Octet does not run: other methods (gptq, awq, …),
@@ -58,6 +59,8 @@ class StoredQuantization {
   /// alphabetical order, and its kind, "Linear" or "Embedding", counts last; what is ignored is float whatever names
   /// it.
   std::optional<StoredScheme> scheme_for(std::string_view layer, LayerKind kind = LayerKind::kLinear) const;
+  /// See Recipe::attention.
+  ActivationMode attention() const noexcept { return attention_; }
 
  private:
   struct Matcher {
@@ -70,6 +73,7 @@ class StoredQuantization {
 
   std::vector<std::pair<Matcher, StoredScheme>> targets_;  ///< in the order in which they count
   std::vector<Matcher> ignored_;
+  ActivationMode attention_ = ActivationMode::kFloat;
 };
 
 /// The "quantization_config" for linear layers quantized by `schemes` (name → scheme), other linear layers of the model
@@ -80,12 +84,14 @@ class StoredQuantization {
 /// always by name.
 nlohmann::json quantization_config(const std::map<std::string, Scheme>& schemes,
                                    std::span<const std::string> float_layers,
-                                   const std::map<std::string, Scheme>& embeddings = {});
+                                   const std::map<std::string, Scheme>& embeddings = {},
+                                   ActivationMode attention = ActivationMode::kFloat);
 
 /// `config` with that quantization_config, and dtype float32: a loader casts scales to the dtype it finds, so with
 /// float16 ours would lose 13 bits.
 nlohmann::json quantized_model_config(const Config& config, const std::map<std::string, Scheme>& schemes,
                                       std::span<const std::string> float_layers,
-                                      const std::map<std::string, Scheme>& embeddings = {});
+                                      const std::map<std::string, Scheme>& embeddings = {},
+                                      ActivationMode attention = ActivationMode::kFloat);
 
 }  // namespace octet

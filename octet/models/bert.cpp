@@ -28,6 +28,7 @@ class BertBlock {
         head_width_(sizes.width / sizes.heads),
         nonlinearity_(sizes.nonlinearity),
         qkv_(attention_inputs(source, path + ".attention.self.", sizes.width), sites),
+        attention_site_(sites.add(path + ".attention.self.attention", source.attention())),
         attention_output_(source.lone_linear(path + ".attention.output.dense", sizes.width, sizes.width), sites),
         attention_norm_(source.layer_norm(path + ".attention.output.LayerNorm", sizes.width, sizes.eps)),
         intermediate_(source.lone_linear(path + ".intermediate.dense", sizes.feed_forward, sizes.width), sites),
@@ -51,12 +52,13 @@ class BertBlock {
                                  .scale = 1.0f / std::sqrt(static_cast<float>(head_width_)),
                                  .offsets = batch.offsets,
                                  .sequences = batch.host.sequences(),
-                                 .longest = batch.host.longest()});
+                                 .longest = batch.host.longest(),
+                                 .activations = attention_site_.mode,
+                                 .site = attention_site_.id});
       attention_output_.forward(context, mixed, x, Nonlinearity::kNone, x);
     }
-    attention_norm_.forward(context, x, x);
     const Activation inner = context.workspace.take_matrix(x.rows, intermediate_.outputs());
-    intermediate_.forward(context, x, inner, nonlinearity_);
+    intermediate_.forward(context, attention_norm_.rows(x), x, inner, nonlinearity_);
     output_.forward(context, inner, x, Nonlinearity::kNone, x);
     output_norm_.forward(context, x, x);
   }
@@ -83,7 +85,9 @@ class BertBlock {
 
   int64_t heads_, head_width_;
   Nonlinearity nonlinearity_;
-  Linear qkv_, attention_output_;
+  Linear qkv_;
+  QuantSite attention_site_;
+  Linear attention_output_;
   LayerNorm attention_norm_;
   Linear intermediate_, output_;
   LayerNorm output_norm_;
@@ -241,7 +245,8 @@ class Bert : public Model {
              .max_positions = positions_.table().shape()[0],
              .width = sizes_.width,
              .blocks = blocks,
-             .output = OutputKind::kHiddenStates};
+             .output = OutputKind::kHiddenStates,
+             .attention = source.attention()};
     if (architecture == "BertForSequenceClassification") {
       info_.output = OutputKind::kSequenceLogits;
       head_ = std::make_unique<SequenceClassification>(source, prefix_, sizes_.width, sites_);

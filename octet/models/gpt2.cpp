@@ -29,6 +29,7 @@ class Gpt2Block {
         layer_(layer),
         attention_norm_(source.layer_norm(path + ".ln_1", sizes.width, sizes.eps)),
         qkv_(turned(source, path + ".attn.c_attn", 3 * sizes.width, sizes.width), sites),
+        attention_site_(sites.add(path + ".attn.attention", source.attention())),
         attention_output_(turned(source, path + ".attn.c_proj", sizes.width, sizes.width), sites),
         mlp_norm_(source.layer_norm(path + ".ln_2", sizes.width, sizes.eps)),
         intermediate_(turned(source, path + ".mlp.c_fc", sizes.feed_forward, sizes.width), sites),
@@ -36,13 +37,11 @@ class Gpt2Block {
 
   void forward(Context& context, const DeviceBatch& batch, const Activation& x) const {
     const Workspace::Scope scope(context.workspace);
-    const Activation normed = context.workspace.take_matrix(x.rows, x.cols);
     {
       const Workspace::Scope attention_scope(context.workspace);
       const Activation qkv = context.workspace.take_matrix(x.rows, 3 * x.cols);
       const Activation mixed = context.workspace.take_matrix(x.rows, x.cols);
-      attention_norm_.forward(context, x, normed);
-      qkv_.forward(context, normed, qkv);
+      qkv_.forward(context, attention_norm_.rows(), x, qkv);
       context.backend.attention({.q = qkv.columns(0, x.cols),
                                  .k = qkv.columns(x.cols, x.cols),
                                  .v = qkv.columns(2 * x.cols, x.cols),
@@ -56,12 +55,13 @@ class Gpt2Block {
                                  .longest = batch.host.longest(),
                                  .causal = true,
                                  .window = 0,
-                                 .cache = batch.kv ? std::optional(batch.kv->layer(layer_)) : std::nullopt});
+                                 .cache = batch.kv ? std::optional(batch.kv->layer(layer_)) : std::nullopt,
+                                 .activations = attention_site_.mode,
+                                 .site = attention_site_.id});
       attention_output_.forward(context, mixed, x, Nonlinearity::kNone, x);
     }
     const Activation inner = context.workspace.take_matrix(x.rows, sizes_.feed_forward);
-    mlp_norm_.forward(context, x, normed);
-    intermediate_.forward(context, normed, inner, sizes_.nonlinearity);
+    intermediate_.forward(context, mlp_norm_.rows(), x, inner, sizes_.nonlinearity);
     output_.forward(context, inner, x, Nonlinearity::kNone, x);
   }
 
@@ -93,7 +93,9 @@ class Gpt2Block {
   Sizes sizes_;
   int64_t layer_;
   LayerNorm attention_norm_;
-  Linear qkv_, attention_output_;
+  Linear qkv_;
+  QuantSite attention_site_;
+  Linear attention_output_;
   LayerNorm mlp_norm_;
   Linear intermediate_, output_;
 };
@@ -122,7 +124,8 @@ class Gpt2 : public Model {
              .output = has_head_ ? OutputKind::kTokenLogits : OutputKind::kHiddenStates,
              .causal = true,
              .kv_heads = sizes_.heads,
-             .kv_head_width = sizes_.width / sizes_.heads};
+             .kv_head_width = sizes_.width / sizes_.heads,
+             .attention = source.attention()};
     // A quantized table that is tied is the head as well.
     if (has_head_ && !(tied(source.config()) && words_.linear() != nullptr)) {
       head_.emplace(
@@ -190,9 +193,7 @@ class Gpt2 : public Model {
     const Linear& logits_of = head_ ? *head_ : *words_.linear();
     const Activation logits = context.workspace.take_matrix(x.rows, logits_of.outputs());
     const Workspace::Scope scope(context.workspace);
-    const Activation normed = context.workspace.take_matrix(x.rows, x.cols);
-    norm_.forward(context, x, normed);
-    logits_of.forward(context, normed, logits);
+    logits_of.forward(context, norm_.rows(), x, logits);
     return logits;
   }
 

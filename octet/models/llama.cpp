@@ -28,6 +28,7 @@ class LlamaBlock {
         window_(window),
         attention_norm_(source.rms_norm(path + ".input_layernorm", sizes.width, sizes.eps)),
         qkv_(attention_inputs(source, path + ".self_attn.", sizes), sites),
+        attention_site_(sites.add(path + ".self_attn.attention", source.attention())),
         attention_output_(source.lone_linear(path + ".self_attn.o_proj", sizes.width, sizes.heads * sizes.head_width),
                           sites),
         mlp_norm_(source.rms_norm(path + ".post_attention_layernorm", sizes.width, sizes.eps)),
@@ -38,11 +39,9 @@ class LlamaBlock {
                const Activation& x) const {
     attend(context, rotary, layer, batch, x);
     const Workspace::Scope scope(context.workspace);
-    const Activation normed = context.workspace.take_matrix(x.rows, x.cols);
     const Activation gate_up = context.workspace.take_matrix(x.rows, gate_up_.outputs());
     const Activation inner = context.workspace.take_matrix(x.rows, sizes_.feed_forward);
-    mlp_norm_.forward(context, x, normed);
-    gate_up_.forward(context, normed, gate_up);
+    gate_up_.forward(context, mlp_norm_.rows(), x, gate_up);
     context.backend.gated({.x = gate_up, .nonlinearity = sizes_.nonlinearity, .y = inner});
     down_.forward(context, inner, x, Nonlinearity::kNone, x);
   }
@@ -64,11 +63,9 @@ class LlamaBlock {
               const Activation& x) const {
     const Workspace::Scope scope(context.workspace);
     const int64_t q_width = sizes_.heads * sizes_.head_width, kv_width = sizes_.kv_heads * sizes_.head_width;
-    const Activation normed = context.workspace.take_matrix(x.rows, x.cols);
     const Activation qkv = context.workspace.take_matrix(x.rows, qkv_.outputs());
     const Activation mixed = context.workspace.take_matrix(x.rows, q_width);
-    attention_norm_.forward(context, x, normed);
-    qkv_.forward(context, normed, qkv);
+    qkv_.forward(context, attention_norm_.rows(), x, qkv);
     rotary.forward(context, qkv.columns(0, q_width + kv_width), sizes_.head_width, batch.positions);
     context.backend.attention({.q = qkv.columns(0, q_width),
                                .k = qkv.columns(q_width, kv_width),
@@ -83,7 +80,9 @@ class LlamaBlock {
                                .longest = batch.host.longest(),
                                .causal = true,
                                .window = window_,
-                               .cache = batch.kv ? std::optional(batch.kv->layer(layer)) : std::nullopt});
+                               .cache = batch.kv ? std::optional(batch.kv->layer(layer)) : std::nullopt,
+                               .activations = attention_site_.mode,
+                               .site = attention_site_.id});
     attention_output_.forward(context, mixed, x, Nonlinearity::kNone, x);
   }
 
@@ -107,7 +106,9 @@ class LlamaBlock {
   Sizes sizes_;
   int64_t window_;
   RmsNorm attention_norm_;
-  Linear qkv_, attention_output_;
+  Linear qkv_;
+  QuantSite attention_site_;
+  Linear attention_output_;
   RmsNorm mlp_norm_;
   Linear gate_up_, down_;
 };
@@ -136,7 +137,8 @@ class Llama : public Model {
              .output = has_head(architecture) ? OutputKind::kTokenLogits : OutputKind::kHiddenStates,
              .causal = true,
              .kv_heads = sizes_.kv_heads,
-             .kv_head_width = sizes_.head_width};
+             .kv_head_width = sizes_.head_width,
+             .attention = source.attention()};
     // A quantized table that is tied is the head as well.
     if (has_head(architecture) && !(tied(config) && embedding_.linear() != nullptr)) {
       head_.emplace(
@@ -207,10 +209,7 @@ class Llama : public Model {
     }
     const Linear& logits_of = head_ ? *head_ : *embedding_.linear();
     const Activation logits = context.workspace.take_matrix(x.rows, logits_of.outputs());
-    const Workspace::Scope scope(context.workspace);
-    const Activation normed = context.workspace.take_matrix(x.rows, x.cols);
-    norm_.forward(context, x, normed);
-    logits_of.forward(context, normed, logits);
+    logits_of.forward(context, norm_.rows(), x, logits);
     return logits;
   }
 

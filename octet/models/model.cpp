@@ -62,7 +62,10 @@ std::unique_ptr<Model> load_model(const Checkpoint& checkpoint, const Recipe* re
 
 std::vector<std::string> unmatched_patterns(const Recipe& recipe, const Model& model) {
   std::vector<std::string> layers;
-  for (const Linear::Part* part : model.linear_parts()) layers.push_back(part->weight.layer);
+  for (const Linear::Part* part : model.linear_parts()) {
+    layers.push_back(part->weight.layer);
+    if (!part->weight.tied_head.empty()) layers.push_back(part->weight.tied_head);
+  }
   return recipe.unmatched_patterns(layers);
 }
 
@@ -71,7 +74,8 @@ WeightFormat stored_format(const Parameter& weight) {
 }
 
 int64_t stored_bytes(const Parameter& weight) {
-  const int64_t bytes = encoded_bytes(weight.shape, weight.scheme->weight, stored_format(weight));
+  const int64_t bytes = encoded_bytes(weight.shape, weight.scheme->weight, stored_format(weight)) +
+                        encoded_scale_bytes(weight.scheme->activations);
   const int64_t scales = weight.shape[0] * weight.scheme->weight.groups(weight.shape[1]) * byte_size(DType::kF32);
   return weight.tied_head.empty() ? bytes : bytes + scales;
 }

@@ -32,6 +32,8 @@ struct ModelInfo {
   bool causal = false;   ///< a decoder: a token sees those before it, and a KvCache may hold them
   int64_t kv_heads = 0;  ///< of a decoder: heads of keys and values, and their width
   int64_t kv_head_width = 0;
+  /// What products of attention read: kDynamicPerToken is INT8, of a cache too.
+  ActivationMode attention = ActivationMode::kFloat;
 };
 
 /// Between which layers a factor for each channel can move without changing what the model computes: what `from` gives

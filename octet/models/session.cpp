@@ -11,11 +11,19 @@ namespace octet {
 
 Session::Session(const std::filesystem::path& directory, LoadOptions options)
     : checkpoint_(Checkpoint::open(directory)),
-      backend_(make_cpu_backend(options.cpu)),
+      backend_(make_backend(options)),
       workspace_(*backend_),
       model_(load_model(checkpoint_, options.recipe ? &*options.recipe : nullptr)) {
   model_->prepare(*backend_);
   release_free_memory();  // what quantizing and unpacking took on the way
+}
+
+std::unique_ptr<Backend> Session::make_backend(const LoadOptions& options) {
+  std::unique_ptr<Backend> backend = make_cpu_backend(options.cpu);
+  if (!options.profile) return backend;
+  auto profiling = std::make_unique<ProfilingBackend>(std::move(backend));
+  profile_ = profiling.get();
+  return profiling;
 }
 
 Tensor Session::run(const TokenBatch& batch) {
@@ -45,17 +53,26 @@ void Session::run_in_parts(const TokenBatch& batch, int64_t rows_at_once,
   }
 }
 
-KvCache Session::make_cache(DType dtype) {
+KvCache Session::make_cache(std::optional<DType> dtype) {
   const ModelInfo& info = model_->info();
   if (!info.causal) {
     fail<UsageError>("{}: {} is not a decoder; it does not continue text", checkpoint_.folder().string(),
                      info.architecture);
   }
+  const bool int8 = info.attention == ActivationMode::kDynamicPerToken;
+  const DType of_cache = dtype.value_or(int8 ? DType::kI8 : DType::kF32);
+  if (int8 && of_cache != DType::kI8) {
+    fail<UsageError>("keys and values in {}: this model's attention is in INT8, and so are its keys and values",
+                     name(of_cache));
+  }
+  if (!int8 && of_cache == DType::kI8) {
+    fail<UsageError>("keys and values in INT8 need attention in INT8: add --set attention=8 to the recipe");
+  }
   return {*backend_,
           {.layers = info.blocks,
            .heads = info.kv_heads,
            .head_width = info.kv_head_width,
-           .dtype = dtype,
+           .dtype = of_cache,
            .max_tokens = info.max_positions}};
 }
 

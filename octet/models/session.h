@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "octet/backend/cpu/cpu_backend.h"
+#include "octet/backend/profile.h"
 #include "octet/models/model.h"
 
 namespace octet {
@@ -17,6 +18,7 @@ namespace octet {
 struct LoadOptions {
   std::optional<Recipe> recipe = std::nullopt;  ///< quantizes a float model while it is loaded
   CpuBackendOptions cpu = {};
+  bool profile = false;  ///< keep the time that each operation takes, see Session::profile
 };
 
 /// A model ready to run: its checkpoint mapped, its weights laid out for a backend, a workspace that is reused.
@@ -29,6 +31,8 @@ class Session {
   const Checkpoint& checkpoint() const noexcept { return checkpoint_; }
   const Model& model() const noexcept { return *model_; }
   Backend& backend() noexcept { return *backend_; }
+  /// Null unless LoadOptions asked for it.
+  ProfilingBackend* profile() noexcept { return profile_; }
   Workspace& workspace() noexcept { return workspace_; }
   Context context() noexcept { return {*backend_, workspace_}; }
 
@@ -40,16 +44,20 @@ class Session {
   void run_in_parts(const TokenBatch& batch, int64_t rows_at_once,
                     const std::function<void(int64_t first, std::span<const float> rows)>& visit);
 
-  /// A cache for sequences of this model, keys and values in F32 or F16. Throws UsageError where the model is no
-  /// decoder.
-  KvCache make_cache(DType dtype = DType::kF32);
+  /// A cache for sequences of this model, keys and values in `dtype`: I8 if its attention is in INT8, which is the
+  /// default then, else F32, which is the default, or F16. Throws UsageError for the other kind, and where the model is
+  /// no decoder.
+  KvCache make_cache(std::optional<DType> dtype = std::nullopt);
   /// Runs a batch whose sequence b continues sequences[b] of `cache`: its positions are cache.length(sequences[b]) and
   /// on. `logits` [sequences, vocabulary] are those after each sequence's last token; no sequence may be empty. Where
   /// it throws, the cache's sequences are as long as before.
   void step(KvCache& cache, std::span<const int> sequences, const TokenBatch& batch, std::span<float> logits);
 
  private:
+  std::unique_ptr<Backend> make_backend(const LoadOptions& options);
+
   Checkpoint checkpoint_;
+  ProfilingBackend* profile_ = nullptr;  ///< backend_, if it is one
   std::unique_ptr<Backend> backend_;
   Workspace workspace_;
   std::unique_ptr<Model> model_;

@@ -38,16 +38,20 @@ Tensor WeightSource::tensor(const std::string& name, const Shape& shape) const {
   return tensor;
 }
 
-Parameter WeightSource::parameter(const std::string& layer, const Shape& shape,
+Parameter WeightSource::parameter(const std::string& layer, const std::string& reader, const Shape& shape,
                                   const std::optional<StoredScheme>& stored, const std::optional<Scheme>& asked,
                                   Storage storage) const {
   Parameter out{.layer = layer, .shape = shape, .value = {}, .scheme = asked};
+  if (stored) out.scheme = stored->scheme;
+  if (out.scheme && is_static(out.scheme->activations)) {
+    const ActivationMode mode = out.scheme->activations;
+    out.input = stored ? decode_activation_scale(checkpoint_, reader, mode) : recipe_->activation_scale(reader, mode);
+  }
   if (!stored) {
     out.transposed = storage == Storage::kInOut;
     out.value = tensor(layer + ".weight", out.transposed ? Shape{shape[1], shape[0]} : shape);
     return out;
   }
-  out.scheme = stored->scheme;
   QTensor codes = decode_weight(checkpoint_, layer, *stored);
   if (codes.codes.shape() != shape) {
     fail<ShapeError>("{}: the quantized weight of '{}' has the shape {}; config.json asks for {}",
@@ -63,7 +67,7 @@ Linear::Part WeightSource::linear(const std::string& layer, int64_t outputs, int
   std::optional<Scheme> asked;
   if (recipe_ != nullptr && role == Role::kBlock) asked = recipe_->scheme_for(layer, inputs);
   if (recipe_ != nullptr && role == Role::kVocabularyHead) asked = recipe_->embedding_scheme();
-  Linear::Part part{.weight = parameter(layer, {outputs, inputs},
+  Linear::Part part{.weight = parameter(layer, layer, {outputs, inputs},
                                         quantization ? quantization->scheme_for(layer) : std::nullopt, asked, storage),
                     .bias = {}};
   part.weight.over_vocabulary = role == Role::kVocabularyHead;
@@ -91,7 +95,8 @@ Linear::Part WeightSource::embedding(const std::string& table, int64_t entries, 
     if (const std::optional<StoredScheme> head = quantization->scheme_for(kTiedHead))
       stored->scheme.activations = head->scheme.activations;
   }
-  Linear::Part part{.weight = parameter(table, {entries, width}, stored, asked, Storage::kOutIn), .bias = {}};
+  Linear::Part part{.weight = parameter(table, kTiedHead, {entries, width}, stored, asked, Storage::kOutIn),
+                    .bias = {}};
   part.weight.over_vocabulary = true;
   if (tied) part.weight.tied_head = kTiedHead;
   return part;
@@ -105,6 +110,11 @@ std::vector<Linear::Part> WeightSource::vocabulary_head(const std::string& layer
   parts.push_back({.weight = {.layer = layer, .shape = shape, .value = tensor(table + ".weight", shape), .scheme = {}},
                    .bias = {}});
   return parts;
+}
+
+ActivationMode WeightSource::attention() const {
+  if (recipe_ != nullptr) return recipe_->attention();
+  return checkpoint_.quantization() ? checkpoint_.quantization()->attention() : ActivationMode::kFloat;
 }
 
 LayerNorm WeightSource::layer_norm(const std::string& layer, int64_t width, float eps) const {

@@ -40,6 +40,8 @@ class WeightSource {
   /// The product over the vocabulary: LAYER.weight, or, `tied` to a float table, TABLE.weight.
   std::vector<Linear::Part> vocabulary_head(const std::string& layer, const std::string& table, int64_t entries,
                                             int64_t width, bool tied) const;
+  /// What products of attention read, by the checkpoint's word or the recipe's.
+  ActivationMode attention() const;
   /// LAYER.weight and LAYER.bias [width], or gamma and beta, as old checkpoints call them.
   LayerNorm layer_norm(const std::string& layer, int64_t width, float eps) const;
   /// LAYER.weight [width].
@@ -48,9 +50,11 @@ class WeightSource {
   }
 
  private:
-  /// Codes of a stored scheme, or float values and the scheme, if any, that a recipe asks for.
-  Parameter parameter(const std::string& layer, const Shape& shape, const std::optional<StoredScheme>& stored,
-                      const std::optional<Scheme>& asked, Storage storage) const;
+  /// Codes of a stored scheme, or float values and the scheme, if any, that a recipe asks for. `reader` is the layer
+  /// that multiplies by it.
+  Parameter parameter(const std::string& layer, const std::string& reader, const Shape& shape,
+                      const std::optional<StoredScheme>& stored, const std::optional<Scheme>& asked,
+                      Storage storage) const;
 
   const Checkpoint& checkpoint_;
   const Recipe* recipe_;

@@ -26,11 +26,13 @@ class KvCache {
  public:
   struct Shape {
     int64_t layers = 0, heads = 0, head_width = 0;  ///< heads: of keys and values
-    DType dtype = DType::kF32;                      ///< F32 or F16, which keys and values are rounded to
+    DType dtype = DType::kF32;                      ///< F32, F16 or I8, which keys and values are rounded to
     int64_t max_tokens = 0;                         ///< the longest a sequence may become
   };
 
   KvCache(Backend& backend, const Shape& shape);
+
+  DType dtype() const noexcept { return shape_.dtype; }
 
   /// A new sequence without tokens; its number.
   int add_sequence();

@@ -19,6 +19,11 @@ void LayerNorm::forward(Context& context, const Activation& x, const Activation&
                               .y = y});
 }
 
+NormalizeRows LayerNorm::rows(std::optional<Activation> y) const {
+  const int64_t bytes = memory_.span().bytes() / 2;
+  return {.gamma = memory_.span().slice(0, bytes), .beta = memory_.span().slice(bytes, bytes), .eps = eps_, .y = y};
+}
+
 void RmsNorm::prepare(Backend& backend) {
   memory_ = DeviceMemory(backend, gamma_.shape().elements() * int64_t{sizeof(float)});
   backend.upload(std::as_bytes(to_f32(gamma_.view()).as<float>()), memory_.span());
@@ -26,6 +31,10 @@ void RmsNorm::prepare(Backend& backend) {
 
 void RmsNorm::forward(Context& context, const Activation& x, const Activation& y) const {
   context.backend.rms_norm({.x = x, .gamma = memory_.span(), .eps = eps_, .y = y});
+}
+
+NormalizeRows RmsNorm::rows(std::optional<Activation> y) const {
+  return {.gamma = memory_.span(), .beta = {}, .eps = eps_, .y = y};
 }
 
 void Rotary::prepare(Backend& backend) {

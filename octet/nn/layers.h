@@ -17,6 +17,8 @@ class LayerNorm {
   int64_t packed_bytes() const noexcept { return memory_.span().bytes(); }
   /// y [T, width] may be x.
   void forward(Context& context, const Activation& x, const Activation& y) const;
+  /// The same as what a linear layer does first (see Linear::forward); `y` gets the normalized rows too.
+  NormalizeRows rows(std::optional<Activation> y = std::nullopt) const;
 
  private:
   Tensor gamma_, beta_;
@@ -33,6 +35,8 @@ class RmsNorm {
   int64_t packed_bytes() const noexcept { return memory_.span().bytes(); }
   /// y [T, width] may be x.
   void forward(Context& context, const Activation& x, const Activation& y) const;
+  /// The same as what a linear layer does first (see Linear::forward); `y` gets the normalized rows too.
+  NormalizeRows rows(std::optional<Activation> y = std::nullopt) const;
 
  private:
   Tensor gamma_;

@@ -14,12 +14,13 @@ std::vector<std::string> layer_names(const std::vector<Linear::Part>& parts) {
   return names;
 }
 
-// The widest thing that is done to the input: a site that one part quantizes is a quantizing site.
+// A site that one part quantizes is a quantizing site.
 ActivationMode site_mode(const std::vector<Linear::Part>& parts) {
-  const bool dynamic = std::any_of(parts.begin(), parts.end(), [](const Linear::Part& part) {
-    return part.weight.scheme && part.weight.scheme->activations == ActivationMode::kDynamicPerToken;
-  });
-  return dynamic ? ActivationMode::kDynamicPerToken : ActivationMode::kFloat;
+  for (const Linear::Part& part : parts) {
+    if (part.weight.scheme && part.weight.scheme->activations != ActivationMode::kFloat)
+      return part.weight.scheme->activations;
+  }
+  return ActivationMode::kFloat;
 }
 
 }  // namespace
@@ -58,8 +59,9 @@ void Linear::prepare(Backend& backend) {
 
   column = 0;
   for (auto first = parts_.begin(); first != parts_.end();) {
-    const auto last =
-        std::find_if(first, parts_.end(), [&](const Part& part) { return part.weight.scheme != first->weight.scheme; });
+    const auto last = std::find_if(first, parts_.end(), [&](const Part& part) {
+      return part.weight.scheme != first->weight.scheme || part.weight.input != first->weight.input;
+    });
     products_.push_back(pack(backend, {first, last}, column));
     column += products_.back().columns;
     first = last;
@@ -67,7 +69,7 @@ void Linear::prepare(Backend& backend) {
 }
 
 Linear::Product Linear::pack(Backend& backend, std::span<Part> parts, int64_t first_column) {
-  Product product{.first_column = first_column, .columns = 0, .weight = nullptr};
+  Product product{.first_column = first_column, .columns = 0, .input = parts.front().weight.input, .weight = nullptr};
   for (const Part& part : parts) product.columns += part.weight.shape[0];
   if (const std::optional<Scheme> scheme = parts.front().weight.scheme) {
     std::vector<QTensor> made;  // of float values, and gone at the end of this block
@@ -112,6 +114,29 @@ int64_t Linear::packed_bytes() const noexcept {
 
 void Linear::forward(Context& context, const Activation& x, const Activation& y, Nonlinearity nonlinearity,
                      std::optional<Activation> residual) const {
+  multiply(context, std::nullopt, x, y, nonlinearity, residual);
+}
+
+void Linear::forward(Context& context, const NormalizeRows& normalize, const Activation& x, const Activation& y,
+                     Nonlinearity nonlinearity) const {
+  if (products_.size() <= 1) {
+    multiply(context, normalize, x, y, nonlinearity, std::nullopt);
+    return;
+  }
+  // Several products read the rows: they are normalized once.
+  const Workspace::Scope scope(context.workspace);
+  const Activation rows = normalize.y ? *normalize.y : context.workspace.take_matrix(x.rows, x.cols);
+  if (normalize.beta.empty()) {
+    context.backend.rms_norm({.x = x, .gamma = normalize.gamma, .eps = normalize.eps, .y = rows});
+  } else {
+    context.backend.layer_norm(
+        {.x = x, .gamma = normalize.gamma, .beta = normalize.beta, .eps = normalize.eps, .y = rows});
+  }
+  multiply(context, std::nullopt, rows, y, nonlinearity, std::nullopt);
+}
+
+void Linear::multiply(Context& context, const std::optional<NormalizeRows>& normalize, const Activation& x,
+                      const Activation& y, Nonlinearity nonlinearity, const std::optional<Activation>& residual) const {
   if (products_.empty()) fail("layer '{}' ran before it was prepared", site_.name);
   for (const Product& product : products_) {
     LinearOp op{.x = x,
@@ -119,8 +144,10 @@ void Linear::forward(Context& context, const Activation& x, const Activation& y,
                 .bias = bias_.span().slice(product.first_column * 4, product.columns * 4),
                 .nonlinearity = nonlinearity,
                 .residual = std::nullopt,
+                .normalize = normalize,
                 .y = y.columns(product.first_column, product.columns),
-                .site = site_.id};
+                .site = site_.id,
+                .input = product.input};
     if (residual) op.residual = residual->columns(product.first_column, product.columns);
     context.backend.linear(op);
   }

@@ -41,14 +41,20 @@ class Linear {
   void forward(Context& context, const Activation& x, const Activation& y,
                Nonlinearity nonlinearity = Nonlinearity::kNone,
                std::optional<Activation> residual = std::nullopt) const;
+  /// The same of normalized rows of x.
+  void forward(Context& context, const NormalizeRows& normalize, const Activation& x, const Activation& y,
+               Nonlinearity nonlinearity = Nonlinearity::kNone) const;
 
  private:
-  /// Neighbouring parts of one scheme.
+  /// Neighbouring parts of one scheme, and of one scale of their input if that is static.
   struct Product {
     int64_t first_column, columns;
+    ActivationScale input;
     std::unique_ptr<PackedWeight> weight;
   };
 
+  void multiply(Context& context, const std::optional<NormalizeRows>& normalize, const Activation& x,
+                const Activation& y, Nonlinearity nonlinearity, const std::optional<Activation>& residual) const;
   Product pack(Backend& backend, std::span<Part> parts, int64_t first_column);
 
   std::vector<Part> parts_;

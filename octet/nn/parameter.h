@@ -18,6 +18,7 @@ struct Parameter {
   Shape shape;
   std::variant<std::monostate, Tensor, QTensor> value;  ///< nothing once a packed form has taken its place
   std::optional<Scheme> scheme;                         ///< none: products in fp32
+  ActivationScale input = {};                           ///< of what it multiplies, where the scheme says static
   bool transposed = false;                              ///< float values lie as [in, out]
   bool over_vocabulary = false;                         ///< an input embedding, or an output head beside one
   std::string tied_head = {};                           ///< the layer that multiplies by this input embedding too

@@ -126,11 +126,20 @@ QuantizeReport quantize_model(const Checkpoint& checkpoint, const Recipe& recipe
       };
       for (TensorSource& source : encode_weight(weight.layer, weight.shape, grid, codes, stored_format(weight)))
         writer.add(std::move(source));
+      const std::string& reader = weight.tied_head.empty() ? weight.layer : weight.tied_head;
+      for (TensorSource& source : encode_activation_scale(reader, weight.input, weight.scheme->activations))
+        writer.add(std::move(source));
     } else {
       float_layers.push_back(weight.layer);
     }
     report.layers.push_back(std::move(layer));
     if (advance) advance(static_cast<int64_t>(report.layers.size()), static_cast<int64_t>(parts.size()));
+  }
+  if (schemes.empty() && embeddings.empty() && model->info().attention != ActivationMode::kFloat) {
+    fail(
+        "recipe '{}' quantizes attention alone, which leaves nothing to write: apply it while loading, or add "
+        "\"weights\": {{\"bits\": 8}}",
+        recipe.name());
   }
   if (schemes.empty() && embeddings.empty()) {
     fail(
@@ -147,7 +156,9 @@ QuantizeReport quantize_model(const Checkpoint& checkpoint, const Recipe& recipe
 
   writer.write(directory.path() / "model.safetensors");
   OutputFile config(directory.path() / "config.json");
-  config.write(quantized_model_config(checkpoint.config(), schemes, float_layers, embeddings).dump(2) + "\n");
+  config.write(
+      quantized_model_config(checkpoint.config(), schemes, float_layers, embeddings, model->info().attention).dump(2) +
+      "\n");
   config.commit();
   copy_other_files(checkpoint.folder(), directory.path());
   directory.commit();

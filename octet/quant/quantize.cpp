@@ -19,6 +19,7 @@ constexpr float kInt8Limit = 127.0f;
 constexpr float kInt4Limit = 7.5f;
 constexpr float kInt4Lowest = -8.0f, kInt4Highest = 7.0f;
 constexpr float kUint4Steps = 15.0f;
+constexpr float kUint8Steps = 255.0f;
 constexpr float kSmallestScale = 0x1p-100f;
 
 // Shares of the range that a search tries, in hundredths. Clipping an outlier of magnitude a to c costs (a - c)², and
@@ -291,6 +292,17 @@ int8_t uint4_code(float x, float inverse, int8_t zero_point) noexcept {
 
 int8_t minimum_code(float x, float inverse, float minimum) noexcept {
   return static_cast<int8_t>(steps(half_above(x, minimum), 2.0f * inverse, 0.0f, kUint4Steps));
+}
+
+ActivationScale uint8_scale(float low, float high) noexcept {
+  const float range = high - low;
+  const float scale = std::isfinite(range) ? scale_for(range, kUint8Steps) : high / kUint8Steps - low / kUint8Steps;
+  return {scale, static_cast<int>(steps(-low / scale, 1.0f, 0.0f, kUint8Steps))};
+}
+
+uint8_t uint8_code(float x, float inverse, int zero_point) noexcept {
+  const auto zero = static_cast<float>(zero_point);
+  return static_cast<uint8_t>(steps(x, inverse, -zero, kUint8Steps - zero) + zero);
 }
 
 float quantize_row(std::span<const float> x, std::span<int8_t> codes) {

@@ -43,6 +43,10 @@ float minimum_scale(float low, float high) noexcept;
 /// The difference x - minimum counts even where it overflows.
 int8_t minimum_code(float x, float inverse, float minimum) noexcept;
 
+/// The same for activations in UINT8: s = max((high - low) / 255, 2^-100), code = clamp(rne(x · (1/s)) + z, 0, 255).
+ActivationScale uint8_scale(float low, float high) noexcept;
+uint8_t uint8_code(float x, float inverse, int zero_point) noexcept;
+
 /// Dynamic INT8 of one row, as an activation: fills `codes` (as many as x) and returns the scale. Throws NumericError
 /// for NaN or infinity.
 float quantize_row(std::span<const float> x, std::span<int8_t> codes);

@@ -10,6 +10,7 @@
 #include "octet/base/json.h"
 #include "octet/base/mapped_file.h"
 #include "octet/base/suggest.h"
+#include "octet/tensor/qtensor.h"
 
 namespace octet {
 namespace {
@@ -142,11 +143,13 @@ ActivationMode read_activations(const json& value, const std::string& where) {
   if (value.is_null()) return ActivationMode::kFloat;
   Reader reader(value, where);
   reader.choice("bits", {8});
-  reader.choice("granularity", {"per_token"});
-  reader.choice("mode", {"dynamic"});
-  reader.choice("symmetric", {true});
+  const bool fixed = reader.choice("mode", {"dynamic", "static"}) == "static";
+  reader.choice("granularity", {fixed ? "per_tensor" : "per_token"});
+  const bool symmetric =
+      reader.choice("symmetric", fixed ? std::vector<json>{true, false} : std::vector<json>{true}) == true;
   reader.refuse_unknown_keys();
-  return ActivationMode::kDynamicPerToken;
+  if (!fixed) return ActivationMode::kDynamicPerToken;
+  return symmetric ? ActivationMode::kStaticPerTensor : ActivationMode::kStaticPerTensorZeroPoint;
 }
 
 // "weights.bits=8" into the JSON; objects on the way are made.
@@ -224,6 +227,12 @@ std::optional<Recipe::Weights> Recipe::read_weights(const json& value, const std
   return out;
 }
 
+ActivationScales Recipe::read_scales(const json& value, const std::string& where) {
+  if (value.is_null()) return {};
+  if (value.is_string()) return ActivationScales::load(value.get<std::string>());
+  return {value, where};
+}
+
 Recipe Recipe::from_json(const json& recipe, const std::string& source) {
   Reader reader(recipe, fmt::format("recipe '{}'", source));
   Recipe out;
@@ -232,7 +241,11 @@ Recipe Recipe::from_json(const json& recipe, const std::string& source) {
   if (const json* activations = reader.find("activations")) {
     out.activations_ = read_activations(*activations, reader.where() + ", activations");
   }
+  if (const json* scales = reader.find("activation_scales")) {
+    out.scales_ = read_scales(*scales, reader.where() + ", activation_scales");
+  }
   out.embeddings_ = reader.choice("embeddings", {nullptr, 8}) == 8;
+  if (reader.choice("attention", {nullptr, 8}) == 8) out.attention_ = ActivationMode::kDynamicPerToken;
   out.include_ = reader.texts("include", {"*"});
   out.exclude_ = reader.texts("exclude", {});
   if (const json* overrides = reader.find("overrides")) {
@@ -256,7 +269,7 @@ Recipe Recipe::from_json(const json& recipe, const std::string& source) {
         "{}: quantizes activations but not weights; an integer product needs both. Add \"weights\": {{\"bits\": 8}}.",
         reader.where());
   }
-  const bool any = out.weights_ || out.embeddings_ ||
+  const bool any = out.weights_ || out.embeddings_ || out.attention_ != ActivationMode::kFloat ||
                    std::any_of(out.overrides_.begin(), out.overrides_.end(),
                                [](const Override& rule) { return rule.weights && *rule.weights; });
   if (!any) fail<FormatError>("{}: quantizes nothing. Add \"weights\": {{\"bits\": 8}}.", reader.where());
@@ -284,6 +297,10 @@ std::optional<Scheme> Recipe::scheme_for(std::string_view layer, int64_t inputs)
   const auto& [weights, activations] = *found;
   const auto divides = [inputs](int64_t group_size) { return group_size == 0 || inputs % group_size == 0; };
   Scheme scheme{weights.scheme, activations};
+  if (weights.scheme.bits != 8 && activations == ActivationMode::kStaticPerTensorZeroPoint) {
+    fail<UsageError>("recipe '{}': layer '{}' has {}-bit weights; activations with a zero point need 8-bit ones", name_,
+                     layer, weights.scheme.bits);
+  }
   if (divides(weights.scheme.group_size)) return scheme;
   const auto fallback = std::find_if(weights.fallback.begin(), weights.fallback.end(), divides);
   if (fallback == weights.fallback.end()) {
@@ -294,6 +311,18 @@ std::optional<Scheme> Recipe::scheme_for(std::string_view layer, int64_t inputs)
   }
   scheme.weight.group_size = *fallback;
   return scheme;
+}
+
+ActivationScale Recipe::activation_scale(std::string_view layer, ActivationMode mode) const {
+  const ActivationScale* scale = scales_.find(layer);
+  if (scale == nullptr) {
+    fail<UsageError>(
+        "recipe '{}': layer '{}' has static activations and no scale. Add one to its activation_scales, or make its "
+        "activations dynamic.",
+        name_, layer);
+  }
+  check(*scale, mode, fmt::format("recipe '{}', activation_scales, layer '{}'", name_, layer));
+  return *scale;
 }
 
 std::optional<Scheme> Recipe::embedding_scheme() const {
@@ -314,6 +343,8 @@ std::vector<std::string> Recipe::unmatched_patterns(std::span<const std::string>
     return std::any_of(layers.begin(), layers.end(),
                        [&](const std::string& layer) { return glob_match(pattern, layer); });
   });
+  const std::vector<std::string> unknown = scales_.unknown(layers);
+  patterns.insert(patterns.end(), unknown.begin(), unknown.end());
   return patterns;
 }
 

@@ -10,6 +10,7 @@
 
 #include <nlohmann/json_fwd.hpp>
 
+#include "octet/quant/activation_scales.h"
 #include "octet/tensor/scheme.h"
 
 namespace octet {
@@ -22,7 +23,9 @@ namespace octet {
 ///     "row"],
 ///                     "symmetric": true, "range": "mse"},
 ///     "activations": {"bits": 8, "granularity": "per_token", "mode": "dynamic"},      null or left out: float
+///     "activation_scales": "scales.json",                         of static activations: a file, or its content
 ///     "embeddings":  8,                                                               null or left out: float
+///     "attention":   8,                                                               null or left out: float
 ///     "include":     ["*"],                                       layer names; * is any run of characters, ? any one
 ///     "exclude":     ["encoder.layer.0.*"],
 ///     "overrides":   [{"match": "*.output.dense", "activations": null}]               the last that matches counts
@@ -35,15 +38,19 @@ namespace octet {
 ///                         output. Left out or exhausted, such a layer is an error.
 ///   symmetric             false: a zero point beside each scale; 4 bits only
 ///   minima                true: instead a real minimum beside each scale; 4 bits only. Such weights are quantized
-///   while
-///                         loading; the compressed-tensors layout has no place for them. Left out: false
+///                         while loading; the compressed-tensors layout has no place for them. Left out: false
 ///   range                 "absmax", or "mse", a search for the range with the least squared error. Left out: "mse" at
-///   4
-///                         bits, "absmax" at 8, where the search gains nothing
+///                         4 bits, "absmax" at 8, where the search gains nothing
+///
+///   mode                  of activations: "dynamic", a scale for each token ("per_token"), found when it is met; or
+///                         "static", one for all ("per_tensor"), which activation_scales has (see ActivationScales);
+///                         "symmetric": false there is UINT8 with a zero point
 ///
 /// An unknown key, a value that is not offered, or an impossible combination is a FormatError that names it.
 /// Recipes speak of a model's block layers. With "embeddings": 8, the table of input embeddings is stored in 8 bits
-/// with one scale an entry, and so is the output head, which reads what "activations" says; else both stay float.
+/// with one scale an entry, and so is the output head, which reads what "activations" says; else both stay float. With
+/// "attention": 8, both products of every attention are in INT8, one scale a token and head, and so are a cache's keys
+/// and values.
 class Recipe {
  public:
   /// A built-in recipe by name, or else a JSON file; `settings` are key=value pairs (--set weights.bits=8) applied to
@@ -59,13 +66,17 @@ class Recipe {
   /// The scheme for a layer of `inputs` inputs; none where the recipe leaves it in float. Throws ShapeError, naming the
   /// layer, where neither group_size nor a fallback divides the inputs.
   std::optional<Scheme> scheme_for(std::string_view layer, int64_t inputs) const;
+  /// The scale that a static `mode` has for a layer. Throws UsageError, naming the layer, where there is none.
+  ActivationScale activation_scale(std::string_view layer, ActivationMode mode) const;
   /// The scheme of input embeddings and output head; none where they stay float.
   std::optional<Scheme> embedding_scheme() const;
+  /// How products of attention are computed: kDynamicPerToken is INT8 on both sides.
+  ActivationMode attention() const noexcept { return attention_; }
   /// The group size that the recipe would like the layer to have, 0 for whole rows, before any fallback; none where it
   /// leaves the layer in float.
   std::optional<int64_t> asked_group_size(std::string_view layer) const;
-  /// Patterns of include, exclude and overrides that match none of `layers`: to be reported, as they are often typing
-  /// errors.
+  /// Patterns of include, exclude and overrides that match none of `layers`, and names of activation_scales that are
+  /// none of them: to be reported, as they are often typing errors.
   std::vector<std::string> unmatched_patterns(std::span<const std::string> layers) const;
 
  private:
@@ -86,11 +97,14 @@ class Recipe {
 
   static Recipe from_json(const nlohmann::json& json, const std::string& source);
   static std::optional<Weights> read_weights(const nlohmann::json& value, const std::string& where);
+  static ActivationScales read_scales(const nlohmann::json& value, const std::string& where);
   std::optional<Layer> find(std::string_view layer) const;
 
   std::string name_;
   std::optional<Weights> weights_;
   ActivationMode activations_ = ActivationMode::kFloat;
+  ActivationScales scales_;
+  ActivationMode attention_ = ActivationMode::kFloat;
   bool embeddings_ = false;
   std::vector<std::string> include_, exclude_;
   std::vector<Override> overrides_;

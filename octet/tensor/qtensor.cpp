@@ -56,13 +56,37 @@ const char* beside_scales(CodeMapping mapping) {
 
 }  // namespace
 
+std::string to_string(ActivationMode mode) {
+  switch (mode) {
+    case ActivationMode::kFloat:
+      return "float activations";
+    case ActivationMode::kDynamicPerToken:
+      return "int8 activations per token, dynamic";
+    case ActivationMode::kStaticPerTensor:
+      return "int8 activations per tensor, static";
+    case ActivationMode::kStaticPerTensorZeroPoint:
+      return "uint8 activations per tensor, static";
+  }
+  return "";
+}
+
 std::string to_string(const Scheme& scheme) {
   const WeightScheme& weight = scheme.weight;
-  return fmt::format(
-      "int{} weights {}{}, {}", weight.bits,
-      weight.group_size == 0 ? "per channel" : fmt::format("in groups of {}", weight.group_size),
-      beside_scales(weight.mapping),
-      scheme.activations == ActivationMode::kFloat ? "float activations" : "int8 activations per token, dynamic");
+  return fmt::format("int{} weights {}{}, {}", weight.bits,
+                     weight.group_size == 0 ? "per channel" : fmt::format("in groups of {}", weight.group_size),
+                     beside_scales(weight.mapping), to_string(scheme.activations));
+}
+
+void check(const ActivationScale& scale, ActivationMode mode, const std::string& what) {
+  // Written so that NaN fails.
+  if (!(scale.scale >= 0x1p-100f) || std::isinf(scale.scale)) {
+    fail<NumericError>("{}: the activation scale {}; finite ones from 2^-100 on are supported", what, scale.scale);
+  }
+  const int highest = mode == ActivationMode::kStaticPerTensorZeroPoint ? 255 : 0;
+  if (scale.zero_point < 0 || scale.zero_point > highest) {
+    fail<NumericError>("{}: the activation zero point {}; {} is what can be had here", what, scale.zero_point,
+                       highest == 0 ? "0 (symmetric)" : "0 to 255");
+  }
 }
 
 void check(const WeightScheme& scheme, int64_t inputs, const std::string& what) {

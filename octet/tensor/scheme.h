@@ -35,8 +35,22 @@ struct WeightScheme {
 
 /// What a product with a quantized weight reads on its other side.
 enum class ActivationMode : uint8_t {
-  kFloat,            ///< activations stay fp32; each code is widened ("A16" in recipe names)
-  kDynamicPerToken,  ///< INT8 with one scale a row (token), found in the row when it is met
+  kFloat,                     ///< activations stay fp32; each code is widened ("A16" in recipe names)
+  kDynamicPerToken,           ///< INT8 with one scale a row (token), found in the row when it is met
+  kStaticPerTensor,           ///< INT8 with one scale for all, fixed beforehand
+  kStaticPerTensorZeroPoint,  ///< UINT8 with one scale and zero point for all, fixed beforehand; 8-bit weights only
+};
+
+constexpr bool is_static(ActivationMode mode) noexcept {
+  return mode == ActivationMode::kStaticPerTensor || mode == ActivationMode::kStaticPerTensorZeroPoint;
+}
+
+/// What a static mode fixes: value = (code - zero_point) · scale.
+struct ActivationScale {
+  float scale = 1;
+  int zero_point = 0;  ///< in [0, 255] of uint8 codes; 0 of int8 codes
+
+  friend bool operator==(const ActivationScale&, const ActivationScale&) = default;
 };
 
 /// What a recipe does to a layer, and what a checkpoint records of it.
@@ -47,6 +61,8 @@ struct Scheme {
   friend bool operator==(const Scheme&, const Scheme&) = default;
 };
 
+/// "int8 activations per token, dynamic", …
+std::string to_string(ActivationMode mode);
 /// "int8 weights per channel, float activations", "int4 weights in groups of 32 with zero points, …"
 std::string to_string(const Scheme& scheme);
 

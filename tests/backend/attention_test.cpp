@@ -80,13 +80,15 @@ AttentionCase shortened(AttentionCase c, int32_t longest) {
 
 TEST(Attention, EveryInstructionSetGivesTheBitsOfRefWithAnyThreads) {
   for (const AttentionCase& full : kAttentionCases) {
-    const AttentionCase c = kSanitized ? shortened(full, 40) : shortened(full, 600);
-    const std::vector<float> qkv = random_qkv(c, 1);
-    const std::vector<float> expected = run(c, qkv, "ref", 1, 0);
-    for (const std::string& isa : vector_isas()) {
-      for (const int threads : {1, 2, 4}) {
-        EXPECT_TRUE(same_bits(run(c, qkv, isa, threads, threads), expected))
-            << c.what << " on " << isa << ", " << threads;
+    for (const ActivationMode mode : kAttentionModes) {
+      const AttentionCase c = in_mode(shortened(full, kSanitized ? 40 : 600), mode);
+      const std::vector<float> qkv = random_qkv(c, 1);
+      const std::vector<float> expected = run(c, qkv, "ref", 1, 0);
+      for (const std::string& isa : vector_isas()) {
+        for (const int threads : {1, 2, 3, 4}) {
+          EXPECT_TRUE(same_bits(run(c, qkv, isa, threads, threads), expected))
+              << c.what << ", " << name(mode) << " on " << isa << ", " << threads;
+        }
       }
     }
   }
@@ -102,27 +104,33 @@ TEST(Attention, EveryInstructionSetGivesTheBitsOfRefOnSmallShapes) {
     for (uint64_t b = 0, count = 1 + engine() % 4; b < count; ++b)
       c.lengths.push_back(static_cast<int32_t>(engine() % 40));
     const std::vector<float> qkv = random_qkv(c, engine());
-    const std::vector<float> expected = run(c, qkv, "ref", 1, 0);
-    for (const std::string& isa : vector_isas()) {
-      EXPECT_TRUE(same_bits(run(c, qkv, isa, 1, 3), expected))
-          << isa << " " << testing::PrintToString(c.lengths) << " " << c.heads << "x" << c.head_width;
+    for (const ActivationMode mode : kAttentionModes) {
+      c.activations = mode;
+      const std::vector<float> expected = run(c, qkv, "ref", 1, 0);
+      for (const std::string& isa : vector_isas()) {
+        EXPECT_TRUE(same_bits(run(c, qkv, isa, 1, 3), expected))
+            << isa << " " << name(mode) << testing::PrintToString(c.lengths) << " " << c.heads << "x" << c.head_width;
+      }
     }
   }
 }
 
 TEST(Attention, ASequenceInARaggedBatchGivesTheBitsItGivesAlone) {
   for (const std::string& isa : cpu_isas()) {
-    const AttentionCase c{{7, 33, 0, 1, 64, 65}, 2, 16, "ragged"};
-    const std::vector<float> qkv = random_qkv(c, 3);
-    const std::vector<float> together = run(c, qkv, isa, 2, 0);
-    const int64_t width = c.heads * c.head_width;
-    int64_t first = 0;
-    for (const int32_t length : c.lengths) {
-      const AttentionCase alone{{length}, c.heads, c.head_width, "alone"};
-      const std::span<const float> part = std::span(qkv).subspan(first * 3 * width, length * 3 * width);
-      EXPECT_TRUE(same_bits(run(alone, part, isa, 1, 0), std::span(together).subspan(first * width, length * width)))
-          << isa << " " << length;
-      first += length;
+    for (const ActivationMode mode : kAttentionModes) {
+      const AttentionCase c = in_mode({{7, 33, 0, 1, 64, 65}, 2, 16, "ragged"}, mode);
+      const std::vector<float> qkv = random_qkv(c, 3);
+      const std::vector<float> together = run(c, qkv, isa, 2, 0);
+      const int64_t width = c.heads * c.head_width;
+      int64_t first = 0;
+      for (const int32_t length : c.lengths) {
+        AttentionCase alone = c;
+        alone.lengths = {length};
+        const std::span<const float> part = std::span(qkv).subspan(first * 3 * width, length * 3 * width);
+        EXPECT_TRUE(same_bits(run(alone, part, isa, 1, 0), std::span(together).subspan(first * width, length * width)))
+            << isa << " " << name(mode) << " " << length;
+        first += length;
+      }
     }
   }
 }
@@ -182,16 +190,19 @@ TEST(Attention, RefIsCausalAttentionOfGroupedQueriesInDouble) {
   }
 }
 
-TEST(Attention, ThroughAnFp32CacheInPiecesOfAnySizeTheBitsAreThoseWithoutOne) {
+TEST(Attention, ThroughACacheInPiecesOfAnySizeTheBitsAreThoseWithoutOne) {
   for (const AttentionCase& full : kAttentionCases) {
     if (!full.causal) continue;
-    const AttentionCase c = shortened(full, kSanitized ? 70 : 200);
-    const std::vector<float> qkv = random_qkv(c, 9);
-    const std::vector<float> expected = run(c, qkv, "ref", 1, 0);
-    for (const std::string& isa : cpu_isas()) {
-      for (const int32_t piece : {1, 7, 64, 200}) {
-        EXPECT_TRUE(same_bits(run_cached(c, qkv, isa, 2, piece, DType::kF32), expected))
-            << c.what << " on " << isa << " in pieces of " << piece;
+    for (const ActivationMode mode : kAttentionModes) {
+      const AttentionCase c = in_mode(shortened(full, kSanitized ? 70 : 200), mode);
+      const std::vector<float> qkv = random_qkv(c, 9);
+      const std::vector<float> expected = run(c, qkv, "ref", 1, 0);
+      const DType dtype = mode == ActivationMode::kFloat ? DType::kF32 : DType::kI8;
+      for (const std::string& isa : cpu_isas()) {
+        for (const int32_t piece : {1, 7, 64, 200}) {
+          EXPECT_TRUE(same_bits(run_cached(c, qkv, isa, 2, piece, dtype), expected))
+              << c.what << ", " << name(mode) << " on " << isa << " in pieces of " << piece;
+        }
       }
     }
   }

@@ -18,7 +18,8 @@ struct Weights {
   std::optional<Scheme> scheme = {};
   DType dtype = DType::kF32;  ///< of floats
 
-  bool quantizes_rows() const { return scheme && scheme->activations == ActivationMode::kDynamicPerToken; }
+  ActivationMode activations() const { return scheme ? scheme->activations : ActivationMode::kFloat; }
+  bool quantizes_rows() const { return activations() != ActivationMode::kFloat; }
   int64_t group_size() const { return scheme ? scheme->weight.group_size : 0; }
 };
 
@@ -47,6 +48,8 @@ inline const std::vector<Weights> kMainWeights = {
     quantized(4, 32, CodeMapping::kZeroPoint, ActivationMode::kDynamicPerToken),
     quantized(4, 128, CodeMapping::kSymmetric, ActivationMode::kDynamicPerToken),
     quantized(4, 32, CodeMapping::kMinimum, ActivationMode::kDynamicPerToken),
+    quantized(8, 0, CodeMapping::kSymmetric, ActivationMode::kStaticPerTensor),
+    quantized(8, 0, CodeMapping::kSymmetric, ActivationMode::kStaticPerTensorZeroPoint),
 };
 
 /// All there are.
@@ -58,6 +61,11 @@ inline std::vector<Weights> all_weights() {
       for (const CodeMapping mapping : kMappings) all.push_back(quantized(4, group, mapping, mode));
     }
   }
+  all.push_back(quantized(4, 64, CodeMapping::kSymmetric, ActivationMode::kStaticPerTensor));
+  for (const int64_t group : {0, 32, 256}) {
+    all.push_back(quantized(8, group, CodeMapping::kSymmetric, ActivationMode::kStaticPerTensor));
+    all.push_back(quantized(8, group, CodeMapping::kSymmetric, ActivationMode::kStaticPerTensorZeroPoint));
+  }
   return all;
 }
 
@@ -65,11 +73,14 @@ inline std::vector<Weights> all_weights() {
 inline std::string name(const Weights& weights) {
   if (!weights.scheme) return weights.dtype == DType::kF32 ? "fp32" : weights.dtype == DType::kF16 ? "fp16" : "bf16";
   const WeightScheme& scheme = weights.scheme->weight;
-  return fmt::format("w{}{}{}{}", scheme.bits, weights.quantizes_rows() ? "a8" : "a16",
+  const ActivationMode mode = weights.activations();
+  return fmt::format("w{}{}{}{}{}{}", scheme.bits, weights.quantizes_rows() ? "a8" : "a16",
                      scheme.group_size == 0 ? "" : fmt::format("_g{}", scheme.group_size),
                      scheme.mapping == CodeMapping::kSymmetric   ? ""
                      : scheme.mapping == CodeMapping::kZeroPoint ? "_zero"
-                                                                 : "_min");
+                                                                 : "_min",
+                     is_static(mode) ? "_static" : "",
+                     mode == ActivationMode::kStaticPerTensorZeroPoint ? "_zero" : "");
 }
 
 struct LinearCase {
@@ -111,6 +122,7 @@ struct AttentionCase {
   int64_t kv_heads = 0;  // 0: as many as heads
   bool causal = false;
   int64_t window = 0;
+  ActivationMode activations = ActivationMode::kFloat;
 
   int64_t key_heads() const { return kv_heads == 0 ? heads : kv_heads; }
 };
@@ -122,11 +134,23 @@ inline const std::vector<AttentionCase> kAttentionCases = {
     {{512}, 2, 64, "one sequence in parts"},
     {{1400, 3}, 1, 8, "scores in several strips"},
     {{1}, 1, 1, "the smallest"},
+    {{384, 384, 384, 384}, 12, 32, "MiniLM 4x384"},
     {{128}, 9, 64, "SmolLM2, a short prompt", 3, true},
+    {{512}, 9, 64, "SmolLM2, a prompt", 3, true},
     {{1, 1, 1}, 9, 64, "SmolLM2, one token each", 3, true},
     {{70, 1, 0, 33, 129}, 4, 24, "causal, ragged, two heads share one", 2, true},
     {{300, 20}, 3, 7, "a sliding window", 1, true, 17},
     {{1200}, 2, 8, "causal, scores in several strips", 1, true},
 };
+
+inline constexpr ActivationMode kAttentionModes[] = {ActivationMode::kFloat, ActivationMode::kDynamicPerToken};
+
+/// The case with products in floats or INT8.
+inline AttentionCase in_mode(AttentionCase c, ActivationMode activations) {
+  c.activations = activations;
+  return c;
+}
+
+inline const char* name(ActivationMode mode) { return mode == ActivationMode::kFloat ? "float" : "int8"; }
 
 }  // namespace octet::backend_cases

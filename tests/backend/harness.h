@@ -14,6 +14,7 @@
 
 #include "octet/backend/backend.h"
 #include "octet/backend/cpu/cpu_backend.h"
+#include "octet/quant/quantize.h"
 #include "octet/tensor/half.h"
 #include "tests/backend/cases.h"
 
@@ -167,6 +168,7 @@ struct LinearData {
   std::vector<float> x, bias, residual;
   Tensor weight;
   QTensor quantized;
+  ActivationScale input = {};  ///< of static activations: some of x, which has the deviation 1, lies beyond its range
 
   LinearData(const LinearCase& c, const Weights& kind, uint64_t seed)
       : shape(c),
@@ -174,11 +176,38 @@ struct LinearData {
         x(random_floats(c.m * c.k, seed)),
         bias(c.bias ? random_floats(c.n, seed + 1) : std::vector<float>()),
         residual(c.residual ? random_floats(c.m * c.n, seed + 2) : std::vector<float>()) {
+    if (kind.activations() == ActivationMode::kStaticPerTensor) input = {.scale = 2.5f / 127, .zero_point = 0};
+    if (kind.activations() == ActivationMode::kStaticPerTensorZeroPoint)
+      input = {.scale = 4.5f / 255, .zero_point = 97};
     if (kind.scheme) {
       quantized = random_weight(c.n, c.k, kind.scheme->weight, seed + 3);
     } else {
       const std::vector<float> values = random_floats(c.n * c.k, seed + 3, 1 / std::sqrt(static_cast<float>(c.k)));
       weight = tensor_of(values, {c.n, c.k}, kind.dtype);
+    }
+  }
+};
+
+/// Row m of x as the product sees it: codes less their zero point, and their scale.
+struct CodesOfRow {
+  std::vector<int> codes;
+  float scale = 0;
+
+  CodesOfRow(const LinearData& data, int64_t m) {
+    const int64_t depth = data.shape.k;
+    const std::span<const float> x = std::span(data.x).subspan(m * depth, depth);
+    const ActivationMode mode = data.weights.activations();
+    if (mode == ActivationMode::kDynamicPerToken) {
+      std::vector<int8_t> made(x.size());
+      scale = quantize_row(x, made);
+      codes.assign(made.begin(), made.end());
+      return;
+    }
+    scale = data.input.scale;
+    for (const float value : x) {
+      codes.push_back(mode == ActivationMode::kStaticPerTensor
+                          ? int8_code(value, 1 / scale)
+                          : uint8_code(value, 1 / scale, data.input.zero_point) - data.input.zero_point);
     }
   }
 };
@@ -210,6 +239,7 @@ struct LinearOnBackend {
     op.weight = weight.get();
     if (bias) op.bias = bias->span();
     op.nonlinearity = data.shape.nonlinearity;
+    op.input = data.input;
     if (data.shape.residual) op.residual = residual_is_y ? y.activation() : residual->activation();
     op.y = y.activation();
   }
@@ -240,7 +270,9 @@ inline AttentionOp op_of(const AttentionCase& c, const Activation& qkv, const Ac
           .longest = *std::ranges::max_element(c.lengths),
           .causal = c.causal,
           .window = c.window,
-          .cache = {}};
+          .cache = {},
+          .activations = c.activations,
+          .site = 7};
 }
 
 inline std::vector<int32_t> offsets_of(std::span<const int32_t> lengths) {

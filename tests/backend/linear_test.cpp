@@ -60,14 +60,17 @@ std::vector<double> in_double(const LinearData& data, std::vector<double>* magni
   }
   std::vector<double> y(static_cast<size_t>(c.m * c.n));
   magnitudes->assign(y.size(), 0.0);
-  std::vector<int8_t> codes(static_cast<size_t>(c.k));
   for (int64_t m = 0; m < c.m; ++m) {
     const std::span<const float> x = std::span(data.x).subspan(m * c.k, c.k);
-    const double scale = quantizes_rows ? quantize_row(x, codes) : 0;
+    std::vector<double> values(x.begin(), x.end());
+    if (quantizes_rows) {
+      const CodesOfRow row(data, m);
+      for (int64_t k = 0; k < c.k; ++k) values[k] = row.codes[k] * double{row.scale};
+    }
     for (int64_t n = 0; n < c.n; ++n) {
       double sum = 0, magnitude = 0;
       for (int64_t k = 0; k < c.k; ++k) {
-        const double term = (quantizes_rows ? codes[k] * scale : double{x[k]}) * w[n * c.k + k];
+        const double term = values[k] * w[n * c.k + k];
         sum += term;
         magnitude += std::abs(term);
       }
@@ -274,9 +277,12 @@ LinearData with_codes(int64_t m, int64_t n, int64_t k, const std::vector<float>&
 }
 
 // What the contract says of output n of exact accumulators, group by group or, for a long K, chunk by chunk.
-float rescaled(std::span<const int8_t> a, const QTensor& weight, int64_t n, float activation_scale) {
+float rescaled(const CodesOfRow& row, const QTensor& weight, int64_t n, ActivationMode mode) {
+  const std::vector<int>& a = row.codes;
+  const float activation_scale = row.scale;
   const auto depth = static_cast<int64_t>(a.size());
-  const bool whole = weight.groups() == 1 && weight.scheme.group_size == 0 && depth <= 133'144;
+  const int64_t longest = mode == ActivationMode::kStaticPerTensorZeroPoint ? 66'311 : 133'144;
+  const bool whole = weight.groups() == 1 && weight.scheme.group_size == 0 && depth <= longest;
   const int64_t group = whole ? depth : weight.scheme.group_size != 0 ? weight.scheme.group_size : 65'536;
   const bool minima = weight.scheme.mapping == CodeMapping::kMinimum;
   float t = 0;
@@ -298,10 +304,9 @@ float rescaled(std::span<const int8_t> a, const QTensor& weight, int64_t n, floa
 void expect_exact(const LinearData& data) {
   const LinearCase& c = data.shape;
   std::vector<float> expected;
-  std::vector<int8_t> codes(static_cast<size_t>(c.k));
   for (int64_t m = 0; m < c.m; ++m) {
-    const float scale = quantize_row(std::span(data.x).subspan(m * c.k, c.k), codes);
-    for (int64_t n = 0; n < c.n; ++n) expected.push_back(rescaled(codes, data.quantized, n, scale));
+    const CodesOfRow row(data, m);
+    for (int64_t n = 0; n < c.n; ++n) expected.push_back(rescaled(row, data.quantized, n, data.weights.activations()));
   }
   for (const std::string& isa : cpu_isas()) {
     EXPECT_TRUE(same_bits(run(data, {.isa = isa}), expected)) << describe(data, {.isa = isa});
@@ -390,6 +395,52 @@ TEST(Linear, AFewLargeActivationsAmongSmallOnesMultiplyExactly) {
       }
     }
   }
+}
+
+// Zero points at both ends and between, inputs from below the range to above it, extreme weights; long rows in chunks.
+TEST(Linear, StaticActivationsWithAZeroPointMultiplyExactly) {
+  std::mt19937_64 engine(25);
+  for (const int64_t group : {0, 32, 128}) {
+    const Weights weights = quantized(8, group, CodeMapping::kSymmetric, ActivationMode::kStaticPerTensorZeroPoint);
+    for (const int64_t depth : {3, 70, 1060, kSanitized ? 257 : 70'000}) {
+      if (group != 0 && depth > 2000) continue;
+      for (const int zero_point : {0, 1, 5, 128, 254, 255}) {
+        const int64_t rows = depth > 2000 ? 2 : 7;
+        LinearData data(fitted({rows, 18, depth, Nonlinearity::kNone, false, false, "zero point"}, weights), weights,
+                        26);
+        data.input = {.scale = 0.5f, .zero_point = zero_point};
+        const int64_t k_count = data.shape.k;
+        for (int64_t i = 0; i < rows * k_count; ++i) {
+          const int code = static_cast<int>(engine() % 260) - 2;  // all, and a little beyond
+          const int end = i / k_count == 0 ? 255 : 0;             // the first row: the largest magnitude
+          data.x[i] = 0.5f * static_cast<float>((i / k_count < 2 ? end : code) - zero_point);
+        }
+        for (int64_t i = 0; i < 18 * k_count; ++i) {
+          if (i / k_count < 4) {
+            data.quantized.codes.mutable_as<int8_t>()[i] =
+                static_cast<int8_t>(127 * sign_of(engine, i / k_count, i % k_count));
+          }
+        }
+        expect_exact(data);
+      }
+    }
+  }
+}
+
+TEST(Linear, AStaticScaleThatCannotBeIsAnError) {
+  for (const ActivationMode mode : {ActivationMode::kStaticPerTensor, ActivationMode::kStaticPerTensorZeroPoint}) {
+    LinearData data({2, 3, 4, Nonlinearity::kNone, false, false, "scales"},
+                    quantized(8, 0, CodeMapping::kSymmetric, mode), 27);
+    for (const float scale : {0.0f, -1.0f, kNaN, kInfinity, 0x1p-101f}) {
+      data.input = {.scale = scale, .zero_point = 0};
+      EXPECT_THROW(run(data, {.isa = "ref"}), NumericError) << scale;
+    }
+    data.input = {.scale = 1, .zero_point = mode == ActivationMode::kStaticPerTensor ? 1 : 256};
+    EXPECT_THROW(run(data, {.isa = "ref"}), NumericError);
+  }
+  const LinearData nibbles({2, 3, 32, Nonlinearity::kNone, false, false, "nibbles"},
+                           quantized(4, 32, CodeMapping::kSymmetric, ActivationMode::kStaticPerTensorZeroPoint), 28);
+  EXPECT_THROW(run(nibbles, {.isa = "ref"}), ShapeError);
 }
 
 // Two products with the largest unsigned byte fit int16 up to 128 = |a| + |b|: all such sums around it.
@@ -535,8 +586,10 @@ TEST(Linear, NonFiniteInputsReachTheirRowOnly) {
 
 TEST(Linear, ANonFiniteRowRaisesTheFaultOfTheLowestRowAndSparesTheOthers) {
   for (const std::string& isa : cpu_isas()) {
-    for (const Weights& weights : {kW8A8, quantized(4, 32, CodeMapping::kSymmetric, ActivationMode::kDynamicPerToken),
-                                   quantized(4, 32, CodeMapping::kMinimum, ActivationMode::kDynamicPerToken)}) {
+    for (const Weights& weights :
+         {kW8A8, quantized(4, 32, CodeMapping::kSymmetric, ActivationMode::kDynamicPerToken),
+          quantized(4, 32, CodeMapping::kMinimum, ActivationMode::kDynamicPerToken),
+          quantized(8, 0, CodeMapping::kSymmetric, ActivationMode::kStaticPerTensorZeroPoint)}) {
       for (const float value : {kNaN, kInfinity, -kInfinity}) {
         const int threads = std::isnan(value) ? 1 : 4;
         const LinearCase c = fitted({300, 40, 33, Nonlinearity::kNone, true, false, "faults"}, weights);
@@ -560,6 +613,48 @@ TEST(Linear, ANonFiniteRowRaisesTheFaultOfTheLowestRowAndSparesTheOthers) {
           const int64_t row = i / c.n;
           if (row == 77 || row == 150 || row == 299) continue;
           ASSERT_EQ(y[i], clean[i]) << isa << " " << i;
+        }
+      }
+    }
+  }
+}
+
+// Normalizing before the product, with the rows kept or not, in the place of x or elsewhere.
+TEST(Linear, NormalizedRowsGiveTheBitsOfTwoOperations) {
+  enum class Keep { kNot, kElsewhere, kInPlace };
+  for (const std::string& isa : cpu_isas()) {
+    for (const Weights& weights : kMainWeights) {
+      // Few rows and many, few outputs and many: rows are quantized ahead of the product or with it.
+      for (const auto& [rows, outputs] : {std::pair<int64_t, int64_t>{3, 16}, {3, 90}, {110, 16}, {110, 300}}) {
+        if (kSanitized && rows * outputs > 300) continue;
+        const LinearCase c = fitted({rows, outputs, 47, Nonlinearity::kNone, true, false, "normalized"}, weights);
+        const LinearData data(c, weights, 29);
+        const std::unique_ptr<Backend> backend = make_cpu_backend({.threads = 2, .isa = isa});
+        const Memory gamma(*backend, random_floats(c.k, 30)), beta(*backend, random_floats(c.k, 31));
+        for (const bool rms : {true, false}) {
+          LinearOnBackend separate(*backend, data, 3, false);
+          const Matrix normalized(*backend, rows, c.k, 5);
+          if (rms) {
+            backend->rms_norm({separate.x.activation(), gamma.span(), 1e-5f, normalized.activation()});
+          } else {
+            backend->layer_norm({separate.x.activation(), gamma.span(), beta.span(), 1e-5f, normalized.activation()});
+          }
+          separate.op.x = normalized.activation();
+          backend->linear(separate.op);
+          for (const Keep keep : {Keep::kNot, Keep::kElsewhere, Keep::kInPlace}) {
+            LinearOnBackend fused(*backend, data, 3, false);
+            const Matrix kept(*backend, rows, c.k, 2);
+            NormalizeRows normalize{gamma.span(), rms ? DeviceSpan() : beta.span(), 1e-5f, std::nullopt};
+            if (keep == Keep::kElsewhere) normalize.y = kept.activation();
+            if (keep == Keep::kInPlace) normalize.y = fused.x.activation();
+            fused.op.normalize = normalize;
+            backend->linear(fused.op);
+            EXPECT_TRUE(same_bits(fused.y.values(), separate.y.values())) << describe(data, {.isa = isa});
+            const std::vector<float> rows_left = keep == Keep::kElsewhere ? kept.values() : fused.x.values();
+            EXPECT_TRUE(same_bits(rows_left, keep == Keep::kNot ? data.x : normalized.values()))
+                << describe(data, {.isa = isa});
+            EXPECT_TRUE(kept.gaps_untouched() && fused.x.gaps_untouched());
+          }
         }
       }
     }
@@ -591,6 +686,7 @@ TEST(Linear, ShapesThatDoNotFitAreErrors) {
   expect_error([](LinearOp& op) { op.y.rows = 3; });
   expect_error([](LinearOp& op) { op.residual->cols = 5; });
   expect_error([](LinearOp& op) { op.bias = op.bias.slice(0, 20); });
+  expect_error([](LinearOp& op) { op.normalize = NormalizeRows{.gamma = op.bias.slice(0, 20)}; });
 }
 
 }  // namespace

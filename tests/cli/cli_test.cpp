@@ -198,6 +198,18 @@ TEST_F(Cli, EvalCompareAndBenchReportTheirMetrics) {
   EXPECT_GT(minima["cosine_mean"], 0.97);
   const json bench = run_json("bench " + kModel + " --batch 2 --seq 16 --repetitions 3 --recipe w8a16");
   EXPECT_LE(bench["min_ms"], bench["median_ms"]);
+  EXPECT_FALSE(bench.contains("profile"));
+  const json profiled = run_json("bench " + kModel + " --batch 2 --seq 16 --repetitions 3 --profile");
+  double share = 0;
+  bool has_attention = false;
+  for (const json& entry : profiled.at("profile")) {
+    EXPECT_EQ(entry["rows"], 32);
+    has_attention = has_attention || entry["operation"] == "attention";
+    share += entry["share"].get<double>();
+  }
+  EXPECT_TRUE(has_attention);
+  EXPECT_GT(share, 0.5);
+  EXPECT_LE(share, 1);
 }
 
 TEST_F(Cli, DemoShowsEveryRecipe) {

@@ -80,6 +80,10 @@ TEST_F(CliDecoder, BadInputToDecodersIsOneMessage) {
                                                  "generate model --top-p 1.5" + fox,
                                                  "generate model --max-tokens 0" + fox,
                                                  "generate model --kv-dtype int8" + fox,
+                                                 "generate model --kv-dtype int4" + fox,
+                                                 "generate model --recipe w8a8_dynamic --set attention=8 --kv-dtype "
+                                                 "fp16" +
+                                                     fox,
                                                  "generate " + kGolden + "/bert_base" + fox,
                                                  "eval model --task perplexity --data text.txt --documents line",
                                                  "eval model --task perplexity --data text.txt --window 49",
@@ -161,6 +165,11 @@ TEST_F(CliDecoder, BenchTimesPrefillAndDecoding) {
   EXPECT_LE(bench["prefill_min_ms"], bench["prefill_median_ms"]);
   const json half = run_json("bench model --batch 3 --seq 12 --decode-tokens 8 --repetitions 2 --kv-dtype fp16");
   EXPECT_LT(half["kv_bytes"], bench["kv_bytes"]);
+  EXPECT_EQ(bench["kv_dtype"], "fp32");
+  const json int8 = run_json(
+      "bench model --batch 3 --seq 12 --decode-tokens 8 --repetitions 2 --recipe w8a8_dynamic --set attention=8");
+  EXPECT_EQ(int8["kv_dtype"], "int8");
+  EXPECT_LT(int8["kv_bytes"], half["kv_bytes"]);
   EXPECT_EQ(run("bench model --seq 12 --decode-tokens 8 --repetitions 2"), 0) << err_;
   EXPECT_THAT(out_, AllOf(HasSubstr("prefill"), HasSubstr("decode"), HasSubstr("tokens/s")));
 }

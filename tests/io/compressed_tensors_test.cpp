@@ -130,6 +130,41 @@ TEST_F(CompressedTensors, AWeightMayBeEmpty) {
   }
 }
 
+TEST_F(CompressedTensors, StaticScalesComeBackAsTheyWereWritten) {
+  constexpr ActivationMode kSymmetric = ActivationMode::kStaticPerTensor,
+                           kZeroPoint = ActivationMode::kStaticPerTensorZeroPoint;
+  SafetensorsWriter writer;
+  add(writer, encode_activation_scale("a", {0.125f, 0}, kSymmetric));
+  add(writer, encode_activation_scale("b", {3.5f, 0}, kZeroPoint));
+  add(writer, encode_activation_scale("c", {0x1p-100f, 255}, kZeroPoint));
+  EXPECT_TRUE(encode_activation_scale("d", {1, 0}, ActivationMode::kDynamicPerToken).empty());
+  const Checkpoint written = checkpoint(writer);
+  EXPECT_EQ(written.bytes(), encoded_scale_bytes(kSymmetric) + 2 * encoded_scale_bytes(kZeroPoint));
+  EXPECT_EQ(decode_activation_scale(written, "a", kSymmetric), (ActivationScale{0.125f, 0}));
+  EXPECT_EQ(decode_activation_scale(written, "b", kZeroPoint), (ActivationScale{3.5f, 0}));
+  EXPECT_EQ(decode_activation_scale(written, "c", kZeroPoint), (ActivationScale{0x1p-100f, 255}));
+  EXPECT_THAT(message_of([&] { decode_activation_scale(written, "b", kSymmetric); }), HasSubstr("is not zero"));
+  EXPECT_THAT(message_of([&] { decode_activation_scale(written, "a", kZeroPoint); }), HasSubstr("a.input_zero_point"));
+}
+
+TEST_F(CompressedTensors, StaticScalesThatCannotBeAreRefused) {
+  for (const float scale : {0.0f, -1.0f, std::numeric_limits<float>::infinity(), std::nanf("")}) {
+    SafetensorsWriter writer;
+    writer.add("a.input_scale", tensor_of<float>({1}, {scale}));
+    const Checkpoint written = checkpoint(writer);
+    EXPECT_THAT(message_of([&] { decode_activation_scale(written, "a", ActivationMode::kStaticPerTensor); }),
+                HasSubstr("'a.input_scale': the activation scale"));
+  }
+  SafetensorsWriter writer;
+  writer.add("a.input_scale", tensor_of<float>({2}, {1, 1}));
+  writer.add("b.input_scale", tensor_of<int8_t>({1}, {1}));
+  const Checkpoint written = checkpoint(writer);
+  for (const char* layer : {"a", "b"}) {
+    EXPECT_THAT(message_of([&] { decode_activation_scale(written, layer, ActivationMode::kStaticPerTensor); }),
+                HasSubstr("one number is needed, F32"));
+  }
+}
+
 // The layers of golden/compressed_tensors by the name that their kind has there.
 struct GoldenLayer {
   const char* name;

@@ -126,17 +126,35 @@ TEST(QuantizationConfig, EachFeatureNotOfferedIsNamedWithItsFile) {
       {"/config_groups/group_0/weights/actorder", "group", "reordered columns"},
       {"/config_groups/group_0/weights/block_structure", {128, 128}, "blocks"},
       {"/config_groups/group_0/weights/novelty", 1, "'novelty'"},
-      {"/config_groups/group_0/input_activations/dynamic", false, "input_activations.dynamic' is false"},
+      {"/config_groups/group_0/input_activations/dynamic", false, "input_activations.strategy' is \"token\""},
       {"/config_groups/group_0/input_activations/dynamic", "local", "input_activations.dynamic' is \"local\""},
       {"/config_groups/group_0/input_activations/strategy", "tensor", "input_activations.strategy' is \"tensor\""},
       {"/config_groups/group_0/input_activations/symmetric", false, "zero point"},
       {"/config_groups/group_0/input_activations/num_bits", 4, "input_activations.num_bits' is 4"},
+      {"/octet_attention", 8, "'octet_attention' must be an object"},
+      {"/octet_attention",
+       {{"strategy", "token"}, {"dynamic", true}, {"num_bits", 4}},
+       "octet_attention.num_bits' is 4"},
+      {"/octet_attention",
+       {{"strategy", "tensor"}, {"dynamic", false}, {"num_bits", 8}},
+       "octet_attention.dynamic' is false"},
   };
   for (const Case& c : cases) {
     EXPECT_THAT(message_of([&] { parse(changed(c.pointer, c.value)); }),
                 AllOf(HasSubstr("config.json: "), HasSubstr(c.said)))
         << c.pointer << " = " << c.value;
   }
+}
+
+TEST(QuantizationConfig, StaticActivationsMayHaveAZeroPoint) {
+  json config = uniform();
+  json& group = config["config_groups"]["group_0"];
+  group["input_activations"] = {{"num_bits", 8}, {"strategy", "tensor"}, {"dynamic", false}, {"symmetric", false}};
+  EXPECT_EQ(parse(config).scheme_for("a")->scheme.activations, ActivationMode::kStaticPerTensorZeroPoint);
+  group["weights"]["num_bits"] = 4;
+  EXPECT_THAT(message_of([&] { parse(config); }), HasSubstr("need 8-bit ones"));
+  group["input_activations"]["symmetric"] = true;
+  EXPECT_EQ(parse(config).scheme_for("a")->scheme.activations, ActivationMode::kStaticPerTensor);
 }
 
 TEST(QuantizationConfig, WeightsMayHaveFourBitsGroupsAndZeroPoints) {
@@ -216,8 +234,11 @@ TEST(QuantizationConfig, EverySchemeComesBackAsItWasWritten) {
     for (const int64_t group_size : {0, 32, 64, 128, 256}) {
       for (const CodeMapping mapping : {CodeMapping::kSymmetric, CodeMapping::kZeroPoint}) {
         for (const RangeEstimator range : {RangeEstimator::kAbsmax, RangeEstimator::kMse}) {
-          for (const ActivationMode mode : {ActivationMode::kFloat, ActivationMode::kDynamicPerToken}) {
+          for (const ActivationMode mode :
+               {ActivationMode::kFloat, ActivationMode::kDynamicPerToken, ActivationMode::kStaticPerTensor,
+                ActivationMode::kStaticPerTensorZeroPoint}) {
             if (bits == 8 && mapping != CodeMapping::kSymmetric) continue;
+            if (bits == 4 && mode == ActivationMode::kStaticPerTensorZeroPoint) continue;
             const Scheme scheme{{bits, group_size, mapping, range}, mode};
             const std::optional<StoredScheme> back = parse(quantization_config({{"a", scheme}}, {})).scheme_for("a");
             EXPECT_EQ(back, (StoredScheme{scheme, format_for(scheme)})) << to_string(scheme);
@@ -252,6 +273,16 @@ TEST(QuantizationConfig, EmbeddingsAreWrittenByNameBesideTheLinearLayers) {
       parse(quantization_config({}, std::vector<std::string>{"a"}, {{"model.embed_tokens", kWeightOnly}}));
   EXPECT_EQ(alone.scheme_for("a"), std::nullopt);
   EXPECT_NE(alone.scheme_for("model.embed_tokens", kEmbedding), std::nullopt);
+}
+
+TEST(QuantizationConfig, Int8AttentionIsAKeyOfItsOwnThatIsThereOnlyThen) {
+  const json config = quantization_config({{"a", kWeightOnly}}, {}, {}, ActivationMode::kDynamicPerToken);
+  EXPECT_EQ(config.at("octet_attention"), activations());
+  EXPECT_EQ(config.at("kv_cache_scheme"), nullptr);
+  EXPECT_EQ(parse(config).attention(), ActivationMode::kDynamicPerToken);
+  const json without = quantization_config({{"a", kWeightOnly}}, {});
+  EXPECT_FALSE(without.contains("octet_attention"));
+  EXPECT_EQ(parse(without).attention(), ActivationMode::kFloat);
 }
 
 TEST(QuantizationConfig, TheModelsConfigKeepsItsKeysAndIsInFloat32) {

@@ -8,9 +8,12 @@ namespace {
 
 TEST(Allocation, ASecondForwardPassAllocatesNothing) {
   if (allocation_count() == 0) GTEST_SKIP() << "sanitizer build: allocations are not counted";
-  for (const char* recipe : {"", "w8a16", "w8a8_dynamic"}) {
+  const std::vector<std::string> with_attention = {"attention=8"};
+  const std::pair<const char*, std::vector<std::string>> recipes[] = {
+      {"", {}}, {"w8a16", {}}, {"w8a8_dynamic", {}}, {"w8a8_dynamic", with_attention}};
+  for (const auto& [recipe, settings] : recipes) {
     for (const int threads : {1, 2}) {
-      const std::optional<Recipe> chosen = *recipe == 0 ? std::nullopt : std::optional(Recipe::load(recipe, {}));
+      const std::optional<Recipe> chosen = *recipe == 0 ? std::nullopt : std::optional(Recipe::load(recipe, settings));
       Session session(golden("bert_base"), {.recipe = chosen, .cpu = {.threads = threads, .isa = {}}});
       const TokenBatch batch = random_batch(session.model().info(), 3, 50);
       const auto pass = [&] {
@@ -22,7 +25,7 @@ TEST(Allocation, ASecondForwardPassAllocatesNothing) {
       const int64_t before = allocation_count();
       const int64_t bytes = session.workspace().bytes();
       pass();
-      EXPECT_EQ(allocation_count() - before, 0) << recipe << ", " << threads << " threads";
+      EXPECT_EQ(allocation_count() - before, 0) << recipe << " " << settings.size() << ", " << threads << " threads";
       EXPECT_EQ(session.workspace().bytes(), bytes);
     }
   }

@@ -51,12 +51,15 @@ std::vector<float> last_row(const Tensor& rows) {
 }
 
 const std::vector<std::string> kQuantizedEmbeddings = {"embeddings=8"};
+const std::vector<std::string> kInt8Attention = {"attention=8"};
 
 std::vector<std::optional<Recipe>> recipes() {
   std::vector<std::optional<Recipe>> all = {std::nullopt};
   for (const std::string& name : Recipe::built_in_names()) all.emplace_back(Recipe::load(name, {}));
   all.emplace_back(Recipe::load("w8a8_dynamic", kQuantizedEmbeddings));
   all.emplace_back(Recipe::load("w4a16_g32", kQuantizedEmbeddings));
+  all.emplace_back(Recipe::load("w8a8_dynamic", kInt8Attention));
+  all.emplace_back(Recipe::load("w4a16_g32", kInt8Attention));
   return all;
 }
 
@@ -126,6 +129,35 @@ TEST(Decoder, SequencesOfACacheDoNotTouchEachOther) {
   session.step(cache, both, second, logits);
   EXPECT_EQ(std::vector(logits.begin(), logits.begin() + vocabulary), last_row(session.run(a)));
   EXPECT_EQ(std::vector(logits.begin() + vocabulary, logits.end()), last_row(session.run(b)));
+}
+
+TEST(Decoder, ACacheIsInInt8WhereAttentionIs) {
+  for (const char* folder : {"llama_base", "gpt2"}) {
+    Session floats(golden(folder)),
+        int8(golden(folder), {.recipe = Recipe::parse(R"({"attention": 8})", "m"), .cpu = {}});
+    EXPECT_EQ(floats.make_cache().dtype(), DType::kF32);
+    EXPECT_EQ(int8.make_cache().dtype(), DType::kI8);
+    EXPECT_EQ(int8.make_cache(DType::kI8).dtype(), DType::kI8);
+    EXPECT_THROW(int8.make_cache(DType::kF16), UsageError);
+    EXPECT_THROW(floats.make_cache(DType::kI8), UsageError);
+    // It does round, and not by much.
+    const TokenBatch whole = one_sequence(floats);
+    const Tensor exact = floats.run(whole), coded = int8.run(whole);
+    const double share = error_share(coded, exact, whole, /*per_token=*/true);
+    EXPECT_GT(share, 1e-6) << folder;
+    EXPECT_LT(share, 0.05) << folder;
+    const QuantSites& sites = int8.model().sites();
+    EXPECT_TRUE(std::any_of(sites.all().begin(), sites.all().end(), [](const QuantSite& site) {
+      return site.name.ends_with(".attention") && site.mode == ActivationMode::kDynamicPerToken;
+    }));
+  }
+}
+
+TEST(Decoder, ARecipeOfAttentionAloneCannotBeWritten) {
+  const std::filesystem::path out = std::filesystem::path(testing::TempDir()) / "attention_alone";
+  std::filesystem::remove_all(out);
+  EXPECT_THROW(quantize_model(Checkpoint::open(golden("gpt2")), Recipe::parse(R"({"attention": 8})", "m"), out), Error);
+  EXPECT_FALSE(std::filesystem::exists(out));
 }
 
 TEST(Decoder, ATruncatedSequenceGoesOnFromWhereItWasCut) {

@@ -36,10 +36,15 @@ std::vector<std::optional<Recipe>> recipes() {
   all.emplace_back(Recipe::load("w4a16_g32", with_minima));
   const std::vector<std::string> with_embeddings = {"embeddings=8"};
   all.emplace_back(Recipe::load("w8a8_dynamic", with_embeddings));
+  const std::vector<std::string> with_attention = {"attention=8"};
+  all.emplace_back(Recipe::load("w8a8_dynamic", with_attention));
   return all;
 }
 
-std::string name_of(const std::optional<Recipe>& recipe) { return recipe ? recipe->name() : "fp32"; }
+std::string name_of(const std::optional<Recipe>& recipe) {
+  if (!recipe) return "fp32";
+  return recipe->name() + (recipe->attention() == ActivationMode::kFloat ? "" : " with INT8 attention");
+}
 
 bool same_bits(std::span<const float> a, std::span<const float> b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
@@ -134,7 +139,9 @@ TEST(Identity, PaddingLeavesNoTrace) {
 
 // A session that ran other shapes before gives the same, from memory it has already.
 TEST(Identity, OfASecondPassWithoutAllocation) {
-  Session session(golden("bert_base"), {.recipe = Recipe::load("w8a8_dynamic", {}), .cpu = {.threads = 2, .isa = {}}});
+  const std::vector<std::string> with_attention = {"attention=8"};
+  Session session(golden("bert_base"),
+                  {.recipe = Recipe::load("w8a8_dynamic", with_attention), .cpu = {.threads = 2, .isa = {}}});
   const TokenBatch small = random_batch(session.model().info(), 2, 5),
                    large = random_batch(session.model().info(), 4, 64);
   const Tensor before = session.run(small);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "octet/ptq/quantize_model.h"
 
+#include <nlohmann/json.hpp>
+
 #include "octet/io/compressed_tensors.h"
 #include "octet/quant/quantize.h"
 #include "tests/io/scratch.h"
@@ -36,6 +38,7 @@ class QuantizeModel : public ScratchFolder {
       SCOPED_TRACE(parameter.layer);
       ASSERT_EQ(got[i]->weight.layer, parameter.layer);
       ASSERT_EQ(got[i]->weight.scheme, parameter.scheme);
+      EXPECT_EQ(got[i]->weight.input, parameter.input);
       if (!parameter.scheme) continue;
       const FloatWeight values(parameter);
       const QTensor made = quantize_weight(values.view(), parameter.scheme->weight, parameter.layer);
@@ -66,6 +69,32 @@ TEST_F(QuantizeModel, EmbeddingsAreWrittenToo) {
       expect_the_same(model, Recipe::load(recipe, embeddings));
     expect_the_same(model, Recipe::parse(R"({"embeddings": 8})", "embeddings"));
   }
+}
+
+TEST_F(QuantizeModel, StaticScalesAreWrittenToo) {
+  for (const std::string model : {"bert_base", "llama_tied", "llama_base"}) {
+    const bool decoder = model != "bert_base";
+    nlohmann::json scales;
+    const std::unique_ptr<Model> floats = load_model(Checkpoint::open(golden_model(model)), nullptr);
+    for (const Linear::Part* part : floats->linear_parts()) {
+      scales[part->weight.layer] = {{"scale", 0.01 * static_cast<double>(1 + scales.size())}};
+    }
+    scales["lm_head"] = {{"scale", 0.5}};
+    for (const bool symmetric : {true, false}) {
+      if (!symmetric) {
+        for (nlohmann::json& scale : scales) scale["zero_point"] = 17;
+      }
+      const nlohmann::json recipe = {{"name", symmetric ? "static" : "static, zero points"},
+                                     {"weights", {{"bits", 8}}},
+                                     {"activations", {{"mode", "static"}, {"symmetric", symmetric}}},
+                                     {"embeddings", decoder ? nlohmann::json(8) : nlohmann::json()},
+                                     {"activation_scales", scales}};
+      expect_the_same(model, Recipe::parse(recipe.dump(), "static"));
+    }
+  }
+  const Recipe without = Recipe::parse(R"({"weights": {}, "activations": {"mode": "static"}})", "m");
+  EXPECT_THAT(message_of<UsageError>([&] { quantize_model(Checkpoint::open(small_bert()), without, folder_ / "x"); }),
+              HasSubstr("layer 'encoder.layer.0.attention.self.query' has static activations and no scale"));
 }
 
 TEST_F(QuantizeModel, ATiedTableIsStoredOnceWithTheScalesOfBothItsNames) {

@@ -158,6 +158,30 @@ TEST(Recipe, OverridesAloneCanQuantize) {
   EXPECT_EQ(recipe.scheme_for("b", 384), std::nullopt);
 }
 
+TEST(Recipe, StaticActivationsTakeTheirScalesFromTheRecipe) {
+  constexpr const char* kText = R"({"weights": {}, "activations": {"mode": "static", "symmetric": false},
+      "activation_scales": {"a.{q,k}": {"scale": 0.5, "zero_point": 3}, "a.v": 0.25, "b": -1}})";
+  const Recipe recipe = Recipe::parse(kText, "m");
+  const ActivationMode mode = recipe.scheme_for("a.q", 384)->activations;
+  EXPECT_EQ(mode, ActivationMode::kStaticPerTensorZeroPoint);
+  EXPECT_EQ(recipe.activation_scale("a.q", mode), (ActivationScale{0.5f, 3}));
+  EXPECT_EQ(recipe.activation_scale("a.k", mode), (ActivationScale{0.5f, 3}));
+  EXPECT_EQ(recipe.activation_scale("a.v", mode), (ActivationScale{0.25f, 0}));
+  EXPECT_THROW(recipe.activation_scale("b", mode), NumericError);
+  EXPECT_THROW(recipe.activation_scale("a.q", ActivationMode::kStaticPerTensor), NumericError) << "a zero point";
+  try {
+    recipe.activation_scale("a.x", mode);
+    ADD_FAILURE() << "a layer without a scale was accepted";
+  } catch (const UsageError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("layer 'a.x' has static activations and no scale"));
+  }
+  const std::vector<std::string> layers = {"a.q", "a.k", "a.v"};
+  EXPECT_THAT(recipe.unmatched_patterns(layers), ElementsAre("b"));
+
+  const Recipe nibbles = Recipe::parse(kText, "m", std::vector<std::string>{"weights.bits=4"});
+  EXPECT_THROW(nibbles.scheme_for("a.q", 384), UsageError);
+}
+
 TEST(Recipe, SettingsChangeTheJsonBeforeItIsRead) {
   const std::vector<std::string> settings = {"activations.mode=dynamic", "exclude=[\"a\"]", "name=other"};
   const Recipe recipe = Recipe::load("w8a16", settings);
@@ -232,10 +256,23 @@ TEST(Recipe, ValuesNotOfferedAreNamed) {
       {R"({"weights": {"range": "minmax"}})", "'range' is \"minmax\"; \"absmax\" or \"mse\" is"},
       {R"({"weights": {"groupsize": 32}})", "unknown key 'groupsize'. Did you mean 'group_size'?"},
       {R"({"weights": {}, "embeddings": 4})", "'embeddings' is 4; null or 8 is"},
+      {R"({"weights": {}, "attention": 4})", "'attention' is 4; null or 8 is"},
+      {R"({"weights": {}, "attention": "8"})", "'attention' is \"8\"; null or 8 is"},
+      {R"({"weights": {}, "atention": 8})", "Did you mean 'attention'?"},
+      {R"({"attention": null})", "quantizes nothing"},
       {R"({"weights": {}, "embedding": 8})", "Did you mean 'embeddings'?"},
       {R"({"weights": 8})", "an object {…} is needed, not number"},
-      {R"({"weights": {}, "activations": {"mode": "static"}})", "'mode' is \"static\""},
+      {R"({"weights": {}, "activations": {"mode": "learned"}})", "'mode' is \"learned\""},
       {R"({"weights": {}, "activations": {"granularity": "per_tensor"}})", "'granularity' is \"per_tensor\""},
+      {R"({"weights": {}, "activations": {"mode": "static", "granularity": "per_token"}})", "\"per_tensor\" is what"},
+      {R"({"weights": {}, "activations": {"symmetric": false}})", "'symmetric' is false"},
+      {R"({"weights": {}, "activation_scales": 3})", "an object of layer names and scales is needed"},
+      {R"({"weights": {}, "activation_scales": {"a": "b"}})", "the scale must be a number"},
+      {R"({"weights": {}, "activation_scales": {"a": {"zero_point": 3}}})", "'a': has no 'scale'"},
+      {R"({"weights": {}, "activation_scales": {"a": {"scale": 1, "zero_point": 256}}})", "'zero_point' is 256"},
+      {R"({"weights": {}, "activation_scales": {"a": {"scale": 1, "zero_point": 0.5}}})", "'zero_point' is 0.5"},
+      {R"({"weights": {}, "activation_scales": {"a": {"scale": 1, "zero": 1}}})", "unknown key 'zero'"},
+      {R"({"weights": {}, "activation_scales": {"a.{b,c}": 1, "a.c": 2}})", "two scales for the layer 'a.c'"},
       {R"({"weights": {}, "activations": {"bits": 4}})", "'bits' is 4"},
       {R"({"weights": {}, "include": "a"})", "'include' must be a list"},
       {R"({"weights": {}, "exclude": [1]})", "'exclude' must be a list"},
@@ -269,6 +306,19 @@ TEST(Recipe, ANameThatIsNeitherBuiltInNorAFileSuggestsOne) {
   } catch (const UsageError& error) {
     EXPECT_THAT(error.what(), HasSubstr("Did you mean 'w8a8_dynamic'?"));
   }
+}
+
+TEST(Recipe, AttentionIsFloatUnlessItSaysEight) {
+  constexpr ActivationMode kInt8 = ActivationMode::kDynamicPerToken;
+  for (const std::string& name : Recipe::built_in_names()) {
+    const std::vector<std::string> settings = {"attention=8"};
+    EXPECT_EQ(Recipe::load(name, {}).attention(), ActivationMode::kFloat) << name;
+    EXPECT_EQ(Recipe::load(name, settings).attention(), kInt8) << name;
+  }
+  EXPECT_EQ(Recipe::parse(R"({"weights": {}, "attention": null})", "m").attention(), ActivationMode::kFloat);
+  const Recipe alone = Recipe::parse(R"({"attention": 8})", "m");
+  EXPECT_EQ(alone.attention(), kInt8);
+  EXPECT_EQ(alone.scheme_for("a", 384), std::nullopt);
 }
 
 TEST(Recipe, AFileIsRead) {

@@ -1,15 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <bit>
+#include <cmath>
+#include <limits>
 #include <optional>
 
 #include "octet/backend/cpu/kv_blocks.h"
 #include "octet/backend/cpu/operations.h"
 #include "octet/base/error.h"
 #include "octet/base/parallel.h"
+#include "octet/quant/quantize.h"
 
 // A task takes one head of keys and values of one sequence, and a part of the queries that read it: rows of the heads
 // of its group, token by token. It goes through them in strips whose scores stay in the L2 cache. Keys and values are
-// panels: those of a cache lie so already, else the task lays its own out once.
+// panels: those of a cache lie so already, else the task lays its own out once. What is multiplied, floats or codes, is
+// the matter of FloatProducts and Int8Products.
 namespace octet::cpu {
 namespace {
 
@@ -23,213 +28,530 @@ struct KeyRange {
   int64_t first, last;  // keys [first, last)
 };
 
+// Keys of `range` that lie together, in panels with room for `capacity` tokens from `first` on: a block of the cache,
+// or, without one, all there are.
+struct Block {
+  int64_t index, first, capacity;
+  KeyRange range;
+};
+
+// The sizes of an operation, and what its tasks are.
+struct Frame {
+  const KernelTable& table;
+  const AttentionOp& op;
+  std::optional<KvReader> cache;
+  int64_t longest = 0, most_keys = 0, group = 1, value_panels = 0, score_stride = 0, strip = 0;
+  int threads = 1;
+  int64_t part = 0, parts = 0;  // queries of a task, and tasks that share a group
+
+  Frame(const KernelTable& kernels, int available, const AttentionOp& operation) : table(kernels), op(operation) {
+    check();
+    if (op.cache) cache.emplace(table, op);
+    for (int64_t b = 0; b < op.sequences; ++b) most_keys = std::max(most_keys, past(b) + length(b));
+    group = op.heads / op.kv_heads;
+    const int64_t panel = table.panel_width;
+    value_panels = (op.head_width + panel - 1) / panel;
+    // Room for whole panels of scores, and for softmax's last block, which may begin at any key.
+    score_stride = round_up(most_keys, std::max(panel, kSoftmaxBlock)) + kSoftmaxBlock;
+    strip = std::clamp(kStripScores / score_stride, kFewestRows, kMostRows);
+
+    // Whole groups if they keep all threads busy, else parts of whole strips.
+    threads = threads_for(checked_mul(2 * op.heads * op.head_width, checked_mul(op.q.rows, most_keys)), available);
+    const int64_t groups = op.sequences * op.kv_heads, queries = longest * group;
+    const int64_t wanted = threads == 1 || groups == 0 ? 1 : (4 * threads + groups - 1) / groups;
+    part = (queries + wanted - 1) / wanted;
+    if (part > strip) part = round_up(part, strip);
+    parts = part == 0 ? 0 : (queries + part - 1) / part;
+  }
+
+  int64_t first_row(int64_t sequence) const { return int32s(op.offsets)[sequence]; }
+  int64_t length(int64_t sequence) const { return first_row(sequence + 1) - first_row(sequence); }
+  int64_t past(int64_t sequence) const { return cache ? cache->past(sequence) : 0; }
+  int64_t value_width() const { return value_panels * table.panel_width; }
+
+ private:
+  void check() {
+    const int64_t rows = op.q.rows, width = op.head_width;
+    if (op.heads < 1 || width < 1 || op.kv_heads < 1 || op.heads % op.kv_heads != 0) {
+      fail<ShapeError>("attention: {} heads of width {}, {} of keys and values", op.heads, width, op.kv_heads);
+    }
+    check_shape(op.q, rows, checked_mul(op.heads, width), "attention: q");
+    check_shape(op.k, rows, checked_mul(op.kv_heads, width), "attention: k");
+    check_shape(op.v, rows, checked_mul(op.kv_heads, width), "attention: v");
+    check_shape(op.y, rows, checked_mul(op.heads, width), "attention: y");
+    if (!op.causal && (op.cache || op.window != 0)) {
+      fail<ShapeError>("attention: a cache or a window, but not causal");
+    }
+    longest = check_offsets(op.offsets, op.sequences, rows);
+  }
+};
+
+// One head of keys and values of one sequence, and the queries that read it.
+struct Head {
+  const Frame& frame;
+  int64_t sequence, head;
+
+  // Keys that a query reads.
+  KeyRange keys_of(int64_t query) const {
+    const AttentionOp& op = frame.op;
+    if (!op.causal) return {0, frame.length(sequence)};
+    const int64_t last = frame.past(sequence) + query / frame.group + 1;
+    return {op.window == 0 ? 0 : std::max<int64_t>(0, last - op.window), last};
+  }
+  // Of the operation's rows the one that a query, or a row of the sequence, lies in.
+  int64_t row_of(int64_t query) const { return frame.first_row(sequence) + query / frame.group; }
+  float* of_query(const Activation& x, int64_t query) const {
+    const int64_t query_head = head * frame.group + query % frame.group;
+    return data(x) + row_of(query) * x.stride + query_head * frame.op.head_width;
+  }
+  const float* of_token(const Activation& x, int64_t row) const {
+    return data(x) + (frame.first_row(sequence) + row) * x.stride + head * frame.op.head_width;
+  }
+};
+
+// fp32 by fp32. `memory` is a worker's.
+class FloatProducts {
+ public:
+  FloatProducts(const Frame& frame, Layout& layout)
+      : frame_(frame),
+        keys_(layout.add<float>(own_keys())),
+        values_(layout.add<float>(own_values())),
+        queries_(layout.add<float>(frame.strip * frame.op.head_width)),
+        output_(layout.add<float>(frame.strip * frame.value_width())),
+        inverse_sums_(layout.add<float>(frame.strip)) {}
+
+  // Adds the new keys and values to the cache.
+  void append(const Head& head, std::byte*) const { frame_.cache->append(frame_.op, head.sequence, head.head); }
+
+  // Makes those that are read ready: without a cache, panels of the first ones.
+  void lay_out(const Head& head, KeyRange range, std::byte* memory) const {
+    const AttentionOp& op = frame_.op;
+    if (frame_.cache) return;
+    frame_.table.pack_rows({head.of_token(op.k, 0), op.k.stride, range.last, op.head_width, keys_.in(memory)});
+    frame_.table.pack_columns({head.of_token(op.v, 0), op.v.stride, range.last, op.head_width, values_.in(memory)});
+  }
+
+  void take_queries(const Head& head, int64_t first, int64_t count, std::byte* memory) const {
+    const int64_t width = frame_.op.head_width;
+    for (int64_t i = 0; i < count; ++i) {
+      std::copy_n(head.of_query(frame_.op.q, first + i), width, queries_.in(memory) + i * width);
+    }
+  }
+
+  // Scores of `count` queries and the panels [first, last) of a block, into a tile.
+  void score(const Head& head, const Block& block, KeyRange panels, int64_t count, float* tile,
+             std::byte* memory) const {
+    const int64_t width = frame_.op.head_width, panel = frame_.table.panel_width;
+    FloatProduct product;
+    product.x = queries_.in(memory);
+    product.x_stride = width;
+    product.rows = count;
+    product.depth = width;
+    product.panels = keys(head, block, memory) + panels.first * panel * width;
+    product.panel_stride = panel * width;
+    product.panel_count = panels.last - panels.first;
+    product.tile = tile;
+    product.tile_stride = frame_.score_stride;
+    frame_.table.product_f32(product);
+  }
+
+  // Row i of the strip, whose scores of `kept` keys begin at `scores`.
+  void softmax(int64_t i, float* scores, KeyRange kept, std::byte* memory) const {
+    frame_.table.softmax({.scores = scores,
+                          .stride = frame_.score_stride,
+                          .rows = 1,
+                          .cols = kept.last - kept.first,
+                          .scale = frame_.op.scale,
+                          .inverse_sums = inverse_sums_.in(memory) + i});
+  }
+
+  // The products with values go through the keys `mixed`, from begin_of(the first that is read); take_weights is shown
+  // each row of the strip when a query's p stand there.
+  int64_t begin_of(int64_t key) const { return key; }
+  void take_weights(const Head&, int64_t, int64_t, const float*, KeyRange, std::byte*) {}
+
+  void mix(const Head& head, const Block& block, const float* scores, KeyRange, int64_t count, Start start,
+           std::byte* memory) const {
+    const int64_t panel = frame_.table.panel_width;
+    FloatProduct product;
+    product.x = scores + block.range.first;
+    product.x_stride = frame_.score_stride;
+    product.rows = count;
+    product.depth = block.range.last - block.range.first;
+    product.panels = values(head, block, memory) + (block.range.first - block.first) * panel;
+    product.panel_stride = panel * block.capacity;
+    product.panel_count = frame_.value_panels;
+    product.tile = output_.in(memory);
+    product.tile_stride = frame_.value_width();
+    product.start = start;
+    frame_.table.product_f32(product);
+  }
+
+  void write(int64_t i, float* y, std::byte* memory) const {
+    frame_.table.scale(output_.in(memory) + i * frame_.value_width(), frame_.op.head_width, inverse_sums_.in(memory)[i],
+                       y);
+  }
+
+  std::optional<int64_t> fault() const { return std::nullopt; }
+
+ private:
+  // Room for the panels of a block of the cache that has to be widened, or of a whole sequence.
+  int64_t own_keys() const {
+    if (frame_.cache) return frame_.cache->widens() ? frame_.cache->key_elements() : 0;
+    return round_up(frame_.most_keys, frame_.table.panel_width) * frame_.op.head_width;
+  }
+  int64_t own_values() const {
+    if (frame_.cache) return frame_.cache->widens() ? frame_.cache->value_elements() : 0;
+    return frame_.most_keys * frame_.value_width();
+  }
+  const float* keys(const Head& head, const Block& block, std::byte* memory) const {
+    float* buffer = keys_.in(memory);
+    return frame_.cache ? frame_.cache->keys(head.sequence, head.head, block.index, buffer) : buffer;
+  }
+  const float* values(const Head& head, const Block& block, std::byte* memory) const {
+    float* buffer = values_.in(memory);
+    return frame_.cache ? frame_.cache->values(head.sequence, head.head, block.index, buffer) : buffer;
+  }
+
+  const Frame& frame_;
+  Layout::Part<float> keys_, values_, queries_, output_, inverse_sums_;
+};
+
+// Codes by codes, see FloatProducts. Each row of a head has a scale: of q, k and v, and of p times the values' scales,
+// which are multiplied into it because they lie along the sum over keys.
+class Int8Products {
+ public:
+  Int8Products(const Frame& frame, Layout& layout)
+      : frame_(frame),
+        kernels_(frame.table.int8_attention),
+        width_(frame.op.head_width),
+        key_depth_(round_up(width_, kCodePadding)),
+        staged_stride_(round_up(width_, 16)),
+        capacity_(round_up(frame.most_keys, kKvBlockTokens)),
+        sum_count_(frame.cache ? capacity_ / kKvBlockTokens : 1),
+        keys_(layout.add<int8_t>(frame.cache ? 0 : capacity_ * key_depth_)),
+        values_(layout.add<int8_t>(frame.cache ? 0 : capacity_ * frame.value_width())),
+        staged_(layout.add<int8_t>(kKvBlockTokens * staged_stride_)),
+        query_codes_(layout.add<int8_t>(frame.strip * key_depth_)),
+        weight_codes_(layout.add<int8_t>(frame.strip * weight_stride())),
+        key_scales_(layout.add<float>(capacity_ + kSoftmaxBlock)),
+        value_scales_(layout.add<float>(capacity_ + kSoftmaxBlock)),
+        queries_(layout.add<float>(frame.strip * width_)),
+        query_scales_(layout.add<float>(frame.strip)),
+        weight_scales_(layout.add<float>(frame.strip)),
+        inverse_sums_(layout.add<float>(frame.strip)),
+        inverses_(layout.add<float>(kMostAtOnce)),
+        absmax_(layout.add<uint32_t>(kMostAtOnce)),
+        query_sums_(layout.add<int32_t>(frame.strip)),
+        weight_sums_(layout.add<int32_t>(frame.strip * sum_count_)),
+        output_(layout.add<int32_t>(frame.strip * frame.value_width())) {
+    if (frame.most_keys > kLongestExact || width_ > kLongestExact) {
+      fail<ShapeError>("attention: {} keys of width {}; in INT8 both can be {} at most", frame.most_keys, width_,
+                       kLongestExact);
+    }
+  }
+
+  void append(const Head& head, std::byte* memory) {
+    const int64_t past = frame_.past(head.sequence), rows = frame_.length(head.sequence);
+    for (int64_t row = 0; row < rows;) {
+      const int64_t block = (past + row) / kKvBlockTokens, place = (past + row) % kKvBlockTokens;
+      const int64_t count = std::min(kKvBlockTokens - place, rows - row);
+      put(head, row, count, place, frame_.cache->codes(head.sequence, head.head, block), memory);
+      row += count;
+    }
+  }
+
+  // With a cache, its scales side by side.
+  void lay_out(const Head& head, KeyRange range, std::byte* memory) {
+    if (!frame_.cache) {
+      const CodePanels own = panels(head, 0, memory);
+      for (int64_t row = 0; row < range.last; row += kKvBlockTokens) {
+        put(head, row, std::min(kKvBlockTokens, range.last - row), row, own, memory);
+      }
+      return;
+    }
+    for (int64_t block = range.first / kKvBlockTokens; block * kKvBlockTokens < range.last; ++block) {
+      const CodePanels cached = panels(head, block, memory);
+      std::copy_n(cached.key_scales, kKvBlockTokens, key_scales_.in(memory) + block * kKvBlockTokens);
+      std::copy_n(cached.value_scales, kKvBlockTokens, value_scales_.in(memory) + block * kKvBlockTokens);
+    }
+  }
+
+  void take_queries(const Head& head, int64_t first, int64_t count, std::byte* memory) {
+    float* const queries = queries_.in(memory);
+    for (int64_t i = 0; i < count; ++i) {
+      std::copy_n(head.of_query(frame_.op.q, first + i), width_, queries + i * width_);
+    }
+    float* const scales = query_scales_.in(memory);
+    find_scales({queries, width_, count, width_}, scales, memory);
+    quantize({.x = queries,
+              .x_stride = width_,
+              .rows = count,
+              .cols = width_,
+              .codes = query_codes_.in(memory),
+              .codes_stride = key_depth_,
+              .step = width_,
+              .sums = query_sums_.in(memory),
+              .sums_stride = 1},
+             memory);
+    for (int64_t i = 0; i < count; ++i) {
+      if (std::isnan(scales[i])) input_fault_.add(head.row_of(first + i));
+    }
+  }
+
+  void score(const Head& head, const Block& block, KeyRange panels_of, int64_t count, float* tile,
+             std::byte* memory) const {
+    const int64_t panel_bytes = frame_.table.panel_width * key_depth_;
+    Int8Product product;
+    product.codes = query_codes_.in(memory);
+    product.codes_stride = key_depth_;
+    product.code_sums = query_sums_.in(memory);
+    product.code_sums_stride = 1;
+    product.rows = count;
+    product.depth = width_;
+    product.panels = panels(head, block.index, memory).keys + panels_of.first * panel_bytes;
+    product.panel_stride = panel_bytes;
+    product.panel_count = panels_of.last - panels_of.first;
+    product.tile = tile;
+    product.tile_stride = frame_.score_stride;
+    kernels_.scores(product);
+  }
+
+  void softmax(int64_t i, float* scores, KeyRange kept, std::byte* memory) const {
+    frame_.table.softmax({.scores = scores,
+                          .stride = frame_.score_stride,
+                          .rows = 1,
+                          .cols = kept.last - kept.first,
+                          .scale = frame_.op.scale,
+                          .inverse_sums = inverse_sums_.in(memory) + i,
+                          .query_scales = query_scales_.in(memory) + i,
+                          .key_scales = key_scales_.in(memory) + kept.first,
+                          .value_scales = value_scales_.in(memory) + kept.first,
+                          .absmax_bits = absmax_.in(memory)});
+  }
+
+  // Whole blocks of the cache, whose codes have a sum each, or of what a panel has together.
+  int64_t begin_of(int64_t key) const {
+    const int64_t step = frame_.cache ? kKvBlockTokens : kCodePadding;
+    return key / step * step;
+  }
+
+  void take_weights(const Head& head, int64_t i, int64_t query, const float* row, KeyRange mixed, std::byte* memory) {
+    float* const scale = weight_scales_.in(memory) + i;
+    find_scales(1, scale, memory);  // of what softmax left
+    quantize({.x = row + mixed.first,
+              .x_stride = frame_.score_stride,
+              .rows = 1,
+              .cols = mixed.last - mixed.first,
+              .codes = weight_codes_.in(memory) + i * weight_stride(),
+              .codes_stride = weight_stride(),
+              .step = frame_.cache ? kKvBlockTokens : capacity_,
+              .sums = weight_sums_.in(memory) + i * sum_count_,
+              .sums_stride = sum_count_},
+             memory);
+    if (std::isnan(*scale)) weight_fault_.add(head.row_of(query));
+  }
+
+  void mix(const Head& head, const Block& block, const float*, KeyRange mixed, int64_t count, Start start,
+           std::byte* memory) const {
+    const int64_t panel = frame_.table.panel_width, key = block.range.first;
+    const CodePanels of_block = panels(head, block.index, memory);
+    Int8Product product;
+    product.codes = weight_codes_.in(memory) + key - mixed.first;
+    product.codes_stride = weight_stride();
+    product.code_sums = weight_sums_.in(memory) + (key - mixed.first) / kKvBlockTokens;
+    product.code_sums_stride = sum_count_;
+    product.rows = count;
+    product.depth = block.range.last - key;
+    product.panels = of_block.values + (key - block.first) * panel;
+    product.panel_stride = panel * of_block.capacity;
+    product.panel_count = frame_.value_panels;
+    product.tile = output_.in(memory);
+    product.tile_stride = frame_.value_width();
+    product.start = start;
+    kernels_.mix(product);
+  }
+
+  void write(int64_t i, float* y, std::byte* memory) const {
+    kernels_.scale({.sums = output_.in(memory) + i * frame_.value_width(),
+                    .count = width_,
+                    .scale = weight_scales_.in(memory)[i],
+                    .factor = inverse_sums_.in(memory)[i],
+                    .y = y});
+  }
+
+  // Where q, k and v are finite, products of scales may still overflow.
+  std::optional<int64_t> fault() const { return input_fault_.get() ? input_fault_.get() : weight_fault_.get(); }
+
+ private:
+  static constexpr int64_t kMostAtOnce = std::max(kMostRows, kKvBlockTokens);
+
+  // Rows apart by more than whole blocks, which powers of two would put into the same lines of the L1 cache.
+  int64_t weight_stride() const { return capacity_ + kKvBlockTokens; }
+
+  CodePanels panels(const Head& head, int64_t block, std::byte* memory) const {
+    if (frame_.cache) return frame_.cache->codes(head.sequence, head.head, block);
+    return {.keys = keys_.in(memory),
+            .values = values_.in(memory),
+            .key_scales = key_scales_.in(memory),
+            .value_scales = value_scales_.in(memory),
+            .capacity = capacity_};
+  }
+
+  // Scales of rows, and their inverses, from their absmax_. A row that holds NaN or infinity gets zero codes under a
+  // NaN scale, so that all it meets becomes NaN.
+  void find_scales(int64_t rows, float* scales, std::byte* memory) const {
+    const uint32_t* const absmax = absmax_.in(memory);
+    float* const inverses = inverses_.in(memory);
+    for (int64_t r = 0; r < rows; ++r) {
+      const float largest = std::bit_cast<float>(absmax[r]);
+      scales[r] = std::isfinite(largest) ? int8_scale(largest) : std::numeric_limits<float>::quiet_NaN();
+      inverses[r] = 1.0f / scales[r];
+    }
+  }
+  void find_scales(AbsmaxRows rows, float* scales, std::byte* memory) const {
+    rows.bits = absmax_.in(memory);
+    kernels_.absmax(rows);
+    find_scales(rows.rows, scales, memory);
+  }
+
+  // By the scales found last.
+  void quantize(QuantizeRows q, std::byte* memory) const {
+    q.inverses = inverses_.in(memory);
+    kernels_.quantize(q);
+  }
+
+  // Keys and values of at most kKvBlockTokens rows of the sequence, as tokens [place, place + count) of `to`.
+  void put(const Head& head, int64_t row, int64_t count, int64_t place, const CodePanels& to, std::byte* memory) {
+    const int64_t panel = frame_.table.panel_width;
+    put(frame_.op.k, head, row, count, place, to.key_scales, kernels_.pack_keys, to.keys, panel * key_depth_, memory);
+    put(frame_.op.v, head, row, count, place, to.value_scales, kernels_.pack_values, to.values, panel * to.capacity,
+        memory);
+  }
+  void put(const Activation& x, const Head& head, int64_t row, int64_t count, int64_t place, float* scales,
+           void (*pack)(const PackTokens&), int8_t* to, int64_t panel_stride, std::byte* memory) {
+    const float* const source = head.of_token(x, row);
+    find_scales({source, x.stride, count, width_}, scales + place, memory);
+    quantize({.x = source,
+              .x_stride = x.stride,
+              .rows = count,
+              .cols = width_,
+              .codes = staged_.in(memory),
+              .codes_stride = staged_stride_,
+              .flip = kernels_.flip,
+              .step = width_},
+             memory);
+    for (int64_t i = 0; i < count; ++i) {
+      if (std::isnan(scales[place + i])) input_fault_.add(frame_.first_row(head.sequence) + row + i);
+    }
+    pack({staged_.in(memory), staged_stride_, count, width_, place, to, panel_stride});
+  }
+
+  const Frame& frame_;
+  const Int8Attention& kernels_;
+  int64_t width_, key_depth_, staged_stride_;
+  int64_t capacity_;   // tokens of the longest sequence, in whole blocks
+  int64_t sum_count_;  // of a row of weights
+  Layout::Part<int8_t> keys_, values_, staged_, query_codes_, weight_codes_;
+  Layout::Part<float> key_scales_, value_scales_, queries_, query_scales_, weight_scales_, inverse_sums_, inverses_;
+  Layout::Part<uint32_t> absmax_;
+  Layout::Part<int32_t> query_sums_, weight_sums_, output_;
+  LowestRow input_fault_, weight_fault_;
+};
+
+template <class Products>
 class Attention {
  public:
   Attention(const KernelTable& table, Workspace& workspace, const AttentionOp& op)
-      : table_(table), workspace_(workspace), op_(op) {
-    check();
-    if (op.cache) cache_.emplace(table, op);
-    for (int64_t b = 0; b < op.sequences; ++b) most_keys_ = std::max(most_keys_, past(b) + length(b));
-    group_ = op.heads / op.kv_heads;
-    const int64_t panel = table.panel_width;
-    value_panels_ = (op.head_width + panel - 1) / panel;
-    // Room for whole panels of scores, and for softmax's last block, which may begin at any key.
-    score_stride_ = round_up(most_keys_, std::max(panel, kSoftmaxBlock)) + kSoftmaxBlock;
-    strip_ = std::clamp(kStripScores / score_stride_, kFewestRows, kMostRows);
+      : workspace_(workspace),
+        frame_(table, workspace.threads(), op),
+        products_(frame_, layout_),
+        scores_(layout_.add<float>(frame_.strip * frame_.score_stride)) {}
 
-    // Whole groups if they keep all threads busy, else parts of whole strips.
-    threads_ =
-        threads_for(checked_mul(2 * op.heads * op.head_width, checked_mul(op.q.rows, most_keys_)), workspace.threads());
-    const int64_t groups = op.sequences * op.kv_heads, queries = longest_ * group_;
-    const int64_t wanted = threads_ == 1 ? 1 : (4 * threads_ + groups - 1) / groups;
-    part_ = (queries + wanted - 1) / wanted;
-    if (part_ > strip_) part_ = round_up(part_, strip_);
-    parts_ = part_ == 0 ? 0 : (queries + part_ - 1) / part_;
-
-    keys_ = layout_.add<float>(own_keys());
-    values_ = layout_.add<float>(own_values());
-    queries_ = layout_.add<float>(strip_ * op.head_width);
-    scores_ = layout_.add<float>(strip_ * score_stride_);
-    output_ = layout_.add<float>(strip_ * value_panels_ * panel);
-    inverse_sums_ = layout_.add<float>(strip_);
-  }
-
-  void run() {
-    if (longest_ == 0) return;
-    if (cache_) {
-      parallel_for(threads_, op_.sequences * op_.kv_heads,
-                   [&](int64_t index, int) { cache_->append(op_, index / op_.kv_heads, index % op_.kv_heads); });
-    }
+  std::optional<int64_t> run() {
+    if (frame_.longest == 0) return std::nullopt;
     workspace_.reserve({}, layout_);
-    const int64_t tasks = op_.sequences * op_.kv_heads * parts_;
-    parallel_for(threads_, tasks, [&](int64_t index, int worker) {
-      const int64_t sequence = index / (op_.kv_heads * parts_), begin = index % parts_ * part_;
-      const int64_t end = std::min(begin + part_, length(sequence) * group_);
-      if (begin < end) Task(*this, sequence, index / parts_ % op_.kv_heads, worker).run(begin, end);
+    const int64_t kv_heads = frame_.op.kv_heads, groups = frame_.op.sequences * kv_heads;
+    if (frame_.cache) {
+      parallel_for(frame_.threads, groups, [&](int64_t index, int worker) {
+        products_.append({frame_, index / kv_heads, index % kv_heads}, workspace_.worker(worker));
+      });
+    }
+    parallel_for(frame_.threads, groups * frame_.parts, [&](int64_t index, int worker) {
+      const Head head{frame_, index / (kv_heads * frame_.parts), index / frame_.parts % kv_heads};
+      const int64_t begin = index % frame_.parts * frame_.part;
+      const int64_t end = std::min(begin + frame_.part, frame_.length(head.sequence) * frame_.group);
+      if (begin < end) task(head, begin, end, workspace_.worker(worker));
     });
+    return products_.fault();
   }
 
  private:
-  // The queries of one sequence that read one head of keys and values.
-  class Task {
-   public:
-    Task(const Attention& all, int64_t sequence, int64_t head, int worker)
-        : all_(all), sequence_(sequence), head_(head), memory_(all.workspace_.worker(worker)) {}
-
-    void run(int64_t begin, int64_t end) {
-      if (!all_.cache_) lay_out(keys_of(end - 1).last);
-      for (int64_t query = begin; query < end; query += all_.strip_) strip(query, std::min(all_.strip_, end - query));
+  void task(const Head& head, int64_t begin, int64_t end, std::byte* memory) {
+    const KeyRange read{head.keys_of(begin).first, head.keys_of(end - 1).last};
+    products_.lay_out(head, read, memory);
+    for (int64_t query = begin; query < end; query += frame_.strip) {
+      strip(head, query, std::min(frame_.strip, end - query), read.last, memory);
     }
-
-   private:
-    // Keys that a query reads.
-    KeyRange keys_of(int64_t query) const {
-      if (!all_.op_.causal) return {0, all_.length(sequence_)};
-      const int64_t last = all_.past(sequence_) + query / all_.group_ + 1;
-      return {all_.op_.window == 0 ? 0 : std::max<int64_t>(0, last - all_.op_.window), last};
-    }
-
-    float* at(const Activation& x, int64_t row, int64_t head) const {
-      return data(x) + (all_.first_row(sequence_) + row) * x.stride + head * all_.op_.head_width;
-    }
-    float* of_query(const Activation& x, int64_t query) const {
-      return at(x, query / all_.group_, head_ * all_.group_ + query % all_.group_);
-    }
-
-    // Panels of the first `count` keys and values, where there is no cache that holds them.
-    void lay_out(int64_t count) {
-      const AttentionOp& op = all_.op_;
-      all_.table_.pack_rows({at(op.k, 0, head_), op.k.stride, count, op.head_width, all_.keys_.in(memory_)});
-      all_.table_.pack_columns({at(op.v, 0, head_), op.v.stride, count, op.head_width, all_.values_.in(memory_)});
-      laid_out_ = count;
-    }
-
-    // Calls visit(block, first, capacity, range) for the blocks of tokens that hold keys of `range`: `first` is the
-    // block's first token, `capacity` the tokens its panels have room for. Without a cache there is one block.
-    template <class Visit>
-    void for_blocks(KeyRange range, Visit visit) const {
-      const int64_t capacity = all_.cache_ ? kKvBlockTokens : laid_out_;
-      for (int64_t block = range.first / capacity; block * capacity < range.last; ++block) {
-        const int64_t first = block * capacity;
-        visit(block, first, capacity, KeyRange{std::max(range.first, first), std::min(range.last, first + capacity)});
-      }
-    }
-
-    const float* keys(int64_t block) const {
-      float* buffer = all_.keys_.in(memory_);
-      return all_.cache_ ? all_.cache_->keys(sequence_, head_, block, buffer) : buffer;
-    }
-    const float* values(int64_t block) const {
-      float* buffer = all_.values_.in(memory_);
-      return all_.cache_ ? all_.cache_->values(sequence_, head_, block, buffer) : buffer;
-    }
-
-    void strip(int64_t first_query, int64_t count) const {
-      const AttentionOp& op = all_.op_;
-      const int64_t width = op.head_width, panel = all_.table_.panel_width, stride = all_.score_stride_;
-      float *const queries = all_.queries_.in(memory_), *const scores = all_.scores_.in(memory_),
-                   *const output = all_.output_.in(memory_), *const inverse_sums = all_.inverse_sums_.in(memory_);
-      for (int64_t i = 0; i < count; ++i) std::copy_n(of_query(op.q, first_query + i), width, queries + i * width);
-      const KeyRange all_keys{keys_of(first_query).first, keys_of(first_query + count - 1).last};
-
-      for_blocks(all_keys, [&](int64_t block, int64_t first, int64_t, KeyRange range) {
-        const int64_t first_panel = (range.first - first) / panel,
-                      last_panel = (range.last - first + panel - 1) / panel;
-        FloatProduct product;
-        product.x = queries;
-        product.x_stride = width;
-        product.rows = count;
-        product.depth = width;
-        product.panels = keys(block) + first_panel * panel * width;
-        product.panel_stride = panel * width;
-        product.panel_count = last_panel - first_panel;
-        product.tile = scores + first + first_panel * panel;
-        product.tile_stride = stride;
-        all_.table_.product_f32(product);
-      });
-
-      for (int64_t i = 0; i < count; ++i) {
-        const KeyRange kept = keys_of(first_query + i);
-        float* const row = scores + i * stride;
-        all_.table_.softmax({row + kept.first, stride, 1, kept.last - kept.first, op.scale, inverse_sums + i});
-        // Keys that other rows of the strip read: fma(0, v, o) is o.
-        std::fill(row + all_keys.first, row + kept.first, 0.0f);
-        std::fill(row + kept.last, row + all_keys.last, 0.0f);
-      }
-
-      Start start = Start::kFromZero;
-      for_blocks(all_keys, [&](int64_t block, int64_t first, int64_t capacity, KeyRange range) {
-        FloatProduct product;
-        product.x = scores + range.first;
-        product.x_stride = stride;
-        product.rows = count;
-        product.depth = range.last - range.first;
-        product.panels = values(block) + (range.first - first) * panel;
-        product.panel_stride = panel * capacity;
-        product.panel_count = all_.value_panels_;
-        product.tile = output;
-        product.tile_stride = all_.value_panels_ * panel;
-        product.start = start;
-        all_.table_.product_f32(product);
-        start = Start::kFromTile;
-      });
-      for (int64_t i = 0; i < count; ++i) {
-        all_.table_.scale(output + i * all_.value_panels_ * panel, width, inverse_sums[i],
-                          of_query(op.y, first_query + i));
-      }
-    }
-
-    const Attention& all_;
-    int64_t sequence_, head_;
-    std::byte* memory_;
-    int64_t laid_out_ = 0;
-  };
-
-  void check() {
-    const int64_t rows = op_.q.rows, width = op_.head_width;
-    if (op_.heads < 1 || width < 1 || op_.kv_heads < 1 || op_.heads % op_.kv_heads != 0) {
-      fail<ShapeError>("attention: {} heads of width {}, {} of keys and values", op_.heads, width, op_.kv_heads);
-    }
-    check_shape(op_.q, rows, checked_mul(op_.heads, width), "attention: q");
-    check_shape(op_.k, rows, checked_mul(op_.kv_heads, width), "attention: k");
-    check_shape(op_.v, rows, checked_mul(op_.kv_heads, width), "attention: v");
-    check_shape(op_.y, rows, checked_mul(op_.heads, width), "attention: y");
-    if (!op_.causal && (op_.cache || op_.window != 0)) {
-      fail<ShapeError>("attention: a cache or a window, but not causal");
-    }
-    longest_ = check_offsets(op_.offsets, op_.sequences, rows);
   }
 
-  int64_t first_row(int64_t sequence) const { return int32s(op_.offsets)[sequence]; }
-  int64_t length(int64_t sequence) const { return first_row(sequence + 1) - first_row(sequence); }
-  int64_t past(int64_t sequence) const { return cache_ ? cache_->past(sequence) : 0; }
-  // Room for the panels of a block of the cache that has to be widened, or of a whole sequence.
-  int64_t own_keys() const {
-    if (cache_) return cache_->widens() ? cache_->key_elements() : 0;
-    return round_up(most_keys_, table_.panel_width) * op_.head_width;
-  }
-  int64_t own_values() const {
-    if (cache_) return cache_->widens() ? cache_->value_elements() : 0;
-    return most_keys_ * value_panels_ * table_.panel_width;
+  // Calls visit(block) for the blocks of tokens that hold keys of `range`.
+  template <class Visit>
+  void for_blocks(KeyRange range, int64_t laid_out, Visit visit) const {
+    const int64_t capacity = frame_.cache ? kKvBlockTokens : laid_out;
+    for (int64_t index = range.first / capacity; index * capacity < range.last; ++index) {
+      const int64_t first = index * capacity;
+      visit(Block{index, first, capacity, {std::max(range.first, first), std::min(range.last, first + capacity)}});
+    }
   }
 
-  const KernelTable& table_;
+  void strip(const Head& head, int64_t first_query, int64_t count, int64_t laid_out, std::byte* memory) {
+    const int64_t panel = frame_.table.panel_width, stride = frame_.score_stride;
+    float* const scores = scores_.in(memory);
+    products_.take_queries(head, first_query, count, memory);
+    const KeyRange keys{head.keys_of(first_query).first, head.keys_of(first_query + count - 1).last};
+
+    for_blocks(keys, laid_out, [&](const Block& block) {
+      const KeyRange panels{(block.range.first - block.first) / panel,
+                            (block.range.last - block.first + panel - 1) / panel};
+      products_.score(head, block, panels, count, scores + block.first + panels.first * panel, memory);
+    });
+
+    const KeyRange mixed{products_.begin_of(keys.first), keys.last};
+    for (int64_t i = 0; i < count; ++i) {
+      const KeyRange kept = head.keys_of(first_query + i);
+      float* const row = scores + i * stride;
+      products_.softmax(i, row + kept.first, kept, memory);
+      // Keys that other rows of the strip read: fma(0, v, o) is o.
+      std::fill(row + mixed.first, row + kept.first, 0.0f);
+      std::fill(row + kept.last, row + mixed.last, 0.0f);
+      products_.take_weights(head, i, first_query + i, row, mixed, memory);
+    }
+
+    Start start = Start::kFromZero;
+    for_blocks(mixed, laid_out, [&](const Block& block) {
+      products_.mix(head, block, scores, mixed, count, start, memory);
+      start = Start::kFromTile;
+    });
+    for (int64_t i = 0; i < count; ++i) products_.write(i, head.of_query(frame_.op.y, first_query + i), memory);
+  }
+
   Workspace& workspace_;
-  const AttentionOp& op_;
-  std::optional<KvReader> cache_;
-  int64_t longest_ = 0, most_keys_ = 0, group_ = 1, value_panels_ = 0, score_stride_ = 0, strip_ = 0;
-  int threads_ = 1;
-  int64_t part_ = 0, parts_ = 0;  // queries of a task, and tasks that share a group
-
-  // What a task works in; added once the sizes above are known.
-  Layout layout_;
-  Layout::Part<float> keys_{0}, values_{0}, queries_{0}, scores_{0}, output_{0}, inverse_sums_{0};
+  Layout layout_;  // of what a task works in
+  Frame frame_;
+  Products products_;
+  Layout::Part<float> scores_;
 };
 
 }  // namespace
 
-void attention(const KernelTable& table, Workspace& workspace, const AttentionOp& op) {
-  Attention(table, workspace, op).run();
+std::optional<int64_t> attention(const KernelTable& table, Workspace& workspace, const AttentionOp& op) {
+  const bool int8 = op.activations == ActivationMode::kDynamicPerToken;
+  if (op.cache && (op.cache->dtype == DType::kI8) != int8) {
+    fail("attention in {} cannot read a cache of {}", int8 ? "INT8" : "float", name(op.cache->dtype));
+  }
+  if (int8) return Attention<Int8Products>(table, workspace, op).run();
+  return Attention<FloatProducts>(table, workspace, op).run();
 }
 
 }  // namespace octet::cpu

@@ -176,10 +176,7 @@ class CpuBackend final : public Backend {
     });
   }
 
-  void linear(const LinearOp& op) override {
-    const std::optional<int64_t> row = cpu::linear(table_, workspace_, op);
-    if (row && !fault_) fault_ = NumericFault{op.site, *row};
-  }
+  void linear(const LinearOp& op) override { note_fault(op.site, cpu::linear(table_, workspace_, op)); }
 
   void layer_norm(const LayerNormOp& op) override {
     check_shape(op.x, op.x.rows, op.x.cols, "layer_norm: x");
@@ -228,7 +225,7 @@ class CpuBackend final : public Backend {
     });
   }
 
-  void attention(const AttentionOp& op) override { cpu::attention(table_, workspace_, op); }
+  void attention(const AttentionOp& op) override { note_fault(op.site, cpu::attention(table_, workspace_, op)); }
 
   void pool(const PoolOp& op) override {
     check_shape(op.x, op.x.rows, op.x.cols, "pool: x");
@@ -271,6 +268,10 @@ class CpuBackend final : public Backend {
 
  private:
   static constexpr int64_t kCacheLine = 64;
+
+  void note_fault(int site, std::optional<int64_t> row) {
+    if (row && !fault_) fault_ = NumericFault{site, *row};
+  }
 
   // A weight as this backend made it.
   const CpuWeight& own(const PackedWeight& packed, const char* operation) const {

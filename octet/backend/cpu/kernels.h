@@ -70,6 +70,15 @@ struct Widen {
 /// mistake. The tile holds int32 sums, or in groups t = fma(float(Σ of the group), its scale, t) from t = 0, and with
 /// minima after it t = fma(minimum, float(Σ of the group's codes of x), t).
 struct Int8Product {
+  /// Added to the sum of a group: factor · Σ of the weight's codes, [panel][group][output of the panel]. For codes of
+  /// activations that are so much too small; null: none.
+  struct ColumnSums {
+    const int32_t* sums = nullptr;
+    int32_t factor = 0;
+    int64_t panel_stride = 0;
+    int64_t stride = 0;  ///< from one group to the next
+  };
+
   const void* codes = nullptr;  ///< rows as Int8Kernels::quantize wrote them
   int64_t codes_stride = 0;     ///< bytes
   /// Sums of codes as Int8Kernels::quantize wrote them: [rows][sums], `code_sums_stride` from row to row.
@@ -85,6 +94,8 @@ struct Int8Product {
   /// With minima in groups: float(Σ codes) of each group of the rows.
   const float* group_sums = nullptr;
   int64_t group_sums_stride = 0;
+  ColumnSums column_sums = {};     ///< of 8-bit weights only
+  Start start = Start::kFromZero;  ///< kFromTile: of Int8Attention's products only
 };
 
 /// How a product's tile becomes numbers again.
@@ -117,12 +128,17 @@ struct Finish {
 };
 
 /// Per row, over `cols` scores: s = score · scale, m = max s, p = exp(s - m) in place, inverse_sum = 1 / Σ p.
+///
+/// Of INT8 scores are int32 sums in the same place, score = float(sum) · (query_scales[row] · key_scales[col]), and
+/// what takes its place is p · value_scales[col], the largest of a row being absmax_bits[row].
 struct Softmax {
   float* scores = nullptr;
-  int64_t stride = 0;  ///< rows have room up to the next multiple of sixteen
+  int64_t stride = 0;  ///< rows, and the scales of keys and values, have room up to the next multiple of sixteen
   int64_t rows = 0, cols = 0;
   float scale = 1;
   float* inverse_sums = nullptr;
+  const float *query_scales = nullptr, *key_scales = nullptr, *value_scales = nullptr;  ///< of INT8
+  uint32_t* absmax_bits = nullptr;
 };
 
 struct LayerNorm {
@@ -198,7 +214,9 @@ struct FloatKernels {
 /// Where codes of a row lie as they are, zeros pad them to a multiple of this.
 inline constexpr int64_t kCodePadding = 8;
 
-/// Codes of a row of x by `inverse` (see octet/quant/quantize.h), however the product wants them to lie.
+/// Codes of a row of x, rne(clamp(x · inverse, low, high)) + offset, however the product wants them to lie. As ends are
+/// whole numbers that is what octet/quant/quantize.h defines, for uint8 codes less 128: low = -z, high = 255 - z and
+/// offset = z - 128.
 struct QuantizeRow {
   const float* x = nullptr;
   int64_t depth = 0;
@@ -206,6 +224,8 @@ struct QuantizeRow {
   void* codes = nullptr;
   int64_t step = 0;         ///< k of which the product wants to know the sum of codes,
   int32_t* sums = nullptr;  ///< for each of them: that sum, in the form that the product wants
+  float low = -127, high = 127;
+  int32_t offset = 0;
 };
 
 /// What multiplies int8 rows by quantized weights. For 8-bit weights `quantize` may lay codes out as it likes; for
@@ -216,6 +236,64 @@ struct Int8Kernels {
   int64_t sum_block = 0;  ///< k whose codes are summed; 0: those of a group, which are a multiple of it
   void (*quantize)(const QuantizeRow&);
   void (*product)(const Int8Product&);
+};
+
+/// Rows whose lines a kernel asks for while it reads one.
+inline constexpr int64_t kRowsAhead = 8;
+
+/// The largest |x| of each row, as KernelTable::absmax_bits has it.
+struct AbsmaxRows {
+  const float* x = nullptr;
+  int64_t stride = 0;
+  int64_t rows = 0, cols = 0;
+  uint32_t* bits = nullptr;  ///< [rows]
+};
+
+/// Codes of rows as they are, each row by its own inverse; up to a multiple of kCodePadding follow those of zeros. A
+/// row whose inverse is NaN holds what has no code, and is all zeros.
+struct QuantizeRows {
+  const float* x = nullptr;
+  int64_t x_stride = 0;
+  int64_t rows = 0, cols = 0;
+  const float* inverses = nullptr;  ///< [rows]
+  int8_t* codes = nullptr;
+  int64_t codes_stride = 0;
+  int8_t flip = 0;   ///< a byte is the code XOR this; unless 0, rows have room up to the next multiple of sixteen
+  int64_t step = 0;  ///< columns whose codes Int8Product wants summed; a multiple of kCodePadding, or all
+  int32_t* sums = nullptr;  ///< [rows][⌈cols / step⌉], or null
+  int64_t sums_stride = 0;
+};
+
+/// Rows of bytes, each a token's, go into the panels of a weight at the places [first, first + rows): as its outputs,
+/// or as its k. Other places keep what they have.
+struct PackTokens {
+  const int8_t* codes = nullptr;
+  int64_t stride = 0;  ///< a multiple of sixteen
+  int64_t rows = 0, cols = 0;
+  int64_t first = 0;
+  int8_t* panels = nullptr;
+  int64_t panel_stride = 0;  ///< bytes
+};
+
+/// y = (float(sum) · scale) · factor
+struct ScaleSums {
+  const int32_t* sums = nullptr;  ///< with room up to the next multiple of sixteen
+  int64_t count = 0;
+  float scale = 1, factor = 1;
+  float* y = nullptr;
+};
+
+/// Attention in INT8: keys [tokens, head width] and values [head width, tokens] are the weights of its products, in
+/// panels that are filled token by token, k padded to a multiple of kCodePadding. Rows of codes lie as they are.
+struct Int8Attention {
+  int8_t flip = 0;  ///< of the bytes of keys and values
+  void (*absmax)(const AbsmaxRows&);
+  void (*quantize)(const QuantizeRows&);
+  void (*pack_keys)(const PackTokens&);
+  void (*pack_values)(const PackTokens&);
+  void (*scores)(const Int8Product&);  ///< of queries and keys
+  void (*mix)(const Int8Product&);     ///< of p, whose codes are not negative, and values
+  void (*scale)(const ScaleSums&);
 };
 
 struct KernelTable {
@@ -229,6 +307,7 @@ struct KernelTable {
   void (*product_f32)(const FloatProduct&);
   FloatKernels f16, bf16, w8a16, w4a16;
   Int8Kernels w8a8, w4a8;
+  Int8Attention int8_attention;
   void (*finish)(const Finish&);
 
   /// Bits of the largest |x|; not finite exactly if an x is not.

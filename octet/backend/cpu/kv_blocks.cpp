@@ -23,10 +23,22 @@ void put_token(const float* key, const float* value, int64_t head_width, int64_t
   }
 }
 
+// Of the codes of keys, of values, and of the scales of either.
+int64_t key_bytes(int64_t head_width) { return checked_mul(kKvBlockTokens, round_up(head_width, kCodePadding)); }
+int64_t value_bytes(const KernelTable& table, int64_t head_width) {
+  return checked_mul(kKvBlockTokens, round_up(head_width, table.panel_width));
+}
+constexpr int64_t kScaleBytes = kKvBlockTokens * sizeof(float);
+
+int64_t code_bytes(const KernelTable& table, int64_t head_width) {
+  return checked_add(checked_add(key_bytes(head_width), value_bytes(table, head_width)), 2 * kScaleBytes);
+}
+
 }  // namespace
 
 int64_t kv_bytes(const KernelTable& table, DType dtype, int64_t heads, int64_t head_width) {
-  if (dtype != DType::kF32 && dtype != DType::kF16) fail("a cache of {}; F32 or F16 is needed", name(dtype));
+  if (dtype == DType::kI8) return checked_mul(heads, code_bytes(table, head_width));
+  if (dtype != DType::kF32 && dtype != DType::kF16) fail("a cache of {}; F32, F16 or I8 is needed", name(dtype));
   const int64_t columns = checked_add(head_width, round_up(head_width, table.panel_width));
   return checked_mul(checked_mul(heads, columns), kKvBlockTokens * byte_size(dtype));
 }
@@ -84,6 +96,17 @@ const float* KvReader::keys(int64_t sequence, int64_t head, int64_t index, float
 
 const float* KvReader::values(int64_t sequence, int64_t head, int64_t index, float* buffer) const {
   return widened(block(sequence, head, index) + key_elements() * byte_size(dtype_), value_elements(), buffer);
+}
+
+CodePanels KvReader::codes(int64_t sequence, int64_t head, int64_t index) const {
+  std::byte* const keys = block(sequence, head, index);
+  std::byte* const values = keys + key_bytes(head_width_);
+  std::byte* const scales = values + value_bytes(table_, head_width_);
+  return {.keys = reinterpret_cast<int8_t*>(keys),
+          .values = reinterpret_cast<int8_t*>(values),
+          .key_scales = reinterpret_cast<float*>(scales),
+          .value_scales = reinterpret_cast<float*>(scales + kScaleBytes),
+          .capacity = kKvBlockTokens};
 }
 
 }  // namespace octet::cpu

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
-#include <atomic>
 #include <bit>
 #include <cmath>
 #include <limits>
@@ -19,10 +18,6 @@ namespace {
 
 // Panels of a task: half of a 2 MB L2 cache, the rest is for x and y.
 constexpr int64_t kPanelBytes = int64_t{1} << 20;
-// |Σ code · code| ≤ 127² K fits int32 up to here: 16,129 · 133,144 = 2,147,479,576 < 2^31.
-constexpr int64_t kLongestExact = 133'144;
-// A longer K goes in chunks that rescale as groups do.
-constexpr int64_t kChunk = 65'536;
 // From here on it pays to widen a panel once instead of in each tile.
 constexpr int64_t kRowsToWiden = 16;
 
@@ -94,13 +89,26 @@ Finish finish_of(const LinearOp& op, const CpuWeight& weight, const Task& task, 
   }
 }
 
-// Calls body(first, count) for blocks of the rows of x, ahead of the products, in tasks of 64 KB.
+// Rows [first, first + count) of x normalized.
+void normalize(const KernelTable& table, const LinearOp& op, int64_t first, int64_t count, float* y, int64_t y_stride) {
+  const NormalizeRows& how = *op.normalize;
+  const float* x = data(op.x) + first * op.x.stride;
+  if (how.beta.empty()) {
+    table.rms_norm({x, op.x.stride, count, op.x.cols, floats(how.gamma), how.eps, y, y_stride});
+  } else {
+    table.layer_norm({x, op.x.stride, count, op.x.cols, floats(how.gamma), floats(how.beta), how.eps, y, y_stride});
+  }
+}
+
+// Elements of x that a task normalizes or quantizes ahead of the products: 64 KB.
+constexpr int64_t kRowElements = 16'384;
+
+// Calls body(first, count, worker) for blocks of rows.
 template <class Body>
-void for_row_blocks(const LinearOp& op, int threads, Body body) {
-  constexpr int64_t kElements = 16'384;
-  const int64_t block = std::clamp<int64_t>(kElements / op.x.cols, 1, op.x.rows);
-  parallel_for(threads, (op.x.rows + block - 1) / block,
-               [&](int64_t index, int) { body(index * block, std::min(block, op.x.rows - index * block)); });
+void for_row_blocks(int threads, int64_t rows, int64_t depth, Body body) {
+  const int64_t block = std::clamp<int64_t>(kRowElements / depth, 1, rows), blocks = (rows + block - 1) / block;
+  parallel_for(threads, blocks,
+               [&](int64_t index, int worker) { body(index * block, std::min(block, rows - index * block), worker); });
 }
 
 // fp32 activations, by fp32 weights or by narrower ones that are widened: in each tile, or once for many rows.
@@ -117,12 +125,24 @@ void float_linear(const KernelTable& table, Workspace& workspace, const LinearOp
   const auto sums = shared.add<float>(op.x.rows * sum_count);
   const auto tile = layout.add<float>(grid.row_block * grid.group * width);
   const auto widened = layout.add<float>(narrow == nullptr ? 0 : grid.group * width * k_block);
+  const auto normalized = shared.add<float>(op.normalize && !op.normalize->y ? op.x.rows * depth : 0);
   workspace.reserve(shared, layout);
+
+  const float* x = data(op.x);
+  int64_t x_stride = op.x.stride;
+  if (op.normalize) {
+    float* const y = op.normalize->y ? data(*op.normalize->y) : normalized.in(workspace.shared());
+    const int64_t y_stride = op.normalize->y ? op.normalize->y->stride : depth;
+    for_row_blocks(grid.threads, op.x.rows, depth, [&](int64_t first, int64_t count, int) {
+      normalize(table, op, first, count, y + first * y_stride, y_stride);
+    });
+    x = y;
+    x_stride = y_stride;
+  }
   float* const group_sums = sums.in(workspace.shared());
   if (minima) {
-    for_row_blocks(op, grid.threads, [&](int64_t first, int64_t count) {
-      sum_groups(data(op.x) + first * op.x.stride, op.x.stride, count, depth, depth / sum_count,
-                 group_sums + first * sum_count);
+    for_row_blocks(grid.threads, op.x.rows, depth, [&](int64_t first, int64_t count, int) {
+      sum_groups(x + first * x_stride, x_stride, count, depth, depth / sum_count, group_sums + first * sum_count);
     });
   }
 
@@ -138,14 +158,14 @@ void float_linear(const KernelTable& table, Workspace& workspace, const LinearOp
       Finish finish = finish_of(op, weight, task, panel, panels);
       prefetch(finish);
       FloatProduct product;
-      product.x_stride = op.x.stride;
+      product.x_stride = x_stride;
       product.rows = task.rows;
       product.panel_count = panels;
       product.tile = tile.in(memory);
       product.tile_stride = panels * width;
       product.group_sums_stride = sum_count;
       for (int64_t k = 0; k < depth; k += step) {
-        product.x = data(op.x) + task.first_row * op.x.stride + k;
+        product.x = x + task.first_row * x_stride + k;
         product.depth = std::min(step, depth - k);
         product.start = k == 0 ? Start::kFromZero : Start::kFromTile;
         product.groups = weight.groups(panel, k);
@@ -203,21 +223,6 @@ struct QuantizedRows {
         group_sums(layout.add<float>(rows * group_count)) {}
 };
 
-// The lowest row that holds NaN or infinity, whichever thread meets it.
-class LowestRow {
- public:
-  void add(int64_t row) {
-    int64_t lowest = row_;
-    while (row < lowest && !row_.compare_exchange_weak(lowest, row)) {
-    }
-  }
-  std::optional<int64_t> get() const { return row_ == kNone ? std::nullopt : std::optional<int64_t>(row_); }
-
- private:
-  static constexpr int64_t kNone = std::numeric_limits<int64_t>::max();
-  std::atomic<int64_t> row_{kNone};
-};
-
 class Int8Linear {
  public:
   Int8Linear(const KernelTable& table, Workspace& workspace, const LinearOp& op, const CpuWeight& weight)
@@ -227,31 +232,40 @@ class Int8Linear {
         weight_(weight),
         kernels_(weight.scheme().bits == 4 ? table.w4a8 : table.w8a8),
         depth_(weight.cols()),
-        group_(weight.scheme().group_size != 0 ? weight.scheme().group_size
-               : depth_ <= kLongestExact       ? 0
-                                               : kChunk),
+        group_(weight.sum_depth()),
         grid_(table, weight, op.x.rows, workspace.threads()),
         // Where tasks share rows, each row is quantized once, before them; else by the task that multiplies it.
         ahead_(grid_.panel_blocks > 1),
         rows_(kernels_, ahead_ ? op.x.rows : grid_.row_block, depth_, group_,
               weight.scheme().mapping == CodeMapping::kMinimum, ahead_ ? shared_ : worker_),
+        normalized_(worker_.add<float>(op.normalize && !op.normalize->y ? depth_ : 0)),
         tile_(worker_.add<int32_t>(grid_.row_block * grid_.group * table_.panel_width)) {}
 
   std::optional<int64_t> run() {
     workspace_.reserve(shared_, worker_);
     if (ahead_) {
-      for_row_blocks(op_, grid_.threads,
-                     [&](int64_t first, int64_t count) { quantize(first, count, workspace_.shared(), first); });
+      for_row_blocks(grid_.threads, op_.x.rows, depth_, [&](int64_t first, int64_t count, int worker) {
+        quantize(first, count, worker, workspace_.shared(), first);
+      });
     }
     parallel_for(grid_.threads, grid_.tasks(), [&](int64_t index, int worker) { multiply(index, worker); });
     return lowest_.get();
   }
 
  private:
+  // Codes in [0, 255] are kept as int8, so much less: Σ (a - z) w = Σ (a - 128) w + (128 - z) Σ w.
+  static constexpr int kUint8Offset = 128;
+
   // Rows [first, first + count) of x into places [place, place + count) of the codes at `memory`.
-  void quantize(int64_t first, int64_t count, std::byte* memory, int64_t place) {
+  void quantize(int64_t first, int64_t count, int worker, std::byte* memory, int64_t place) {
     for (int64_t i = 0; i < count; ++i) {
       const float* x = data(op_.x) + (first + i) * op_.x.stride;
+      if (op_.normalize) {
+        float* const y = op_.normalize->y ? data(*op_.normalize->y) + (first + i) * op_.normalize->y->stride
+                                          : normalized_.in(workspace_.worker(worker));
+        normalize(table_, op_, first + i, 1, y, depth_);
+        x = y;
+      }
       std::byte* codes = rows_.codes.in(memory) + (place + i) * rows_.stride;
       int32_t* sums = rows_.sums.in(memory) + (place + i) * rows_.sum_count;
       float* group_sums = rows_.group_sums.in(memory) + (place + i) * rows_.group_count;
@@ -266,8 +280,14 @@ class Int8Linear {
         scale = std::numeric_limits<float>::quiet_NaN();
         continue;
       }
-      scale = int8_scale(absmax);
-      kernels_.quantize({x, depth_, 1.0f / scale, codes, rows_.step, sums});
+      scale = is_static(weight_.activations()) ? op_.input.scale : int8_scale(absmax);
+      QuantizeRow row{x, depth_, 1.0f / scale, codes, rows_.step, sums};
+      if (weight_.activations() == ActivationMode::kStaticPerTensorZeroPoint) {
+        row.low = static_cast<float>(-op_.input.zero_point);
+        row.high = static_cast<float>(255 - op_.input.zero_point);
+        row.offset = op_.input.zero_point - kUint8Offset;
+      }
+      kernels_.quantize(row);
       if (rows_.group_count != 0) {
         sum_codes(reinterpret_cast<const int8_t*>(codes), depth_, group_ == 0 ? depth_ : group_, group_sums);
       }
@@ -278,7 +298,7 @@ class Int8Linear {
     std::byte* const memory = workspace_.worker(worker);
     const Task task(grid_, op_, index);
     const int64_t last = std::min(task.last_panel, weight_.panel_count());
-    if (!ahead_) quantize(task.first_row, task.rows, memory, 0);
+    if (!ahead_) quantize(task.first_row, task.rows, worker, memory, 0);
     std::byte* const quantized = ahead_ ? workspace_.shared() : memory;
     const int64_t place = ahead_ ? task.first_row : 0;
 
@@ -302,6 +322,7 @@ class Int8Linear {
       product.groups.size = group_;
       product.group_sums = rows_.group_sums.in(quantized) + place * rows_.group_count;
       product.group_sums_stride = rows_.group_count;
+      product.column_sums = weight_.column_sums(panel, kUint8Offset - op_.input.zero_point);
       kernels_.product(product);
       finish.tile = product.tile;
       finish.activation_scales = rows_.scales.in(quantized) + place;
@@ -324,7 +345,8 @@ class Int8Linear {
   bool ahead_;
   Layout shared_, worker_;
   QuantizedRows rows_;
-  Layout::Part<int32_t> tile_;  // or floats, if sums are rescaled by the product
+  Layout::Part<float> normalized_;  // one row
+  Layout::Part<int32_t> tile_;      // or floats, if sums are rescaled by the product
   LowestRow lowest_;
 };
 
@@ -339,6 +361,12 @@ std::optional<int64_t> linear(const KernelTable& table, Workspace& workspace, co
   check_shape(op.y, op.x.rows, weight->rows(), "linear: y");
   if (!op.bias.empty()) check_vector(op.bias, weight->rows(), "linear: bias");
   if (op.residual) check_shape(*op.residual, op.x.rows, weight->rows(), "linear: residual");
+  if (op.normalize) {
+    check_vector(op.normalize->gamma, weight->cols(), "linear: gamma");
+    if (!op.normalize->beta.empty()) check_vector(op.normalize->beta, weight->cols(), "linear: beta");
+    if (op.normalize->y) check_shape(*op.normalize->y, op.x.rows, weight->cols(), "linear: normalized x");
+  }
+  if (is_static(weight->activations())) octet::check(op.input, weight->activations(), "linear");
   if (op.x.rows == 0) return std::nullopt;
   if (weight->meets_int8()) return Int8Linear(table, workspace, op, *weight).run();
   float_linear(table, workspace, op, *weight);

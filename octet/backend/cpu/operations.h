@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <atomic>
+#include <limits>
 #include <optional>
 
 #include "octet/backend/backend.h"
@@ -24,8 +26,27 @@ int64_t check_offsets(DeviceSpan offsets, int64_t sequences, int64_t rows);
 /// Threads worth starting for `work` multiplications; starting one costs as much as about 2^17 of them.
 int threads_for(int64_t work, int threads);
 
+/// |Σ code · code| ≤ 127² K fits int32 up to here: 16,129 · 133,144 = 2,147,479,576 < 2^31.
+inline constexpr int64_t kLongestExact = 133'144;
+
+/// The lowest row that holds NaN or infinity, whichever thread meets it.
+class LowestRow {
+ public:
+  void add(int64_t row) {
+    int64_t lowest = row_;
+    while (row < lowest && !row_.compare_exchange_weak(lowest, row)) {
+    }
+  }
+  std::optional<int64_t> get() const { return row_ == kNone ? std::nullopt : std::optional<int64_t>(row_); }
+
+ private:
+  static constexpr int64_t kNone = std::numeric_limits<int64_t>::max();
+  std::atomic<int64_t> row_{kNone};
+};
+
 /// Returns the lowest row of x that could not be quantized, if any.
 std::optional<int64_t> linear(const KernelTable& table, Workspace& workspace, const LinearOp& op);
-void attention(const KernelTable& table, Workspace& workspace, const AttentionOp& op);
+/// Returns, of INT8, the lowest row of q, k or v that could not be quantized, or else of p, if any.
+std::optional<int64_t> attention(const KernelTable& table, Workspace& workspace, const AttentionOp& op);
 
 }  // namespace octet::cpu

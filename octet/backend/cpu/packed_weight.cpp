@@ -6,6 +6,7 @@
 #include <cstring>
 #include <vector>
 
+#include "octet/backend/cpu/operations.h"
 #include "octet/base/checked.h"
 #include "octet/base/error.h"
 #include "octet/base/parallel.h"
@@ -17,6 +18,11 @@ namespace {
 constexpr int64_t kSpareBytes = 4;
 // What a nibble of a symmetric scheme holds beyond the code.
 constexpr int kNibbleZero = 8;
+
+// |Σ (code - zero point) · code| ≤ 255 · 127 K fits int32 up to here: 32,385 · 66,311 = 2,147,481,735 < 2^31.
+constexpr int64_t kLongestExactZeroPoint = 66'311;
+// A longer K goes in chunks that rescale as groups do.
+constexpr int64_t kChunk = 65'536;
 
 constexpr PanelFormat kFp32Format = {.bits = 32};
 
@@ -84,6 +90,31 @@ void read_as(ConstTensorView source, int64_t first, std::span<Element> out) {
 template <>
 void read_as(ConstTensorView source, int64_t first, std::span<float> out) {
   read_f32(source, first, out);
+}
+
+// One row's codes into their places in [k / interleave][lane][k % interleave], from those of its first k on.
+template <int interleave>
+void spread(const int8_t* codes, int64_t count, int64_t width, uint8_t* to) {
+  int64_t k = 0;
+  for (; k + interleave <= count; k += interleave, to += width * interleave) {
+    std::memcpy(to, codes + k, interleave);
+  }
+  if (k < count) std::memcpy(to, codes + k, static_cast<size_t>(count - k));
+}
+
+// Bytes of nibbles from codes, one to a byte, in the order that PanelFormat gives them.
+void pair_nibbles(const uint8_t* codes, int64_t count, int block, uint8_t offset, uint8_t* out) {
+  const auto pair = [offset](uint8_t low, uint8_t high) {
+    return static_cast<uint8_t>(static_cast<uint8_t>(low + offset) | static_cast<uint8_t>(high + offset) << 4);
+  };
+  if (block == 2) {  // a loop that can be vectorized
+    for (int64_t i = 0; i < count / 2; ++i) out[i] = pair(codes[2 * i], codes[2 * i + 1]);
+    return;
+  }
+  const int64_t half = block / 2;
+  for (; count > 0; count -= block, codes += block, out += half) {
+    for (int64_t i = 0; i < half; ++i) out[i] = pair(codes[i], codes[i + half]);
+  }
 }
 
 }  // namespace
@@ -215,43 +246,16 @@ CpuWeight::CpuWeight(const KernelTable& table, int threads, std::span<const QTen
                      ActivationMode activations)
     : CpuWeight(table, activations == ActivationMode::kFloat ? Kind::kFloatActivations : Kind::kInt8Activations,
                 scheme_of(parts), shapes_of(parts)) {
+  activations_ = activations;
   const std::vector<Source> sources = sources_of(shapes_of(parts));
-  const std::span<uint8_t> panels = panels_.mutable_as<uint8_t>();
   const std::span<float> scales = scales_.mutable_as<float>();
-  const bool nibbles = scheme_.bits == 4;
-  const auto flip = static_cast<uint8_t>(format().flip);
   parallel_for(threads, panel_count(), [&](int64_t panel, int) {
-    // Bytes of the padding mean the code 0; nibbles of it are multiplied by zeros or left out.
-    if (!nibbles) std::fill_n(&panels[panel * panel_bytes()], panel_bytes(), flip);
     const int64_t first = panel * table.panel_width, last = std::min(rows_, first + table.panel_width);
+    std::vector<const int8_t*> codes;
     for (int64_t n = first; n < last; ++n) {
       const QTensor& part = *parts[sources[n].part];
       const int64_t row = sources[n].row;
-      const int8_t* codes = part.codes.as<int8_t>().data() + row * cols_;
-      if (nibbles) {
-        const int offset = nibble_offset();
-        for_places(n, [&](int64_t k, int64_t byte, int shift) {
-          panels[byte] = static_cast<uint8_t>(panels[byte] | ((codes[k] + offset) << shift));
-        });
-      } else {
-        // Codes of a block lie side by side.
-        const int64_t run = layout_.depth(), step = layout_.block_bytes();
-        uint8_t* out = &panels[panel * panel_bytes() + (n - first) * run];
-        int64_t k = 0;
-        if (run == 4) {
-          const uint32_t flips = uint32_t{0x01010101} * flip;
-          for (; k + 4 <= cols_; k += 4, out += step) {
-            uint32_t four;
-            std::memcpy(&four, codes + k, 4);
-            four ^= flips;
-            std::memcpy(out, &four, 4);
-          }
-        }
-        for (; k < cols_; k += run, out += step) {
-          const int64_t count = std::min(run, cols_ - k);
-          for (int64_t i = 0; i < count; ++i) out[i] = static_cast<uint8_t>(codes[k + i]) ^ flip;
-        }
-      }
+      codes.push_back(part.codes.as<int8_t>().data() + row * cols_);
       for (int64_t g = 0; g < group_count(); ++g) {
         const int64_t from = row * group_count() + g, to = group_offset(n, g);
         scales[to] = part.scales.as<float>()[from];
@@ -261,7 +265,76 @@ CpuWeight::CpuWeight(const KernelTable& table, int threads, std::span<const QTen
         if (scheme_.mapping == CodeMapping::kMinimum) minima_.mutable_as<float>()[to] = part.minima.as<float>()[from];
       }
     }
+    pack_codes(panel, codes);
   });
+  if (activations == ActivationMode::kStaticPerTensorZeroPoint) add_column_sums(threads);
+}
+
+void CpuWeight::pack_codes(int64_t panel, std::span<const int8_t* const> rows) {
+  // So few that the buffer stays in the L1 cache; a multiple of what any format has in a block.
+  constexpr int64_t kStrip = 128;
+  const int64_t width = table_->panel_width, depth = panel_stride_ / width;
+  uint8_t* out = panels_.mutable_as<uint8_t>().data() + panel * panel_bytes();
+  // Padding means the code 0; nibbles of it are multiplied by zeros or left out.
+  std::vector<uint8_t> strip(static_cast<size_t>(kStrip * width));
+  for (int64_t first = 0; first < depth; first += kStrip) {
+    const int64_t count = std::min(kStrip, cols_ - first), places = std::min(kStrip, depth - first) * width;
+    if (count < kStrip) std::ranges::fill(strip, 0);
+    for (size_t lane = 0; lane < rows.size(); ++lane) {
+      uint8_t* const to = strip.data() + lane * static_cast<size_t>(format().interleave);
+      switch (format().interleave) {
+        case 1:
+          spread<1>(rows[lane] + first, count, width, to);
+          break;
+        case 4:
+          spread<4>(rows[lane] + first, count, width, to);
+          break;
+        case 8:
+          spread<8>(rows[lane] + first, count, width, to);
+          break;
+        default:
+          fail("{} neighbouring codes side by side: no kernel has that", format().interleave);
+      }
+    }
+    if (bits() == 4) {
+      pair_nibbles(strip.data(), places, format().nibble_block, static_cast<uint8_t>(nibble_offset()), out);
+      out += places / 2;
+    } else {
+      std::transform(strip.begin(), strip.begin() + places, out,
+                     [flip = static_cast<uint8_t>(format().flip)](uint8_t code) { return code ^ flip; });
+      out += places;
+    }
+  }
+}
+
+void CpuWeight::add_column_sums(int threads) {
+  if (bits() != 8) fail<ShapeError>("activations with a zero point need 8-bit weights, not {}-bit ones", bits());
+  const int64_t width = table_->panel_width, depth = sum_depth() == 0 ? cols_ : sum_depth();
+  const int64_t count = (cols_ + depth - 1) / depth;
+  column_sums_ = Tensor(DType::kI32, {checked_mul(checked_mul(panel_count(), width), count)});
+  int32_t* const sums = column_sums_.mutable_as<int32_t>().data();
+  parallel_for(threads, panel_count(), [&](int64_t panel, int) {
+    int32_t* const of_panel = sums + panel * count * width;
+    for (int64_t n = panel * width; n < std::min(rows_, (panel + 1) * width); ++n) {
+      for_codes(n, [&](int64_t k, int8_t code) { of_panel[k / depth * width + n % width] += code; });
+    }
+  });
+}
+
+int64_t CpuWeight::sum_depth() const noexcept {
+  if (scheme_.group_size != 0) return scheme_.group_size;
+  const bool zero_point = activations_ == ActivationMode::kStaticPerTensorZeroPoint;
+  return cols_ <= (zero_point ? kLongestExactZeroPoint : kLongestExact) ? 0 : kChunk;
+}
+
+Int8Product::ColumnSums CpuWeight::column_sums(int64_t panel, int32_t factor) const {
+  if (activations_ != ActivationMode::kStaticPerTensorZeroPoint) return {};
+  const int64_t width = table_->panel_width, depth = sum_depth() == 0 ? cols_ : sum_depth();
+  const int64_t panel_stride = (cols_ + depth - 1) / depth * width;
+  return {.sums = column_sums_.as<int32_t>().data() + panel * panel_stride,
+          .factor = factor,
+          .panel_stride = panel_stride,
+          .stride = width};
 }
 
 QTensor CpuWeight::unpack() const {

@@ -44,13 +44,17 @@ class CpuWeight final : public PackedWeight {
   int64_t rows() const noexcept override { return rows_; }
   int64_t cols() const noexcept override { return cols_; }
   int64_t bytes() const noexcept override {
-    return panels_.bytes() + (is_float() ? 0 : scales_.bytes() + zero_points_.bytes() + minima_.bytes());
+    if (is_float()) return panels_.bytes();
+    return panels_.bytes() + scales_.bytes() + zero_points_.bytes() + minima_.bytes() + column_sums_.bytes();
   }
 
   const KernelTable& table() const noexcept { return *table_; }
   bool is_float() const noexcept { return kind_ <= Kind::kBF16; }
   bool meets_int8() const noexcept { return kind_ == Kind::kInt8Activations; }
   const WeightScheme& scheme() const noexcept { return scheme_; }
+  ActivationMode activations() const noexcept { return activations_; }
+  /// Of a weight that meets int8: k whose exact sum is rescaled by itself; 0: all.
+  int64_t sum_depth() const noexcept;
   /// What multiplies fp32 rows by these panels; null: the table's product_f32.
   const FloatKernels* float_kernels() const noexcept;
   int64_t panel_count() const noexcept { return (rows_ + table_->panel_width - 1) / table_->panel_width; }
@@ -63,6 +67,8 @@ class CpuWeight final : public PackedWeight {
   }
   /// What lies beside them: k is the first of a group. No groups for a float weight.
   Groups groups(int64_t panel, int64_t k) const;
+  /// Sums of codes from `panel` on, one for each group, or each sum_depth(): for activations with a zero point.
+  Int8Product::ColumnSums column_sums(int64_t panel, int32_t factor) const;
 
   QTensor unpack() const;
   /// y[k] = (code - zero point) · scale, or fma(code, scale, minimum), of the row `index`; y[k] + that for
@@ -72,6 +78,9 @@ class CpuWeight final : public PackedWeight {
  private:
   CpuWeight(const KernelTable& table, Kind kind, const WeightScheme& scheme, std::span<const Shape> shapes);
 
+  // Lays out a panel's codes, those of each of its outputs in a row of memory.
+  void pack_codes(int64_t panel, std::span<const int8_t* const> rows);
+  void add_column_sums(int threads);
   // Lays out float parts, read as the elements that the panels have.
   template <class Element>
   void fill(int threads, std::span<const ConstTensorView> parts);
@@ -99,7 +108,9 @@ class CpuWeight final : public PackedWeight {
   PanelLayout layout_;
   int64_t rows_ = 0, cols_ = 0;
   int64_t panel_stride_ = 0;
+  ActivationMode activations_ = ActivationMode::kFloat;
   Tensor panels_, scales_, zero_points_, minima_;
+  Tensor column_sums_;  ///< I32 [panel][sum][output of the panel], for activations with a zero point
 };
 
 }  // namespace octet::cpu

@@ -7,7 +7,8 @@
 /// Epilogues and row operations over a lane type V of sixteen lanes, one for each of the sixteen partial sums that the
 /// numerics contract prescribes. Beyond what vector_math.h asks, V offers: load, load_first(p, n) (zeros beyond n ≤
 /// 16), from_int32(p), load_element(p, TableElement, n); store, store_first; keep_first(v, n) (zeros beyond n); sqrt;
-/// max_or_nan (NaN if either is); sum (folded 8, 4, 2, 1) and largest, which return one float.
+/// max_or_nan (NaN if either is); max_bits and largest_bits, of lanes as unsigned integers; sum (folded 8, 4, 2, 1) and
+/// largest, which return one float.
 namespace octet::cpu {
 
 constexpr int64_t kLanes = 16;
@@ -108,34 +109,65 @@ void for_blocks(int64_t count, Visit visit) {
   if (i < count) visit(i, count - i);
 }
 
-template <class V>
-void softmax_rows(const Softmax& s) {
+template <class V, bool int8>
+void softmax_rows_of(const Softmax& s) {
   const V factor = V::all(s.scale);
   for (int64_t r = 0; r < s.rows; ++r) {
     float* scores = s.scores + r * s.stride;
+    const int32_t* sums = reinterpret_cast<const int32_t*>(scores);
+    const V query_scale = V::all(int8 ? s.query_scales[r] : 1.0f);
     // The rest of the last block repeats the row's first score: it changes no maximum.
-    V largest = V::all(scores[0]) * factor;
-    const V first = largest;
+    V first = V::all(scores[0]);
+    if constexpr (int8) {
+      const float sum = static_cast<float>(__builtin_bit_cast(int32_t, scores[0]));
+      first = V::all(sum) * (query_scale * V::all(s.key_scales[0]));
+    }
+    first = first * factor;
+    V largest = first;
     for_blocks(s.cols, [&](int64_t j, int64_t n) {
-      const V scaled = V::load(scores + j) * factor;
+      V score = V::all(0.0f);
+      if constexpr (int8) {
+        score = V::from_int32(sums + j) * (query_scale * V::load(s.key_scales + j));
+      } else {
+        score = V::load(scores + j);
+      }
+      const V scaled = score * factor;
       scaled.store(scores + j);
       largest = max(largest, n == kLanes ? scaled : V::choose_first(scaled, first, n));
     });
     const V m = V::all(largest.largest());
-    V sum = V::all(0.0f);
+    V sum = V::all(0.0f), heaviest = sum;
     for_blocks(s.cols, [&](int64_t j, int64_t n) {
       V p = exp_of_negative(V::load(scores + j) - m);
       if (n != kLanes) p = V::choose_first(p, V::all(0.0f), n);
-      p.store(scores + j);
       sum = sum + p;
+      if constexpr (int8) {
+        p = p * load_upto<V>(s.value_scales + j, n);
+        heaviest = max_bits(heaviest, p);
+      }
+      p.store(scores + j);
     });
     s.inverse_sums[r] = 1.0f / sum.sum();
+    // Nothing is negative but perhaps a NaN.
+    if constexpr (int8) s.absmax_bits[r] = heaviest.largest_bits() & 0x7fffffffu;
   }
+}
+
+template <class V>
+void softmax_rows(const Softmax& s) {
+  s.key_scales != nullptr ? softmax_rows_of<V, true>(s) : softmax_rows_of<V, false>(s);
 }
 
 template <class V>
 void scale_row(const float* x, int64_t count, float factor, float* y) {
   for_blocks(count, [&](int64_t i, int64_t n) { store_upto(load_upto<V>(x + i, n) * V::all(factor), y + i, n); });
+}
+
+template <class V>
+void scale_sums(const ScaleSums& s) {
+  const V scale = V::all(s.scale), factor = V::all(s.factor);
+  for_blocks(s.count,
+             [&](int64_t i, int64_t n) { store_upto(V::from_int32(s.sums + i) * scale * factor, s.y + i, n); });
 }
 
 template <class V>

@@ -46,20 +46,19 @@ template <int R>
   multiply_pairs<R>(w, codes, stride, quads, sum);
 }
 
-// For any codes: the sign of a weight goes to the code that it meets, and |code · weight| ≤ 127 · 127 leaves a pair sum
-// at most 32,258 < 32,768.
+// For any codes, -128 too: the sign of a code goes to the weights that it meets, and |code · weight| ≤ 128 · 127 leaves
+// a pair sum at most 32,512 < 32,768.
 template <int R>
 [[gnu::always_inline]] inline void multiply_any(const uint8_t* w, const int8_t* codes, int64_t stride, int64_t quads,
                                                 Int32Lanes (&sum)[R][2]) {
   for (; quads > 0; --quads, w += kQuad, codes += 4) {
+    const __m256i low = _mm256_xor_si256(load(w), _mm256_set1_epi8(-128));
+    const __m256i high = _mm256_xor_si256(load(w + 32), _mm256_set1_epi8(-128));
 #pragma GCC unroll 16
-    for (int c = 0; c < 2; ++c) {
-      const __m256i weights = _mm256_xor_si256(load(w + 32 * c), _mm256_set1_epi8(-128));
-      const __m256i magnitudes = _mm256_abs_epi8(weights);
-#pragma GCC unroll 16
-      for (int r = 0; r < R; ++r) {
-        sum[r][c] += widened(pairs(magnitudes, _mm256_sign_epi8(four_bytes(codes + r * stride), weights)));
-      }
+    for (int r = 0; r < R; ++r) {
+      const __m256i a = four_bytes(codes + r * stride), magnitudes = _mm256_abs_epi8(a);
+      sum[r][0] += widened(pairs(magnitudes, _mm256_sign_epi8(low, a)));
+      sum[r][1] += widened(pairs(magnitudes, _mm256_sign_epi8(high, a)));
     }
   }
 }
@@ -111,20 +110,36 @@ void byte_tile(const DepthBlock& p, int64_t row, int64_t panel) {
   const int8_t* codes = reinterpret_cast<const int8_t*>(rows) + (any ? 0 : layout.calm_codes) + p.first;
   const uint8_t* w = static_cast<const uint8_t*>(p.panels) + panel * p.panel_stride;
   const int64_t begin = p.first / 4, size = p.groups.size;
+  Int32Lanes sum[R][2];
 
   // The products of unsigned weights are 128 Σ code too large.
-  const auto start = [&](int r, int64_t group) {
-    const int32_t code_sum = p.code_sums[(row + r) * p.code_sums_stride + group];
-    return reinterpret_cast<Int32Lanes>(
-        _mm256_set1_epi32(any ? 0 : static_cast<int32_t>(-128u * static_cast<uint32_t>(code_sum))));
-  };
-  Int32Lanes sum[R][2];
-  if (size == 0) {
-    int32_t* const tile = static_cast<int32_t*>(p.tile) + row * tile_stride + panel * kWidth;
+  const auto start = [&](int64_t group) __attribute__((always_inline)) {
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
-      sum[r][0] = p.begins() ? start(r, 0) : load_lanes(tile + r * tile_stride);
-      sum[r][1] = p.begins() ? start(r, 0) : load_lanes(tile + r * tile_stride + 8);
+      const auto code_sum = static_cast<uint32_t>(p.code_sums[(row + r) * p.code_sums_stride + group]);
+      sum[r][0] = sum[r][1] =
+          reinterpret_cast<Int32Lanes>(_mm256_set1_epi32(any ? 0 : static_cast<int32_t>(-128u * code_sum)));
+    }
+    if (p.column_sums.sums == nullptr) return;
+    const int32_t* columns = p.column_sums.sums + panel * p.column_sums.panel_stride + group * p.column_sums.stride;
+    const Int32Lanes low = load_lanes(columns) * static_cast<uint32_t>(p.column_sums.factor);
+    const Int32Lanes high = load_lanes(columns + 8) * static_cast<uint32_t>(p.column_sums.factor);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      sum[r][0] += low;
+      sum[r][1] += high;
+    }
+  };
+  if (size == 0) {
+    int32_t* const tile = static_cast<int32_t*>(p.tile) + row * tile_stride + panel * kWidth;
+    if (p.begins()) {
+      start(0);
+    } else {
+#pragma GCC unroll 16
+      for (int r = 0; r < R; ++r) {
+        sum[r][0] = load_lanes(tile + r * tile_stride);
+        sum[r][1] = load_lanes(tile + r * tile_stride + 8);
+      }
     }
     multiply<R>(calm, w, codes, stride, p.depth, sum);
 #pragma GCC unroll 16
@@ -140,8 +155,7 @@ void byte_tile(const DepthBlock& p, int64_t row, int64_t panel) {
   bool begins = p.begins();
   for (int64_t first = 0; first < p.depth; first += size, scales += p.groups.stride, begins = false) {
     const int64_t depth = first + size < p.depth ? size : p.depth - first;
-#pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) sum[r][0] = sum[r][1] = start(r, (p.first + first) / size);
+    start((p.first + first) / size);
     multiply<R>(calm, w + first * kWidth, codes + first, stride, depth, sum);
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {

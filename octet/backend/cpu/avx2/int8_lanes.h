@@ -45,7 +45,7 @@ inline void add_scaled(Int32Lanes sum, const float* scales, const float* minima,
 }
 
 // The k of a product from `first` on, whole groups where there are any: as much as the L1 cache holds of a panel and of
-// the rows of a tile. Panels, scales, zero points, minima and what they meet are those of the block; rows and their
+// the rows of a tile. Panels, scales, zero points, minima and what they meet are those of the block; rows and all other
 // sums of codes stay whole.
 struct DepthBlock : Int8Product {
   int64_t first = 0;

@@ -2,6 +2,7 @@
 #include "octet/backend/cpu/kernels.h"
 
 #include "octet/backend/cpu/avx2/lanes.h"
+#include "octet/backend/cpu/avx2/pack_tokens.h"
 #include "octet/backend/cpu/avx2/products.h"
 #include "octet/backend/cpu/avx2/transpose.h"
 #include "octet/backend/cpu/vector_rows.h"
@@ -36,6 +37,13 @@ constexpr KernelTable kTable = {
              .sum_block = avx2::kNibbleSums,
              .quantize = avx2::quantize_for_nibbles,
              .product = avx2::product_w4a8},
+    .int8_attention = {.absmax = avx2::absmax_rows,
+                       .quantize = avx2::quantize_rows,
+                       .pack_keys = pack_key_tokens,
+                       .pack_values = pack_value_tokens,
+                       .scores = avx2::product_scores,
+                       .mix = avx2::product_mix,
+                       .scale = scale_sums<Sixteen>},
     .finish = finish_tile<Sixteen>,
     .absmax_bits = avx2::absmax_bits,
     .pack_columns = pack_column_panels<Sixteen>,

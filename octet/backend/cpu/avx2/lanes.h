@@ -82,6 +82,12 @@ struct Sixteen {
     const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
     return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
   }
+  uint32_t largest_bits() const {
+    const __m256i eight = _mm256_max_epu32(_mm256_castps_si256(a), _mm256_castps_si256(b));
+    const __m128i four = _mm_max_epu32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+    const __m128i two = _mm_max_epu32(four, _mm_shuffle_epi32(four, 0b01'00'11'10));
+    return static_cast<uint32_t>(_mm_cvtsi128_si32(_mm_max_epu32(two, _mm_shuffle_epi32(two, 0b10'11'00'01))));
+  }
 
   friend Sixteen operator+(Sixteen x, Sixteen y) { return {_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)}; }
   friend Sixteen operator-(Sixteen x, Sixteen y) { return {_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b)}; }
@@ -104,6 +110,11 @@ inline __m256 max_or_nan(__m256 x, __m256 y) {
   return _mm256_blendv_ps(_mm256_max_ps(x, y), x, _mm256_cmp_ps(x, x, _CMP_UNORD_Q));
 }
 inline Sixteen max_or_nan(Sixteen x, Sixteen y) { return {max_or_nan(x.a, y.a), max_or_nan(x.b, y.b)}; }
+
+inline __m256 max_bits(__m256 x, __m256 y) {
+  return _mm256_castsi256_ps(_mm256_max_epu32(_mm256_castps_si256(x), _mm256_castps_si256(y)));
+}
+inline Sixteen max_bits(Sixteen x, Sixteen y) { return {max_bits(x.a, y.a), max_bits(x.b, y.b)}; }
 
 inline Sixteen abs(Sixteen x) {
   const __m256 sign = _mm256_set1_ps(-0.0f);

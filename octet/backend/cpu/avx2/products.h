@@ -27,4 +27,9 @@ int64_t byte_row_bytes(int64_t depth);
 void quantize_for_bytes(const QuantizeRow& q);
 void quantize_for_nibbles(const QuantizeRow& q);
 
+void absmax_rows(const AbsmaxRows& a);
+void quantize_rows(const QuantizeRows& q);
+void product_scores(const Int8Product& p);
+void product_mix(const Int8Product& p);
+
 }  // namespace octet::cpu::avx2

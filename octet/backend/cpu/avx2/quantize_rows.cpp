@@ -6,12 +6,22 @@
 namespace octet::cpu::avx2 {
 namespace {
 
-// Eight codes as int32: cvtps rounds to nearest, ties to even.
-inline __m256i codes_of(__m256 x, __m256 inverse) {
-  const __m256 limit = _mm256_set1_ps(127.0f);
-  const __m256 scaled = _mm256_mul_ps(x, inverse);
-  return _mm256_cvtps_epi32(_mm256_max_ps(_mm256_min_ps(scaled, limit), _mm256_sub_ps(_mm256_setzero_ps(), limit)));
-}
+// What QuantizeRow says of all codes.
+struct Codes {
+  __m256 inverse, low, high;
+  __m256i offset;
+
+  explicit Codes(const QuantizeRow& q)
+      : inverse(_mm256_set1_ps(q.inverse)),
+        low(_mm256_set1_ps(q.low)),
+        high(_mm256_set1_ps(q.high)),
+        offset(_mm256_set1_epi32(q.offset)) {}
+  // Eight as int32: cvtps rounds to nearest, ties to even.
+  __m256i of(__m256 x) const {
+    const __m256 scaled = _mm256_max_ps(_mm256_min_ps(_mm256_mul_ps(x, inverse), high), low);
+    return _mm256_add_epi32(_mm256_cvtps_epi32(scaled), offset);
+  }
+};
 
 // Sixteen codes of int16 in order. packs interleaves the 128-bit halves of its operands; the permutation mends that.
 inline __m256i sixteen_codes(__m256i low, __m256i high) {
@@ -27,13 +37,11 @@ struct PairSums {
   int32_t first = 0, second = 0;
 };
 
-PairSums quantize(const float* x, int64_t count, float inverse, int8_t* out) {
-  const __m256 factor = _mm256_set1_ps(inverse);
+[[gnu::always_inline]] inline PairSums quantize(const float* x, int64_t count, const Codes& by, int8_t* out) {
   __m256i pairs = _mm256_setzero_si256();  // those of sixteen codes: first, second, first, …
   int64_t i = 0;
   for (; i + 16 <= count; i += 16) {
-    const __m256i low = codes_of(_mm256_loadu_ps(x + i), factor), high = codes_of(_mm256_loadu_ps(x + i + 8), factor);
-    const __m256i codes = sixteen_codes(low, high);
+    const __m256i codes = sixteen_codes(by.of(_mm256_loadu_ps(x + i)), by.of(_mm256_loadu_ps(x + i + 8)));
     pairs = _mm256_add_epi32(pairs, _mm256_madd_epi16(codes, _mm256_set1_epi16(1)));
     store_codes(codes, out + i);
   }
@@ -41,7 +49,7 @@ PairSums quantize(const float* x, int64_t count, float inverse, int8_t* out) {
   _mm256_store_si256(reinterpret_cast<__m256i*>(lanes), pairs);
   PairSums sums{lanes[0] + lanes[2] + lanes[4] + lanes[6], lanes[1] + lanes[3] + lanes[5] + lanes[7]};
   for (; i < count; ++i) {
-    const int32_t code = _mm256_extract_epi32(codes_of(_mm256_broadcast_ss(x + i), factor), 0);
+    const int32_t code = _mm256_extract_epi32(by.of(_mm256_broadcast_ss(x + i)), 0);
     out[i] = static_cast<int8_t>(code);
     (i % 4 < 2 ? sums.first : sums.second) += code;
   }
@@ -157,10 +165,11 @@ uint32_t absmax_bits(const float* x, int64_t count) {
     largest = _mm256_max_epi32(largest, _mm256_and_si256(magnitude, _mm256_loadu_si256(p)));
     other = _mm256_max_epi32(other, _mm256_and_si256(magnitude, _mm256_loadu_si256(p + 1)));
   }
-  alignas(32) uint32_t lanes[8];
-  _mm256_store_si256(reinterpret_cast<__m256i*>(lanes), _mm256_max_epi32(largest, other));
-  uint32_t result = 0;
-  for (const uint32_t lane : lanes) result = lane > result ? lane : result;
+  largest = _mm256_max_epi32(largest, other);
+  __m128i four = _mm_max_epi32(_mm256_castsi256_si128(largest), _mm256_extracti128_si256(largest, 1));
+  four = _mm_max_epi32(four, _mm_shuffle_epi32(four, 0b01'00'11'10));
+  four = _mm_max_epi32(four, _mm_shuffle_epi32(four, 0b10'11'00'01));
+  uint32_t result = static_cast<uint32_t>(_mm_cvtsi128_si32(four));
   for (; i < count; ++i) {
     const uint32_t bits = static_cast<uint32_t>(_mm_cvtsi128_si32(_mm_castps_si128(_mm_load_ss(x + i)))) & 0x7fffffffu;
     result = bits > result ? bits : result;
@@ -173,9 +182,10 @@ uint32_t absmax_bits(const float* x, int64_t count) {
 void quantize_for_nibbles(const QuantizeRow& q) {
   int8_t* codes = static_cast<int8_t*>(q.codes);
   int32_t* sums = q.sums;
+  const Codes by(q);
   for (int64_t k = 0; k < q.depth; k += kNibbleSums) {
     const int64_t count = k + kNibbleSums < q.depth ? kNibbleSums : q.depth - k;
-    const PairSums pairs = quantize(q.x + k, count, q.inverse, codes + k);
+    const PairSums pairs = quantize(q.x + k, count, by, codes + k);
     *sums++ = static_cast<int32_t>(static_cast<uint32_t>(-pairs.second) << 16 |
                                    (static_cast<uint32_t>(-pairs.first) & 0xffff));
   }
@@ -187,9 +197,10 @@ void quantize_for_bytes(const QuantizeRow& q) {
   char* const row = static_cast<char*>(q.codes);
   int8_t* const codes = reinterpret_cast<int8_t*>(row);
   int32_t* sums = q.sums;
+  const Codes by(q);
   for (int64_t k = 0; k < q.depth; k += q.step) {
     const int64_t count = k + q.step < q.depth ? q.step : q.depth - k;
-    const PairSums pairs = quantize(q.x + k, count, q.inverse, codes + k);
+    const PairSums pairs = quantize(q.x + k, count, by, codes + k);
     *sums++ = pairs.first + pairs.second;
   }
   for (int64_t k = q.depth; k < layout.padded; ++k) codes[k] = 0;
@@ -201,6 +212,32 @@ void quantize_for_bytes(const QuantizeRow& q) {
   if (calm == Calm::kPairs && calming.run<Calm::kPairs>()) return;
   calm = Calm::kNot;
   calming.clear();
+}
+
+void absmax_rows(const AbsmaxRows& a) {
+  for (int64_t r = 0; r < a.rows; ++r) {
+    const float* x = a.x + r * a.stride;
+    // A head's rows lie too far apart for the processor to foresee the next.
+    if (r + kRowsAhead < a.rows) {
+      for (int64_t i = 0; i < a.cols; i += 16) __builtin_prefetch(x + kRowsAhead * a.stride + i);
+    }
+    a.bits[r] = absmax_bits(x, a.cols);
+  }
+}
+
+// The products of attention need no sums.
+void quantize_rows(const QuantizeRows& q) {
+  const int64_t padded = plain_row_bytes(q.cols);
+  for (int64_t r = 0; r < q.rows; ++r) {
+    int8_t* codes = q.codes + r * q.codes_stride;
+    const float inverse = q.inverses[r];
+    int64_t k = 0;
+    if (inverse == inverse) {
+      quantize(q.x + r * q.x_stride, q.cols, Codes({.inverse = inverse}), codes);
+      k = q.cols;
+    }
+    for (; k < padded; ++k) codes[k] = 0;
+  }
 }
 
 int64_t byte_row_bytes(int64_t depth) { return ByteRow(depth).bytes; }

@@ -103,12 +103,28 @@ void int8_tile(const Int8Product& p, int64_t row, int64_t panel) {
         sum[r][c] = _mm512_mullo_epi32(weights.zero(c, group), _mm512_set1_epi32(static_cast<int32_t>(0u - code_sum)));
       }
     }
+    if (p.column_sums.sums != nullptr) {
+      const int32_t* columns = p.column_sums.sums + panel * p.column_sums.panel_stride + group * p.column_sums.stride;
+#pragma GCC unroll 16
+      for (int c = 0; c < P; ++c) {
+        const __m512i more = _mm512_mullo_epi32(_mm512_loadu_si512(columns + c * p.column_sums.panel_stride),
+                                                _mm512_set1_epi32(p.column_sums.factor));
+#pragma GCC unroll 16
+        for (int r = 0; r < R; ++r) sum[r][c] = _mm512_add_epi32(sum[r][c], more);
+      }
+    }
     for (int64_t k = first; k < last; k += Weights::kStep) weights.add(sum, codes, codes_stride, k);
     const int64_t at = row * p.tile_stride + panel * kWidth;
 #pragma GCC unroll 16
     for (int c = 0; c < P; ++c) {
       if (p.groups.size == 0) {
         int32_t* out = static_cast<int32_t*>(p.tile) + at + c * kWidth;
+        if (p.start == Start::kFromTile) {
+#pragma GCC unroll 16
+          for (int r = 0; r < R; ++r) {
+            sum[r][c] = _mm512_add_epi32(sum[r][c], _mm512_loadu_si512(out + r * p.tile_stride));
+          }
+        }
 #pragma GCC unroll 16
         for (int r = 0; r < R; ++r) _mm512_storeu_si512(out + r * p.tile_stride, sum[r][c]);
       } else {
@@ -158,12 +174,22 @@ using PlainNibbles = Nibbles<P, false>;
 template <int P>
 using NibblesWithMinima = Nibbles<P, true>;
 
-// Sixteen codes as int32: cvtps rounds to nearest, ties to even.
-inline __m512i codes_of(__m512 x, __m512 inverse) {
-  const __m512 limit = _mm512_set1_ps(127.0f);
-  const __m512 scaled = _mm512_mul_ps(x, inverse);
-  return _mm512_cvtps_epi32(_mm512_max_ps(_mm512_min_ps(scaled, limit), _mm512_sub_ps(_mm512_setzero_ps(), limit)));
-}
+// What QuantizeRow says of all codes.
+struct Codes {
+  __m512 inverse, low, high;
+  __m512i offset;
+
+  explicit Codes(const QuantizeRow& q)
+      : inverse(_mm512_set1_ps(q.inverse)),
+        low(_mm512_set1_ps(q.low)),
+        high(_mm512_set1_ps(q.high)),
+        offset(_mm512_set1_epi32(q.offset)) {}
+  // Sixteen as int32, zeros beyond `lanes`: cvtps rounds to nearest, ties to even.
+  __m512i of(__m512 x, __mmask16 lanes) const {
+    const __m512 scaled = _mm512_max_ps(_mm512_min_ps(_mm512_mul_ps(x, inverse), high), low);
+    return _mm512_maskz_add_epi32(lanes, _mm512_cvtps_epi32(scaled), offset);
+  }
+};
 
 inline __mmask16 first_lanes(int64_t n) { return static_cast<__mmask16>((1u << n) - 1); }
 
@@ -178,9 +204,13 @@ uint32_t absmax_bits(const float* x, int64_t count) {
   // Floats without their sign are ordered as their bits are; NaN and infinity are above all others.
   const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
   __m512i largest = _mm512_setzero_si512();
-  for (int64_t i = 0; i < count; i += 16) {
-    const __mmask16 lanes = first_lanes(count - i < 16 ? count - i : 16);
-    largest = _mm512_max_epi32(largest, _mm512_and_si512(magnitude, _mm512_maskz_loadu_epi32(lanes, x + i)));
+  int64_t i = 0;
+  for (; i + 16 <= count; i += 16) {
+    largest = _mm512_max_epi32(largest, _mm512_and_si512(magnitude, _mm512_loadu_si512(x + i)));
+  }
+  if (i < count) {
+    const __m512i rest = _mm512_maskz_loadu_epi32(first_lanes(count - i), x + i);
+    largest = _mm512_max_epi32(largest, _mm512_and_si512(magnitude, rest));
   }
   return static_cast<uint32_t>(_mm512_reduce_max_epi32(largest));
 }
@@ -188,19 +218,18 @@ uint32_t absmax_bits(const float* x, int64_t count) {
 namespace {
 
 // Codes of `count` values, zeros up to a multiple of kCodePadding; returns their sum.
-int32_t quantize(const float* x, int64_t count, float inverse, int8_t* out) {
-  const __m512 factor = _mm512_set1_ps(inverse);
+int32_t quantize(const float* x, int64_t count, const Codes& codes, int8_t* out) {
   __m512i sums = _mm512_setzero_si512();
   int64_t i = 0;
   for (; i + 16 <= count; i += 16) {
-    const __m512i values = codes_of(_mm512_loadu_ps(x + i), factor);
+    const __m512i values = codes.of(_mm512_loadu_ps(x + i), 0xffff);
     sums = _mm512_add_epi32(sums, values);
     _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i), _mm512_cvtepi32_epi8(values));
   }
   if (i < count) {
-    const __m512i values = codes_of(_mm512_maskz_loadu_ps(first_lanes(count - i), x + i), factor);
+    const __mmask16 lanes = first_lanes(count - i);
+    const __m512i values = codes.of(_mm512_maskz_loadu_ps(lanes, x + i), lanes);
     sums = _mm512_add_epi32(sums, values);
-    // The lanes beyond x hold zeros.
     const int64_t padded = (count - i + kCodePadding - 1) / kCodePadding * kCodePadding;
     _mm512_mask_cvtepi32_storeu_epi8(out + i, first_lanes(padded), values);
   }
@@ -210,9 +239,47 @@ int32_t quantize(const float* x, int64_t count, float inverse, int8_t* out) {
 }  // namespace
 
 void quantize(const QuantizeRow& q) {
-  int8_t* codes = static_cast<int8_t*>(q.codes);
+  int8_t* out = static_cast<int8_t*>(q.codes);
+  const Codes codes(q);
   for (int64_t k = 0, i = 0; k < q.depth; k += q.step, ++i) {
-    q.sums[i] = quantize(q.x + k, q.depth - k < q.step ? q.depth - k : q.step, q.inverse, codes + k);
+    q.sums[i] = quantize(q.x + k, q.depth - k < q.step ? q.depth - k : q.step, codes, out + k);
+  }
+}
+
+void absmax_rows(const AbsmaxRows& a) {
+  for (int64_t r = 0; r < a.rows; ++r) {
+    const float* x = a.x + r * a.stride;
+    // A head's rows lie too far apart for the processor to foresee the next.
+    if (r + kRowsAhead < a.rows) {
+      for (int64_t i = 0; i < a.cols; i += 16) __builtin_prefetch(x + kRowsAhead * a.stride + i);
+    }
+    a.bits[r] = absmax_bits(x, a.cols);
+  }
+}
+
+void quantize_rows(const QuantizeRows& q) {
+  const int64_t padded = plain_row_bytes(q.cols);
+  const __m128i flip = _mm_set1_epi8(q.flip);
+  for (int64_t r = 0; r < q.rows; ++r) {
+    int8_t* codes = q.codes + r * q.codes_stride;
+    const float inverse = q.inverses[r];
+    const Codes by({.inverse = inverse});
+    int32_t* sum = q.sums == nullptr ? nullptr : q.sums + r * q.sums_stride;
+    for (int64_t k = 0; k < q.cols; k += q.step) {
+      const int64_t count = q.cols - k < q.step ? q.cols - k : q.step;
+      int32_t codes_sum = 0;
+      if (inverse == inverse) {
+        codes_sum = quantize(q.x + r * q.x_stride + k, count, by, codes + k);
+      } else {
+        for (int64_t i = k; i < (k + count < q.cols ? k + count : padded); ++i) codes[i] = 0;
+      }
+      if (sum != nullptr) *sum++ = codes_sum;
+    }
+    if (q.flip == 0) continue;
+    for (int64_t k = 0; k < padded; k += 16) {
+      __m128i* bytes = reinterpret_cast<__m128i*>(codes + k);
+      _mm_storeu_si128(bytes, _mm_xor_si128(_mm_loadu_si128(bytes), flip));
+    }
   }
 }
 

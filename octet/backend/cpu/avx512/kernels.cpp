@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "octet/backend/cpu/kernels.h"
 
+#include "octet/backend/cpu/avx2/pack_tokens.h"
 #include "octet/backend/cpu/avx2/transpose.h"
 #include "octet/backend/cpu/avx512/lanes.h"
 #include "octet/backend/cpu/avx512/products.h"
@@ -36,6 +37,15 @@ constexpr KernelTable kTable = {
              .row_bytes = plain_row_bytes,
              .quantize = avx512::quantize,
              .product = avx512::product_w4a8},
+    // Keys and values too are stored + 128.
+    .int8_attention = {.flip = -128,
+                       .absmax = avx512::absmax_rows,
+                       .quantize = avx512::quantize_rows,
+                       .pack_keys = pack_key_tokens,
+                       .pack_values = pack_value_tokens,
+                       .scores = avx512::product_w8a8,
+                       .mix = avx512::product_w8a8,
+                       .scale = scale_sums<Sixteen>},
     .finish = finish_tile<Sixteen>,
     .absmax_bits = avx512::absmax_bits,
     .pack_columns = pack_column_panels<Sixteen>,

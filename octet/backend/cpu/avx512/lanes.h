@@ -53,6 +53,7 @@ struct Sixteen {
     const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
     return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
   }
+  uint32_t largest_bits() const { return _mm512_reduce_max_epu32(_mm512_castps_si512(v)); }
 
   friend Sixteen operator+(Sixteen x, Sixteen y) { return {_mm512_add_ps(x.v, y.v)}; }
   friend Sixteen operator-(Sixteen x, Sixteen y) { return {_mm512_sub_ps(x.v, y.v)}; }
@@ -70,6 +71,9 @@ inline Sixteen abs(Sixteen x) { return {_mm512_andnot_ps(_mm512_set1_ps(-0.0f), 
 inline Sixteen max_or_nan(Sixteen x, Sixteen y) {
   // max gives y where either is NaN, which is wrong only where x is.
   return {_mm512_mask_max_ps(x.v, _mm512_cmp_ps_mask(x.v, x.v, _CMP_ORD_Q), x.v, y.v)};
+}
+inline Sixteen max_bits(Sixteen x, Sixteen y) {
+  return {_mm512_castsi512_ps(_mm512_max_epu32(_mm512_castps_si512(x.v), _mm512_castps_si512(y.v)))};
 }
 inline Sixteen copy_sign(Sixteen magnitude, Sixteen sign) {
   const __m512 bit = _mm512_set1_ps(-0.0f);

@@ -92,7 +92,10 @@ void int8_product(const Int8Product& p) {
       for (int64_t first = 0, g = 0; first < p.depth; first += groups.size, ++g) {
         const Weights weights(p.panels, c * p.panel_stride, groups.zero(g));
         const int64_t last = std::min(p.depth, first + groups.size);
-        int32_t total = 0;
+        int32_t total = p.start == Start::kFromTile ? static_cast<const int32_t*>(p.tile)[at] : 0;
+        if (const auto& columns = p.column_sums; columns.sums != nullptr) {
+          total += columns.factor * columns.sums[c * columns.panel_stride + g * columns.stride];
+        }
         for (int64_t k = first; k < last; ++k) total += codes[k] * weights(k);
         if (p.groups.size == 0) {
           static_cast<int32_t*>(p.tile)[at] = total;
@@ -142,9 +145,42 @@ void quantize(const QuantizeRow& q) {
   std::fill(codes, codes + plain_row_bytes(q.depth), int8_t{0});
   for (int64_t k = 0; k < q.depth; ++k) {
     if (k % q.step == 0) q.sums[k / q.step] = 0;
-    codes[k] = int8_code(q.x[k], q.inverse);
+    const float step = std::nearbyint(std::clamp(q.x[k] * q.inverse, q.low, q.high));
+    codes[k] = static_cast<int8_t>(static_cast<int>(step) + q.offset);
     q.sums[k / q.step] += codes[k];
   }
+}
+
+void absmax_rows(const AbsmaxRows& a) {
+  for (int64_t r = 0; r < a.rows; ++r) a.bits[r] = absmax_bits(a.x + r * a.stride, a.cols);
+}
+
+void quantize_rows(const QuantizeRows& q) {
+  for (int64_t r = 0; r < q.rows; ++r) {
+    const float* x = q.x + r * q.x_stride;
+    const float inverse = q.inverses[r];
+    int8_t* codes = q.codes + r * q.codes_stride;  // whose sums this product does not look at
+    for (int64_t k = 0; k < plain_row_bytes(q.cols); ++k) {
+      const int8_t code = k < q.cols && !std::isnan(inverse) ? int8_code(x[k], inverse) : int8_t{0};
+      codes[k] = static_cast<int8_t>(code ^ q.flip);
+    }
+  }
+}
+
+void pack_keys(const PackTokens& p) {
+  for (int64_t r = 0; r < p.rows; ++r) {
+    std::copy_n(p.codes + r * p.stride, p.cols, p.panels + (p.first + r) * p.panel_stride);
+  }
+}
+
+void pack_values(const PackTokens& p) {
+  for (int64_t r = 0; r < p.rows; ++r) {
+    for (int64_t c = 0; c < p.cols; ++c) p.panels[c * p.panel_stride + p.first + r] = p.codes[r * p.stride + c];
+  }
+}
+
+void scale_sums(const ScaleSums& s) {
+  for (int64_t i = 0; i < s.count; ++i) s.y[i] = static_cast<float>(s.sums[i]) * s.scale * s.factor;
 }
 
 }  // namespace octet::cpu::ref

@@ -21,4 +21,11 @@ void widen_w4(const Widen& w);
 uint32_t absmax_bits(const float* x, int64_t count);
 void quantize(const QuantizeRow& q);
 
+// Attention in INT8. A panel of keys is a token's codes, one of values the codes of one column.
+void absmax_rows(const AbsmaxRows& a);
+void quantize_rows(const QuantizeRows& q);
+void pack_keys(const PackTokens& p);
+void pack_values(const PackTokens& p);
+void scale_sums(const ScaleSums& s);
+
 }  // namespace octet::cpu::ref

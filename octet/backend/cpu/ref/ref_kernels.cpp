@@ -115,7 +115,19 @@ void pack_rows(const PackPanels& p) {
 void softmax(const Softmax& s) {
   const auto exponential = [](float x) { return exp_of_negative(OneLane{x}).v; };
   for (int64_t r = 0; r < s.rows; ++r) {
-    s.inverse_sums[r] = reference::softmax_row(s.scores + r * s.stride, s.cols, s.scale, exponential);
+    float* scores = s.scores + r * s.stride;
+    if (s.key_scales != nullptr) {
+      for (int64_t j = 0; j < s.cols; ++j) {
+        int32_t sum = 0;
+        std::memcpy(&sum, scores + j, sizeof(sum));
+        scores[j] = static_cast<float>(sum) * (s.query_scales[r] * s.key_scales[j]);
+      }
+    }
+    s.inverse_sums[r] = reference::softmax_row(scores, s.cols, s.scale, exponential);
+    if (s.key_scales != nullptr) {
+      for (int64_t j = 0; j < s.cols; ++j) scores[j] *= s.value_scales[j];
+      s.absmax_bits[r] = ref::absmax_bits(scores, s.cols);
+    }
   }
 }
 
@@ -211,6 +223,13 @@ constexpr KernelTable kTable = {
              .row_bytes = plain_row_bytes,
              .quantize = ref::quantize,
              .product = ref::product_w4a8},
+    .int8_attention = {.absmax = ref::absmax_rows,
+                       .quantize = ref::quantize_rows,
+                       .pack_keys = ref::pack_keys,
+                       .pack_values = ref::pack_values,
+                       .scores = ref::product_w8a8,
+                       .mix = ref::product_w8a8,
+                       .scale = ref::scale_sums},
     .finish = finish,
     .absmax_bits = ref::absmax_bits,
     .pack_columns = pack_columns,

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "octet/backend/profile.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+namespace octet {
+
+template <class Run>
+void ProfilingBackend::timed(const std::string& name, int64_t rows, double multiplications, Run run) {
+  const auto start = std::chrono::steady_clock::now();
+  run();
+  const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
+  Entry& entry = entries_[{name, rows}];
+  entry.name = name;
+  entry.rows = rows;
+  ++entry.calls;
+  entry.seconds += elapsed.count();
+  entry.multiplications += multiplications;
+}
+
+std::vector<ProfilingBackend::Entry> ProfilingBackend::entries() const {
+  std::vector<Entry> out;
+  for (const auto& [key, entry] : entries_) out.push_back(entry);
+  std::ranges::stable_sort(out, std::greater(), &Entry::seconds);
+  return out;
+}
+
+void ProfilingBackend::embed(const EmbedOp& op) {
+  timed("embed", op.y.rows, 0, [&] { inner_->embed(op); });
+}
+void ProfilingBackend::linear(const LinearOp& op) {
+  const int64_t outputs = op.weight->rows(), inputs = op.weight->cols();
+  const double multiplications =
+      static_cast<double>(op.x.rows) * static_cast<double>(outputs) * static_cast<double>(inputs);
+  timed(fmt::format("linear {} → {}", inputs, outputs), op.x.rows, multiplications, [&] { inner_->linear(op); });
+}
+void ProfilingBackend::layer_norm(const LayerNormOp& op) {
+  timed("layer_norm", op.x.rows, 0, [&] { inner_->layer_norm(op); });
+}
+void ProfilingBackend::rms_norm(const RmsNormOp& op) {
+  timed("rms_norm", op.x.rows, 0, [&] { inner_->rms_norm(op); });
+}
+void ProfilingBackend::rope(const RopeOp& op) {
+  timed("rope", op.x.rows, 0, [&] { inner_->rope(op); });
+}
+void ProfilingBackend::gated(const GatedOp& op) {
+  timed("gated", op.x.rows, 0, [&] { inner_->gated(op); });
+}
+void ProfilingBackend::attention(const AttentionOp& op) {
+  timed("attention", op.q.rows, 0, [&] { inner_->attention(op); });
+}
+void ProfilingBackend::pool(const PoolOp& op) {
+  timed("pool", op.x.rows, 0, [&] { inner_->pool(op); });
+}
+void ProfilingBackend::l2_normalize(const Activation& x) {
+  timed("l2_normalize", x.rows, 0, [&] { inner_->l2_normalize(x); });
+}
+
+}  // namespace octet
