@@ -93,7 +93,7 @@ Tensor transposed(ConstTensorView matrix) {
 // From a QTensor's codes to those that words hold.
 int packed_offset(const WeightScheme& scheme) {
   if (scheme.bits == 8) return 128;
-  return scheme.symmetric ? kHalfOf4Bits : 0;
+  return scheme.mapping == CodeMapping::kSymmetric ? kHalfOf4Bits : 0;
 }
 
 // A layer's stored tensors, fetched and checked one by one.
@@ -110,7 +110,7 @@ class LayerReader {
     const std::span<const int8_t> values = codes.as<int8_t>();
     const auto bad = std::find_if(values.begin(), values.end(), [](int8_t code) { return code < -8 || code > 7; });
     if (bad != values.end()) fail<FormatError>("{}: the 4-bit code {}; they lie in [-8, 7]", where(kWeight), *bad);
-    if (scheme_.symmetric) return codes;
+    if (scheme_.mapping == CodeMapping::kSymmetric) return codes;
     Tensor out = shifted(codes.view(), kHalfOf4Bits);
     codes.release_pages();
     return out;
@@ -231,13 +231,15 @@ std::vector<TensorSource> encode_weight(const std::string& layer, const Shape& s
   const int64_t rows = shape[0], cols = shape[1];
   const WeightScheme& scheme = grid.scheme;
   check(scheme, cols, layer);
+  check_storable(scheme, layer);
+  const bool symmetric = scheme.mapping == CodeMapping::kSymmetric;
   const int64_t groups = scheme.groups(cols);
   std::vector<TensorSource> out;
   switch (format) {
     case WeightFormat::kIntQuantized:
-      out.push_back({layer + kWeight, DType::kI8, shape, [scheme, codes = std::move(codes)] {
+      out.push_back({layer + kWeight, DType::kI8, shape, [symmetric, codes = std::move(codes)] {
                        Tensor made = codes();
-                       return scheme.symmetric ? std::move(made) : shifted(made.view(), -kHalfOf4Bits);
+                       return symmetric ? std::move(made) : shifted(made.view(), -kHalfOf4Bits);
                      }});
       break;
     case WeightFormat::kPackQuantized:
@@ -254,7 +256,7 @@ std::vector<TensorSource> encode_weight(const std::string& layer, const Shape& s
       break;
   }
   out.push_back({layer + kScale, DType::kF32, {rows, groups}, [&grid] { return Tensor::copy_of(grid.scales.view()); }});
-  if (!scheme.symmetric) {
+  if (!symmetric) {
     const bool packed = format == WeightFormat::kPackQuantized;
     out.push_back({layer + kZeroPoint,
                    packed ? DType::kI32 : DType::kI8,
@@ -269,7 +271,8 @@ int64_t encoded_bytes(const Shape& weight, const WeightScheme& scheme, WeightFor
   const int bits = scheme.bits;
   const bool packed = format == WeightFormat::kPackQuantized;
   int64_t bytes = rows * groups * byte_size(DType::kF32);
-  if (!scheme.symmetric) {
+  if (scheme.mapping == CodeMapping::kMinimum) bytes += rows * groups * byte_size(DType::kF32);
+  if (scheme.mapping == CodeMapping::kZeroPoint) {
     bytes += groups * (packed ? words_for(rows, bits) * byte_size(DType::kI32) : rows);
   }
   if (!packed) return bytes + rows * cols;
@@ -340,7 +343,7 @@ QTensor decode_weight(const Checkpoint& checkpoint, const std::string& layer, co
   }
   const Shape per_group{out.rows(), out.groups()};
   out.scales = reader.scales(per_group);
-  if (out.scheme.symmetric) {
+  if (out.scheme.mapping == CodeMapping::kSymmetric) {
     reader.refuse_zero_points();
   } else {
     out.zero_points = reader.zero_points(per_group);

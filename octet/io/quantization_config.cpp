@@ -95,9 +95,9 @@ WeightScheme read_weights(const Config& weights, const std::string& where) {
   if (bits != 8 && bits != 4) refuse(weights, where + ".num_bits", bits, "8 and 4 bits are supported");
   scheme.bits = static_cast<int>(bits);
   scheme.group_size = read_group_size(weights, where);
-  scheme.symmetric = weights.flag("symmetric", true);
-  if (!scheme.symmetric && scheme.bits != 4) {
-    refuse(weights, where + ".symmetric", false, "a zero point is supported at 4 bits only");
+  if (!weights.flag("symmetric", true)) {
+    if (scheme.bits != 4) refuse(weights, where + ".symmetric", false, "a zero point is supported at 4 bits only");
+    scheme.mapping = CodeMapping::kZeroPoint;
   }
   if (weights.has("observer") && weights.json().at("observer") == kMse) scheme.range = RangeEstimator::kMse;
   if (weights.flag("dynamic", false)) refuse(weights, where + ".dynamic", true, "weights have stored scales");
@@ -172,7 +172,7 @@ json to_json(const Scheme& scheme, const json& targets, WeightFormat format) {
   const WeightScheme& weight = scheme.weight;
   json weights = {{"num_bits", weight.bits},
                   {"type", "int"},
-                  {"symmetric", weight.symmetric},
+                  {"symmetric", weight.mapping == CodeMapping::kSymmetric},
                   {"strategy", weight.group_size == 0 ? "channel" : "group"},
                   {"dynamic", false},
                   {"observer", weight.range == RangeEstimator::kMse ? kMse : "minmax"}};
@@ -194,6 +194,7 @@ struct TargetGroup {
 std::vector<TargetGroup> by_scheme(const std::map<std::string, Scheme>& schemes) {
   std::vector<TargetGroup> groups;
   for (const auto& [name, scheme] : schemes) {
+    check_storable(scheme.weight, name);
     auto group = std::find_if(groups.begin(), groups.end(),
                               [&wanted = scheme](const TargetGroup& known) { return known.scheme == wanted; });
     if (group == groups.end())
@@ -204,6 +205,15 @@ std::vector<TargetGroup> by_scheme(const std::map<std::string, Scheme>& schemes)
 }
 
 }  // namespace
+
+void check_storable(const WeightScheme& scheme, const std::string& layer) {
+  if (scheme.mapping != CodeMapping::kMinimum) return;
+  fail<FormatError>(
+      "layer '{}' is to have minima, which the compressed-tensors layout cannot store. Write zero points instead "
+      "(--set weights.minima=false --set weights.symmetric=false), or quantize while loading: every command that takes "
+      "a model takes --recipe too.",
+      layer);
+}
 
 WeightFormat format_for(const Scheme& scheme) noexcept {
   return scheme.activations == ActivationMode::kFloat ? WeightFormat::kPackQuantized : WeightFormat::kIntQuantized;

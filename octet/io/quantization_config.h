@@ -24,6 +24,10 @@ enum class WeightFormat : uint8_t {
   kPackQuantized,  ///< "pack-quantized": codes packed into int32
 };
 
+/// Throws FormatError, naming the layer and what to do instead, for a scheme that compressed-tensors has no place for:
+/// minima.
+void check_storable(const WeightScheme& scheme, const std::string& layer);
+
 /// The format in which transformers and vLLM look for a layer of this scheme: packed where activations are float. (With
 /// quantized activations 4-bit codes take a byte each in it.)
 WeightFormat format_for(const Scheme& scheme) noexcept;

@@ -78,6 +78,9 @@ QuantizeReport quantize_model(const Checkpoint& checkpoint, const Recipe& recipe
   const std::unique_ptr<Model> model = load_model(checkpoint, &recipe);
 
   const std::vector<const Linear::Part*> parts = model->linear_parts();
+  for (const Linear::Part* part : parts) {
+    if (part->weight.scheme) check_storable(part->weight.scheme->weight, part->weight.layer);
+  }
   QuantizeReport report;
   report.unmatched_patterns = unmatched_patterns(recipe, *model);
 

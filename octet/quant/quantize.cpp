@@ -41,10 +41,12 @@ float scale_for(float range, float steps) noexcept {
   return range == 0.0f ? 1.0f : std::max(range / steps, kSmallestScale);
 }
 
-// The values of a group are whole steps of `scale`, from `low` to `high`; a code is steps + zero_point.
+// The values of a group are whole steps of `scale`, from `low` to `high`, counted from `minimum`; a code is steps +
+// zero_point.
 struct Grid {
   float scale, inverse, low, high;
   int8_t zero_point;
+  float minimum = 0.0f;
 };
 
 // The whole number of steps nearest to x. Clamping comes first, which keeps the rounding in its range and changes
@@ -60,9 +62,18 @@ float steps(float x, float inverse, float low, float high) noexcept {
 
 float steps(float x, const Grid& grid) noexcept { return steps(x, grid.inverse, grid.low, grid.high); }
 
-Grid grid_with(const WeightScheme& scheme, float scale, int8_t zero_point) noexcept {
-  Grid grid{.scale = scale, .inverse = 1.0f / scale, .low = -kInt8Limit, .high = kInt8Limit, .zero_point = zero_point};
-  if (!scheme.symmetric) {
+// Half of x - minimum, which unlike that difference is always finite. Halving is exact, but for subnormal numbers, next
+// to which every step is long.
+float half_above(float x, float minimum) noexcept { return 0.5f * x - 0.5f * minimum; }
+
+Grid grid_with(const WeightScheme& scheme, float scale, int8_t zero_point, float minimum) noexcept {
+  Grid grid{.scale = scale,
+            .inverse = 1.0f / scale,
+            .low = -kInt8Limit,
+            .high = kInt8Limit,
+            .zero_point = zero_point,
+            .minimum = minimum};
+  if (scheme.mapping != CodeMapping::kSymmetric) {
     grid.low = static_cast<float>(-zero_point);
     grid.high = kUint4Steps - static_cast<float>(zero_point);
   } else if (scheme.bits == 4) {
@@ -77,9 +88,10 @@ struct Range {
   float low, high;
 };
 
-Range range_of(std::span<const float> x, bool symmetric) noexcept {
-  if (symmetric) return {0.0f, absmax_of(x)};
+Range range_of(std::span<const float> x, CodeMapping mapping) noexcept {
+  if (mapping == CodeMapping::kSymmetric) return {0.0f, absmax_of(x)};
   Range range{0.0f, 0.0f};
+  if (mapping == CodeMapping::kMinimum && !x.empty()) range = {x[0], x[0]};
   for (const float value : x) {
     range.low = value < range.low ? value : range.low;
     range.high = value > range.high ? value : range.high;
@@ -87,16 +99,43 @@ Range range_of(std::span<const float> x, bool symmetric) noexcept {
   return range;
 }
 
-Grid grid_for(const WeightScheme& scheme, Range range) noexcept {
-  if (!scheme.symmetric) {
-    const auto [scale, zero_point] = uint4_scale(range.low, range.high);
-    return grid_with(scheme, scale, zero_point);
+// What a search tries instead of `range`.
+Range shortened(Range range, CodeMapping mapping, int hundredths) noexcept {
+  if (mapping != CodeMapping::kMinimum) {
+    const float share = static_cast<float>(hundredths) / 100.0f;
+    return {range.low * share, range.high * share};
   }
-  return grid_with(scheme, scheme.bits == 8 ? int8_scale(range.high) : int4_scale(range.high), 0);
+  // Zero may lie outside of the range, so it is the middle that stays.
+  const float cut = half_above(range.high, range.low) * (static_cast<float>(kLargestShare - hundredths) / 100.0f);
+  return {range.low + cut, range.high - cut};
+}
+
+Grid grid_for(const WeightScheme& scheme, Range range) noexcept {
+  switch (scheme.mapping) {
+    case CodeMapping::kSymmetric:
+      return grid_with(scheme, scheme.bits == 8 ? int8_scale(range.high) : int4_scale(range.high), 0, 0.0f);
+    case CodeMapping::kZeroPoint: {
+      const auto [scale, zero_point] = uint4_scale(range.low, range.high);
+      return grid_with(scheme, scale, zero_point, 0.0f);
+    }
+    case CodeMapping::kMinimum:
+      break;
+  }
+  return grid_with(scheme, minimum_scale(range.low, range.high), 0, range.low);
+}
+
+// By how far a value is off, or, counted from a minimum, by half of that: which of two grids is better it tells as
+// well, and it cannot overflow.
+template <CodeMapping mapping>
+float difference(float x, const Grid& grid) noexcept {
+  if constexpr (mapping != CodeMapping::kMinimum) return x - steps(x, grid) * grid.scale;
+  const float half = half_above(x, grid.minimum);
+  return half - steps(half, 2.0f * grid.inverse, grid.low, grid.high) * (0.5f * grid.scale);
 }
 
 // Eight partial sums, folded at the end. The compiler makes vectors of both inner loops, of one loop with both it does
 // not.
+template <CodeMapping mapping>
 double squared_error(std::span<const float> x, const Grid& found) noexcept {
   constexpr size_t kLanes = 8, kStrip = 256;
   const Grid grid = found;  // nothing written below can change this one
@@ -104,7 +143,7 @@ double squared_error(std::span<const float> x, const Grid& found) noexcept {
   std::array<double, kLanes> sums{};
   for (size_t first = 0; first < x.size(); first += kStrip) {
     const size_t count = std::min(kStrip, x.size() - first);
-    for (size_t i = 0; i < count; ++i) differences[i] = x[first + i] - steps(x[first + i], grid) * grid.scale;
+    for (size_t i = 0; i < count; ++i) differences[i] = difference<mapping>(x[first + i], grid);
     size_t padded = count;
     while (padded % kLanes != 0) differences[padded++] = 0.0f;
     for (size_t i = 0; i < padded; i += kLanes) {
@@ -121,14 +160,18 @@ double squared_error(std::span<const float> x, const Grid& found) noexcept {
 }
 
 Grid find_grid(std::span<const float> x, const WeightScheme& scheme) noexcept {
-  const Range range = range_of(x, scheme.symmetric);
+  const CodeMapping mapping = scheme.mapping;
+  const auto error_of = [x, mapping](const Grid& grid) {
+    return mapping == CodeMapping::kMinimum ? squared_error<CodeMapping::kMinimum>(x, grid)
+                                            : squared_error<CodeMapping::kZeroPoint>(x, grid);
+  };
+  const Range range = range_of(x, mapping);
   Grid best = grid_for(scheme, range);
   if (scheme.range == RangeEstimator::kAbsmax) return best;
-  double least = squared_error(x, best);
+  double least = error_of(best);
   for (int hundredths = kLargestShare - 1; hundredths >= kSmallestShare && least > 0; --hundredths) {
-    const float share = static_cast<float>(hundredths) / 100.0f;
-    const Grid grid = grid_for(scheme, {range.low * share, range.high * share});
-    const double error = squared_error(x, grid);
+    const Grid grid = grid_for(scheme, shortened(range, mapping, hundredths));
+    const double error = error_of(grid);
     if (error < least) {
       least = error;
       best = grid;
@@ -137,7 +180,13 @@ Grid find_grid(std::span<const float> x, const WeightScheme& scheme) noexcept {
   return best;
 }
 
-void encode(std::span<const float> x, const Grid& grid, int8_t* codes) noexcept {
+void encode(std::span<const float> x, const Grid& grid, CodeMapping mapping, int8_t* codes) noexcept {
+  if (mapping == CodeMapping::kMinimum) {
+    std::transform(x.begin(), x.end(), codes, [inverse = grid.inverse, minimum = grid.minimum](float value) {
+      return minimum_code(value, inverse, minimum);
+    });
+    return;
+  }
   std::transform(x.begin(), x.end(), codes, [&grid](float value) {
     return static_cast<int8_t>(steps(value, grid) + static_cast<float>(grid.zero_point));
   });
@@ -185,11 +234,43 @@ int64_t group_width(const WeightScheme& scheme, int64_t cols) {
   return scheme.group_size == 0 ? cols : scheme.group_size;
 }
 
+// Those of a tensor that may have none.
+template <class T>
+std::span<T> elements_of(Tensor& tensor) {
+  return tensor.bytes() == 0 ? std::span<T>() : tensor.mutable_as<T>();
+}
+template <class T>
+std::span<const T> elements_of(const Tensor& tensor) {
+  return tensor.bytes() == 0 ? std::span<const T>() : tensor.as<T>();
+}
+
+// The steps of a quantized weight, group by group in row-major order.
+class Steps {
+ public:
+  explicit Steps(const QTensor& weight)
+      : scales_(weight.scales.as<float>()),
+        zero_points_(elements_of<int8_t>(weight.zero_points)),
+        minima_(elements_of<float>(weight.minima)) {}
+  float scale(int64_t group) const { return scales_[group]; }
+  int8_t zero_point(int64_t group) const { return zero_points_.empty() ? int8_t{0} : zero_points_[group]; }
+  float minimum(int64_t group) const { return minima_.empty() ? 0.0f : minima_[group]; }
+
+ private:
+  std::span<const float> scales_;
+  std::span<const int8_t> zero_points_;
+  std::span<const float> minima_;
+};
+
 }  // namespace
 
 float int8_scale(float absmax) noexcept { return scale_for(absmax, kInt8Limit); }
 
 float int4_scale(float absmax) noexcept { return scale_for(absmax, kInt4Limit); }
+
+float minimum_scale(float low, float high) noexcept {
+  const float range = high - low;
+  return std::isfinite(range) ? scale_for(range, kUint4Steps) : high / kUint4Steps - low / kUint4Steps;
+}
 
 int8_t int8_code(float x, float inverse) noexcept {
   return static_cast<int8_t>(steps(x, inverse, -kInt8Limit, kInt8Limit));
@@ -200,14 +281,17 @@ int8_t int4_code(float x, float inverse) noexcept {
 }
 
 ScaleAndZeroPoint uint4_scale(float low, float high) noexcept {
-  const float range = high - low;
-  const float scale = std::isfinite(range) ? scale_for(range, kUint4Steps) : high / kUint4Steps - low / kUint4Steps;
+  const float scale = minimum_scale(low, high);
   return {scale, static_cast<int8_t>(steps(-low / scale, 1.0f, 0.0f, kUint4Steps))};
 }
 
 int8_t uint4_code(float x, float inverse, int8_t zero_point) noexcept {
   const auto zero = static_cast<float>(zero_point);
   return static_cast<int8_t>(steps(x, inverse, -zero, kUint4Steps - zero) + zero);
+}
+
+int8_t minimum_code(float x, float inverse, float minimum) noexcept {
+  return static_cast<int8_t>(steps(half_above(x, minimum), 2.0f * inverse, 0.0f, kUint4Steps));
 }
 
 ActivationScale uint8_scale(float low, float high) noexcept {
@@ -225,8 +309,8 @@ float quantize_row(std::span<const float> x, std::span<int8_t> codes) {
   if (x.size() != codes.size()) fail<ShapeError>("{} values into {} codes", x.size(), codes.size());
   const float absmax = absmax_of(x);
   if (!std::isfinite(absmax)) fail<NumericError>("a row to quantize holds {}", absmax);
-  const Grid grid = grid_with({}, int8_scale(absmax), 0);
-  encode(x, grid, codes.data());
+  const Grid grid = grid_with({}, int8_scale(absmax), 0, 0.0f);
+  encode(x, grid, CodeMapping::kSymmetric, codes.data());
   return grid.scale;
 }
 
@@ -236,18 +320,21 @@ QTensor quantize_weight(ConstTensorView weight, const WeightScheme& scheme, cons
   check(scheme, cols, what);
   const int64_t groups = scheme.groups(cols), width = group_width(scheme, cols);
   QTensor out{scheme, Tensor(DType::kI8, weight.shape), Tensor(DType::kF32, {rows, groups})};
-  if (!scheme.symmetric) out.zero_points = Tensor(DType::kI8, {rows, groups});
+  if (scheme.mapping == CodeMapping::kZeroPoint) out.zero_points = Tensor(DType::kI8, {rows, groups});
+  if (scheme.mapping == CodeMapping::kMinimum) out.minima = Tensor(DType::kF32, {rows, groups});
   int8_t* codes = out.codes.mutable_as<int8_t>().data();
   float* scales = out.scales.mutable_as<float>().data();
-  int8_t* zero_points = scheme.symmetric ? nullptr : out.zero_points.mutable_as<int8_t>().data();
+  const std::span<int8_t> zero_points = elements_of<int8_t>(out.zero_points);
+  const std::span<float> minima = elements_of<float>(out.minima);
   const int64_t tries = scheme.range == RangeEstimator::kMse ? kLargestShare - kSmallestShare + 2 : 1;
   for_each_row(weight, tries, what, threads, [&](std::span<const float> values, int64_t row) {
     for (int64_t g = 0; g < groups; ++g) {
       const auto group = values.subspan(static_cast<size_t>(g * width), static_cast<size_t>(width));
       const Grid grid = find_grid(group, scheme);
       scales[row * groups + g] = grid.scale;
-      if (zero_points != nullptr) zero_points[row * groups + g] = grid.zero_point;
-      encode(group, grid, codes + row * cols + g * width);
+      if (!zero_points.empty()) zero_points[row * groups + g] = grid.zero_point;
+      if (!minima.empty()) minima[row * groups + g] = grid.minimum;
+      encode(group, grid, scheme.mapping, codes + row * cols + g * width);
     }
   });
   return out;
@@ -260,20 +347,21 @@ Tensor quantize_codes(ConstTensorView weight, const QTensor& grid, const std::st
   check(scheme, cols, what);
   const int64_t groups = scheme.groups(cols), width = group_width(scheme, cols);
   const Shape per_group{rows, groups};
-  if (grid.scales.shape() != per_group || (!scheme.symmetric && grid.zero_points.shape() != per_group)) {
+  if (grid.scales.shape() != per_group ||
+      (scheme.mapping == CodeMapping::kZeroPoint && grid.zero_points.shape() != per_group) ||
+      (scheme.mapping == CodeMapping::kMinimum && grid.minima.shape() != per_group)) {
     fail<ShapeError>("{}: scales of shape {} for a weight of shape {}", what, to_string(grid.scales.shape()),
                      to_string(weight.shape));
   }
   Tensor out(DType::kI8, weight.shape);
   int8_t* codes = out.mutable_as<int8_t>().data();
-  const std::span<const float> scales = grid.scales.as<float>();
-  const int8_t* zero_points = scheme.symmetric ? nullptr : grid.zero_points.as<int8_t>().data();
+  const Steps steps_of(grid);
   for_each_row(weight, 1, what, threads, [&](std::span<const float> values, int64_t row) {
     for (int64_t g = 0; g < groups; ++g) {
       const int64_t at = row * groups + g;
       const auto group = values.subspan(static_cast<size_t>(g * width), static_cast<size_t>(width));
-      encode(group, grid_with(scheme, scales[at], zero_points != nullptr ? zero_points[at] : int8_t{0}),
-             codes + row * cols + g * width);
+      encode(group, grid_with(scheme, steps_of.scale(at), steps_of.zero_point(at), steps_of.minimum(at)),
+             scheme.mapping, codes + row * cols + g * width);
     }
   });
   return out;
@@ -281,18 +369,18 @@ Tensor quantize_codes(ConstTensorView weight, const QTensor& grid, const std::st
 
 namespace {
 
-// Calls body(row, column, steps, scale) for every element, row-major.
+// Calls body(row, column, steps, scale, minimum) for every element, row-major.
 template <class Body>
 void for_each_value(const QTensor& tensor, Body&& body) {
   const int64_t rows = tensor.rows(), groups = tensor.groups(), width = group_width(tensor.scheme, tensor.cols());
   const int8_t* codes = tensor.codes.as<int8_t>().data();
-  const std::span<const float> scales = tensor.scales.as<float>();
-  const int8_t* zero_points = tensor.scheme.symmetric ? nullptr : tensor.zero_points.as<int8_t>().data();
+  const Steps steps_of(tensor);
   for (int64_t row = 0; row < rows; ++row) {
     for (int64_t g = 0; g < groups; ++g) {
-      const float scale = scales[row * groups + g];
-      const int zero_point = zero_points != nullptr ? zero_points[row * groups + g] : 0;
-      for (int64_t i = 0; i < width; ++i) body(row, g * width + i, *codes++ - zero_point, scale);
+      const int64_t at = row * groups + g;
+      const float scale = steps_of.scale(at), minimum = steps_of.minimum(at);
+      const int zero_point = steps_of.zero_point(at);
+      for (int64_t i = 0; i < width; ++i) body(row, g * width + i, *codes++ - zero_point, scale, minimum);
     }
   }
 }
@@ -302,8 +390,15 @@ void for_each_value(const QTensor& tensor, Body&& body) {
 Tensor dequantize(const QTensor& tensor) {
   Tensor out(DType::kF32, tensor.codes.shape());
   float* values = out.mutable_as<float>().data();
-  for_each_value(
-      tensor, [&values](int64_t, int64_t, int steps, float scale) { *values++ = static_cast<float>(steps) * scale; });
+  if (tensor.scheme.mapping == CodeMapping::kMinimum) {
+    for_each_value(tensor, [&values](int64_t, int64_t, int steps, float scale, float minimum) {
+      *values++ = std::fma(static_cast<float>(steps), scale, minimum);
+    });
+  } else {
+    for_each_value(tensor, [&values](int64_t, int64_t, int steps, float scale, float) {
+      *values++ = static_cast<float>(steps) * scale;
+    });
+  }
   return out;
 }
 
@@ -311,9 +406,9 @@ double relative_error(ConstTensorView weight, const QTensor& quantized) {
   if (weight.shape != quantized.codes.shape()) fail<ShapeError>("the error of a weight against one of another shape");
   std::vector<float> row(static_cast<size_t>(quantized.cols()));
   double error = 0, norm = 0;
-  for_each_value(quantized, [&](int64_t r, int64_t c, int steps, float scale) {
+  for_each_value(quantized, [&](int64_t r, int64_t c, int steps, float scale, float minimum) {
     if (c == 0) read_f32(weight, r * quantized.cols(), row);
-    const double value = row[c], difference = value - double{scale} * steps;
+    const double value = row[c], difference = value - (double{scale} * steps + double{minimum});
     error += difference * difference;
     norm += value * value;
   });

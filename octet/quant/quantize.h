@@ -16,9 +16,11 @@ namespace octet {
 ///   INT4                s = max(absmax / 7.5, 2^-100)             code = rne(clamp(x · (1/s), -8, 7))
 ///   INT4 + zero point   s = max((high - low) / 15, 2^-100)        code = clamp(rne(x · (1/s)) + z, 0, 15)
 ///                       z = clamp(rne(-low / s), 0, 15)
+///   INT4 + minimum      s = max((high - low) / 15, 2^-100)        code = rne(clamp((x - m) · (1/s), 0, 15))
+///                       m = low
 ///
-/// s = 1 where absmax, or high - low, is 0. Only the stored scale decides the codes. (The floor keeps 1/s finite: 2^100
-/// is far below the largest float.)
+/// s = 1 where absmax, or high - low, is 0, and high / 15 - low / 15 where high - low overflows. Only what is stored
+/// decides the codes. (The floor keeps 1/s finite: 2^100 is far below the largest float.)
 float int8_scale(float absmax) noexcept;
 float int4_scale(float absmax) noexcept;
 
@@ -32,10 +34,14 @@ struct ScaleAndZeroPoint {
   int8_t zero_point;
 };
 
-/// For values in [low, high], low ≤ 0 ≤ high: 0 has a code of its own. (Where high - low overflows, s = high / 15 - low
-/// / 15.)
+/// For values in [low, high], low ≤ 0 ≤ high: 0 has a code of its own.
 ScaleAndZeroPoint uint4_scale(float low, float high) noexcept;
 int8_t uint4_code(float x, float inverse, int8_t zero_point) noexcept;
+
+/// For values in [low, high], wherever 0 lies; low is the minimum.
+float minimum_scale(float low, float high) noexcept;
+/// The difference x - minimum counts even where it overflows.
+int8_t minimum_code(float x, float inverse, float minimum) noexcept;
 
 /// The same for activations in UINT8: s = max((high - low) / 255, 2^-100), code = clamp(rne(x · (1/s)) + z, 0, 255).
 ActivationScale uint8_scale(float low, float high) noexcept;
@@ -47,20 +53,21 @@ float quantize_row(std::span<const float> x, std::span<int8_t> codes);
 
 /// A float weight [out, in] of any width by `scheme`, each group for itself:
 ///
-///   kAbsmax   absmax is the group's largest magnitude; low and high are its smallest and largest value, and 0
-///   kMse      those ends times the share 1.00, 0.99, … 0.50 that gives the least squared error of the dequantized
-///   values,
-///             summed in double; of equal errors the largest share
+///   kAbsmax   absmax is the group's largest magnitude; low and high are its smallest and largest value, and 0 unless
+///             the scheme has minima
+///   kMse      that range shortened to the share 1.00, 0.99, … 0.50 that gives the least squared error of the
+///             dequantized values, summed in double; of equal errors the largest share. Its ends are multiplied by
+///             the share; with minima, both move towards the middle.
 ///
 /// Throws NumericError, naming `what` and the first channel that holds NaN or infinity; ShapeError unless the weight
 /// has two dimensions and the scheme fits them. The bits do not depend on `threads` (0: as many as there are).
 QTensor quantize_weight(ConstTensorView weight, const WeightScheme& scheme, const std::string& what, int threads = 0);
 
-/// The codes [out, in] of a float weight for scales and zero points that quantize_weight, or a search of another kind,
-/// has found; those in `grid`, whose own codes are not looked at. Throws as quantize_weight does.
+/// The codes [out, in] of a float weight for scales, zero points and minima that quantize_weight, or a search of
+/// another kind, has found; those in `grid`, whose own codes are not looked at. Throws as quantize_weight does.
 Tensor quantize_codes(ConstTensorView weight, const QTensor& grid, const std::string& what, int threads = 0);
 
-/// (codes - zero points) · scales, [out, in] F32.
+/// (codes - zero points) · scales, or fma(codes, scales, minima); [out, in] F32.
 Tensor dequantize(const QTensor& tensor);
 
 /// ‖W - dequantize(Q)‖ / ‖W‖ in the Frobenius norm; 0 where W is 0. Shapes must agree.

@@ -25,25 +25,26 @@ struct BuiltIn {
   const char* text;
 };
 
-// SmolLM2's 576 inputs are no multiple of 128, hence the fallbacks.
+// SmolLM2's 576 inputs are no multiple of 128, hence the fallbacks. None says "symmetric": settings may add zero points
+// or minima.
 constexpr std::array kBuiltIn = {
-    BuiltIn{"w8a16", R"({"name": "w8a16", "weights": {"bits": 8, "granularity": "per_channel", "symmetric": true}})"},
+    BuiltIn{"w8a16", R"({"name": "w8a16", "weights": {"bits": 8, "granularity": "per_channel"}})"},
     BuiltIn{"w8a8_dynamic", R"({"name": "w8a8_dynamic",
-      "weights": {"bits": 8, "granularity": "per_channel", "symmetric": true},
+      "weights": {"bits": 8, "granularity": "per_channel"},
       "activations": {"bits": 8, "granularity": "per_token", "mode": "dynamic"}})"},
     BuiltIn{"w4a16_g128", R"({"name": "w4a16_g128",
       "weights": {"bits": 4, "granularity": "per_group", "group_size": 128, "group_size_fallback": [64, 32, "row"],
-                  "symmetric": true, "range": "mse"}})"},
+                  "range": "mse"}})"},
     BuiltIn{"w4a16_g32", R"({"name": "w4a16_g32",
       "weights": {"bits": 4, "granularity": "per_group", "group_size": 32, "group_size_fallback": ["row"],
-                  "symmetric": true, "range": "mse"}})"},
+                  "range": "mse"}})"},
     BuiltIn{"w4a8_g128_dynamic", R"({"name": "w4a8_g128_dynamic",
       "weights": {"bits": 4, "granularity": "per_group", "group_size": 128, "group_size_fallback": [64, 32, "row"],
-                  "symmetric": true, "range": "mse"},
+                  "range": "mse"},
       "activations": {"bits": 8, "granularity": "per_token", "mode": "dynamic"}})"},
     BuiltIn{"w4a8_g32_dynamic", R"({"name": "w4a8_g32_dynamic",
       "weights": {"bits": 4, "granularity": "per_group", "group_size": 32, "group_size_fallback": ["row"],
-                  "symmetric": true, "range": "mse"},
+                  "range": "mse"},
       "activations": {"bits": 8, "granularity": "per_token", "mode": "dynamic"}})"},
 };
 
@@ -119,6 +120,24 @@ class Reader {
   std::string where_;
   std::vector<std::string> known_;
 };
+
+// From "symmetric" and "minima". "symmetric": false alone means zero points; beside minima it says nothing new.
+CodeMapping read_mapping(Reader& reader, int bits) {
+  const bool says_symmetric = reader.find("symmetric") != nullptr;
+  const bool symmetric = reader.choice("symmetric", {true, false}).get<bool>();
+  const bool minima = reader.choice("minima", {false, true}).get<bool>();
+  const auto refuse = [&](const char* key, const char* what) {
+    fail<FormatError>("{}: {} needs \"bits\": 4; 8-bit weights have no {}", reader.where(), key, what);
+  };
+  if (minima && bits != 4) refuse("\"minima\": true", "minima");
+  if (minima && says_symmetric && symmetric) {
+    fail<FormatError>("{}: \"minima\": true contradicts \"symmetric\": true; leave one of them out", reader.where());
+  }
+  if (minima) return CodeMapping::kMinimum;
+  if (symmetric) return CodeMapping::kSymmetric;
+  if (bits != 4) refuse("\"symmetric\": false", "zero points");
+  return CodeMapping::kZeroPoint;
+}
 
 ActivationMode read_activations(const json& value, const std::string& where) {
   if (value.is_null()) return ActivationMode::kFloat;
@@ -200,10 +219,7 @@ std::optional<Recipe::Weights> Recipe::read_weights(const json& value, const std
     }
     out.fallback.push_back(size == kRow ? 0 : size.get<int64_t>());
   }
-  out.scheme.symmetric = reader.choice("symmetric", {true, false}).get<bool>();
-  if (!out.scheme.symmetric && out.scheme.bits != 4) {
-    fail<FormatError>("{}: \"symmetric\": false needs \"bits\": 4; 8-bit weights have no zero points", where);
-  }
+  out.scheme.mapping = read_mapping(reader, out.scheme.bits);
   const bool search = reader.choice("range", out.scheme.bits == 4 ? std::vector<json>{"mse", "absmax"}
                                                                   : std::vector<json>{"absmax", "mse"}) == "mse";
   out.scheme.range = search ? RangeEstimator::kMse : RangeEstimator::kAbsmax;

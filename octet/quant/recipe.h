@@ -37,9 +37,10 @@ namespace octet {
 ///   group_size_fallback   what to try in turn where group_size does not divide a layer's inputs; "row" is one scale an
 ///                         output. Left out or exhausted, such a layer is an error.
 ///   symmetric             false: a zero point beside each scale; 4 bits only
+///   minima                true: instead a real minimum beside each scale; 4 bits only. Such weights are quantized
+///                         while loading; the compressed-tensors layout has no place for them. Left out: false
 ///   range                 "absmax", or "mse", a search for the range with the least squared error. Left out: "mse" at
-///   4
-///                         bits, "absmax" at 8, where the search gains nothing
+///                         4 bits, "absmax" at 8, where the search gains nothing
 ///
 ///   mode                  of activations: "dynamic", a scale for each token ("per_token"), found when it is met; or
 ///                         "static", one for all ("per_tensor"), which activation_scales has (see ActivationScales);

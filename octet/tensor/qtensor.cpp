@@ -16,7 +16,7 @@ struct CodeRange {
 
 CodeRange code_range(const WeightScheme& scheme) {
   if (scheme.bits == 8) return {-127, 127};
-  return scheme.symmetric ? CodeRange{-8, 7} : CodeRange{0, 15};
+  return scheme.mapping == CodeMapping::kSymmetric ? CodeRange{-8, 7} : CodeRange{0, 15};
 }
 
 void check_range(std::span<const int8_t> codes, CodeRange range, const char* kind, const std::string& what) {
@@ -25,6 +25,33 @@ void check_range(std::span<const int8_t> codes, CodeRange range, const char* kin
   if (bad != codes.end()) {
     fail<NumericError>("{}: holds the {} {}; {}s lie in [{}, {}]", what, kind, *bad, kind, range.lowest, range.highest);
   }
+}
+
+void check_finite(std::span<const float> values, const char* kind, const std::string& what) {
+  const auto bad = std::find_if(values.begin(), values.end(), [](float value) { return !std::isfinite(value); });
+  if (bad != values.end()) fail<NumericError>("{}: a {} is {}", what, kind, *bad);
+}
+
+// What lies beside the scales: one for each of them, or none where the scheme has no such thing.
+void check_beside_scales(const Tensor& tensor, bool wanted, const Shape& per_group, const char* kind,
+                         const std::string& what) {
+  if (!wanted && tensor.shape().elements() != 0)
+    fail<ShapeError>("{}: a weight with {} by a scheme without", what, kind);
+  if (wanted && tensor.shape() != per_group) {
+    fail<ShapeError>("{}: {} of shape {}; {} is needed", what, kind, to_string(tensor.shape()), to_string(per_group));
+  }
+}
+
+const char* beside_scales(CodeMapping mapping) {
+  switch (mapping) {
+    case CodeMapping::kSymmetric:
+      return "";
+    case CodeMapping::kZeroPoint:
+      return " with zero points";
+    case CodeMapping::kMinimum:
+      return " with minima";
+  }
+  return "";
 }
 
 }  // namespace
@@ -47,7 +74,7 @@ std::string to_string(const Scheme& scheme) {
   const WeightScheme& weight = scheme.weight;
   return fmt::format("int{} weights {}{}, {}", weight.bits,
                      weight.group_size == 0 ? "per channel" : fmt::format("in groups of {}", weight.group_size),
-                     weight.symmetric ? "" : " with zero points", to_string(scheme.activations));
+                     beside_scales(weight.mapping), to_string(scheme.activations));
 }
 
 void check(const ActivationScale& scale, ActivationMode mode, const std::string& what) {
@@ -65,7 +92,9 @@ void check(const ActivationScale& scale, ActivationMode mode, const std::string&
 void check(const WeightScheme& scheme, int64_t inputs, const std::string& what) {
   if (scheme.bits != 8 && scheme.bits != 4)
     fail<ShapeError>("{}: {}-bit codes; 8 or 4 are supported", what, scheme.bits);
-  if (scheme.bits == 8 && !scheme.symmetric) fail<ShapeError>("{}: 8-bit weights have no zero points", what);
+  if (scheme.bits == 8 && scheme.mapping != CodeMapping::kSymmetric) {
+    fail<ShapeError>("{}: 8-bit weights{}; they are symmetric", what, beside_scales(scheme.mapping));
+  }
   const int64_t group = scheme.group_size;
   if (group != 0 && group != 32 && group != 64 && group != 128 && group != 256) {
     fail<ShapeError>("{}: groups of {}; 32, 64, 128, 256 or a whole row are supported", what, group);
@@ -86,18 +115,13 @@ void check(const QTensor& tensor, const std::string& what) {
                      to_string(per_group));
   }
   check_range(tensor.codes.as<int8_t>(), code_range(tensor.scheme), "code", what);
-  for (const float scale : tensor.scales.as<float>()) {
-    if (!std::isfinite(scale)) fail<NumericError>("{}: a scale is {}", what, scale);
-  }
-  if (tensor.scheme.symmetric) {
-    if (tensor.zero_points.shape().elements() != 0) fail<ShapeError>("{}: a symmetric weight with zero points", what);
-    return;
-  }
-  if (tensor.zero_points.shape() != per_group) {
-    fail<ShapeError>("{}: zero points of shape {}; {} is needed", what, to_string(tensor.zero_points.shape()),
-                     to_string(per_group));
-  }
-  check_range(tensor.zero_points.as<int8_t>(), code_range(tensor.scheme), "zero point", what);
+  check_finite(tensor.scales.as<float>(), "scale", what);
+  const bool zero_points = tensor.scheme.mapping == CodeMapping::kZeroPoint;
+  const bool minima = tensor.scheme.mapping == CodeMapping::kMinimum;
+  check_beside_scales(tensor.zero_points, zero_points, per_group, "zero points", what);
+  check_beside_scales(tensor.minima, minima, per_group, "minima", what);
+  if (zero_points) check_range(tensor.zero_points.as<int8_t>(), code_range(tensor.scheme), "zero point", what);
+  if (minima) check_finite(tensor.minima.as<float>(), "minimum", what);
 }
 
 }  // namespace octet

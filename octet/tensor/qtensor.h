@@ -6,11 +6,14 @@
 
 namespace octet {
 
-/// The canonical quantized weight: value[o, i] = (codes[o, i] - zero_points[o, g]) · scales[o, g], g = i / group_size.
+/// The canonical quantized weight, with g = i / group_size:
+///
+///   value[o, i] = (codes[o, i] - zero_points[o, g]) · scales[o, g], or fma(codes[o, i], scales[o, g], minima[o, g])
 ///
 ///   codes        [out, in]      I8, one to a byte whatever their bits; ranges as WeightScheme says
 ///   scales       [out, groups]  F32, finite, any sign; groups = 1 where a whole row shares one
-///   zero_points  [out, groups]  I8 in [0, 15]; without elements where the scheme is symmetric
+///   zero_points  [out, groups]  I8 in [0, 15]; without elements unless the scheme has them
+///   minima       [out, groups]  F32, finite; without elements unless the scheme has them
 ///
 /// Every quantizer makes one, every reader and writer of files speaks it, every backend packs from it.
 struct QTensor {
@@ -18,11 +21,12 @@ struct QTensor {
   Tensor codes;
   Tensor scales;
   Tensor zero_points = {};
+  Tensor minima = {};
 
   int64_t rows() const noexcept { return codes.shape()[0]; }
   int64_t cols() const noexcept { return codes.shape()[1]; }
   int64_t groups() const noexcept { return scheme.groups(cols()); }
-  int64_t bytes() const noexcept { return codes.bytes() + scales.bytes() + zero_points.bytes(); }
+  int64_t bytes() const noexcept { return codes.bytes() + scales.bytes() + zero_points.bytes() + minima.bytes(); }
 };
 
 /// Throws ShapeError or NumericError, naming the tensor as `what`, unless `tensor` is as described above.

@@ -8,16 +8,24 @@ namespace octet {
 
 /// How a quantizer finds the range that a scale covers. It does not change what codes and scales mean.
 enum class RangeEstimator : uint8_t {
-  kAbsmax,  ///< the largest magnitude (with a zero point: the smallest and the largest value)
+  kAbsmax,  ///< the largest magnitude (if not symmetric: the smallest and the largest value)
   kMse,     ///< of some shares of that range, the one with the least squared error
+};
+
+/// How a code stands for a value.
+enum class CodeMapping : uint8_t {
+  kSymmetric,  ///< code · scale
+  kZeroPoint,  ///< (code - zero point) · scale; 4 bits only
+  kMinimum,    ///< code · scale + minimum; 4 bits only
 };
 
 /// How a weight [out, in] is quantized. Every output channel has a scale, or one for each group of inputs.
 struct WeightScheme {
-  int bits = 8;  ///< 8: codes in [-127, 127]; 4: [-8, 7], or [0, 15] with a zero point
-  int64_t group_size =
-      0;                  ///< neighbouring inputs that share a scale: 32, 64, 128 or 256, dividing `in`; 0: all of them
-  bool symmetric = true;  ///< false: a zero point beside each scale; 4 bits only
+  int bits = 8;  ///< 8: codes in [-127, 127]; 4: [-8, 7] if symmetric, else [0, 15]
+  /// Neighbouring inputs that share a scale, and a zero point or a minimum: 32, 64, 128 or 256, dividing `in`; 0: all
+  /// of them.
+  int64_t group_size = 0;
+  CodeMapping mapping = CodeMapping::kSymmetric;
   RangeEstimator range = RangeEstimator::kAbsmax;
 
   int64_t groups(int64_t inputs) const noexcept { return group_size == 0 ? 1 : inputs / group_size; }

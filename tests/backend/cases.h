@@ -23,15 +23,17 @@ struct Weights {
   int64_t group_size() const { return scheme ? scheme->weight.group_size : 0; }
 };
 
-constexpr Weights quantized(int bits, int64_t group_size, bool symmetric, ActivationMode activations) {
-  return {Scheme{{.bits = bits, .group_size = group_size, .symmetric = symmetric}, activations}};
+constexpr Weights quantized(int bits, int64_t group_size, CodeMapping mapping, ActivationMode activations) {
+  return {Scheme{{.bits = bits, .group_size = group_size, .mapping = mapping}, activations}};
 }
+
+inline constexpr CodeMapping kMappings[] = {CodeMapping::kSymmetric, CodeMapping::kZeroPoint, CodeMapping::kMinimum};
 
 inline constexpr Weights kF32 = {};
 inline constexpr Weights kF16 = {{}, DType::kF16};
 inline constexpr Weights kBF16 = {{}, DType::kBF16};
-inline constexpr Weights kW8A16 = quantized(8, 0, true, ActivationMode::kFloat);
-inline constexpr Weights kW8A8 = quantized(8, 0, true, ActivationMode::kDynamicPerToken);
+inline constexpr Weights kW8A16 = quantized(8, 0, CodeMapping::kSymmetric, ActivationMode::kFloat);
+inline constexpr Weights kW8A8 = quantized(8, 0, CodeMapping::kSymmetric, ActivationMode::kDynamicPerToken);
 
 /// What recipes make: these run on every case.
 inline const std::vector<Weights> kMainWeights = {
@@ -40,12 +42,14 @@ inline const std::vector<Weights> kMainWeights = {
     kBF16,
     kW8A16,
     kW8A8,
-    quantized(4, 32, true, ActivationMode::kFloat),
-    quantized(4, 128, false, ActivationMode::kFloat),
-    quantized(4, 32, false, ActivationMode::kDynamicPerToken),
-    quantized(4, 128, true, ActivationMode::kDynamicPerToken),
-    quantized(8, 0, true, ActivationMode::kStaticPerTensor),
-    quantized(8, 0, true, ActivationMode::kStaticPerTensorZeroPoint),
+    quantized(4, 32, CodeMapping::kSymmetric, ActivationMode::kFloat),
+    quantized(4, 128, CodeMapping::kZeroPoint, ActivationMode::kFloat),
+    quantized(4, 32, CodeMapping::kMinimum, ActivationMode::kFloat),
+    quantized(4, 32, CodeMapping::kZeroPoint, ActivationMode::kDynamicPerToken),
+    quantized(4, 128, CodeMapping::kSymmetric, ActivationMode::kDynamicPerToken),
+    quantized(4, 32, CodeMapping::kMinimum, ActivationMode::kDynamicPerToken),
+    quantized(8, 0, CodeMapping::kSymmetric, ActivationMode::kStaticPerTensor),
+    quantized(8, 0, CodeMapping::kSymmetric, ActivationMode::kStaticPerTensorZeroPoint),
 };
 
 /// All there are.
@@ -53,16 +57,14 @@ inline std::vector<Weights> all_weights() {
   std::vector<Weights> all = {kF32, kF16, kBF16};
   for (const ActivationMode mode : {ActivationMode::kFloat, ActivationMode::kDynamicPerToken}) {
     for (const int64_t group : {0, 32, 64, 128, 256}) {
-      for (const bool symmetric : {true, false}) {
-        if (symmetric) all.push_back(quantized(8, group, symmetric, mode));
-        all.push_back(quantized(4, group, symmetric, mode));
-      }
+      all.push_back(quantized(8, group, CodeMapping::kSymmetric, mode));
+      for (const CodeMapping mapping : kMappings) all.push_back(quantized(4, group, mapping, mode));
     }
   }
-  all.push_back(quantized(4, 64, true, ActivationMode::kStaticPerTensor));
+  all.push_back(quantized(4, 64, CodeMapping::kSymmetric, ActivationMode::kStaticPerTensor));
   for (const int64_t group : {0, 32, 256}) {
-    all.push_back(quantized(8, group, true, ActivationMode::kStaticPerTensor));
-    all.push_back(quantized(8, group, true, ActivationMode::kStaticPerTensorZeroPoint));
+    all.push_back(quantized(8, group, CodeMapping::kSymmetric, ActivationMode::kStaticPerTensor));
+    all.push_back(quantized(8, group, CodeMapping::kSymmetric, ActivationMode::kStaticPerTensorZeroPoint));
   }
   return all;
 }
@@ -74,7 +76,10 @@ inline std::string name(const Weights& weights) {
   const ActivationMode mode = weights.activations();
   return fmt::format("w{}{}{}{}{}{}", scheme.bits, weights.quantizes_rows() ? "a8" : "a16",
                      scheme.group_size == 0 ? "" : fmt::format("_g{}", scheme.group_size),
-                     scheme.symmetric ? "" : "_zero", is_static(mode) ? "_static" : "",
+                     scheme.mapping == CodeMapping::kSymmetric   ? ""
+                     : scheme.mapping == CodeMapping::kZeroPoint ? "_zero"
+                                                                 : "_min",
+                     is_static(mode) ? "_static" : "",
                      mode == ActivationMode::kStaticPerTensorZeroPoint ? "_zero" : "");
 }
 

@@ -109,12 +109,22 @@ class Matrix {
   Activation activation_;
 };
 
-/// A quantized weight of any codes and zero points that its scheme allows; the same for a seed everywhere.
+/// The ends of a scheme's codes.
+inline int lowest_code(const WeightScheme& scheme) {
+  if (scheme.bits == 8) return -127;
+  return scheme.mapping == CodeMapping::kSymmetric ? -8 : 0;
+}
+inline int highest_code(const WeightScheme& scheme) {
+  if (scheme.bits == 8) return 127;
+  return scheme.mapping == CodeMapping::kSymmetric ? 7 : 15;
+}
+
+/// A quantized weight of any codes, and zero points or minima, that its scheme allows; the same for a seed everywhere.
 inline QTensor random_weight(int64_t rows, int64_t cols, const WeightScheme& scheme, uint64_t seed) {
   const Shape per_group{rows, scheme.groups(cols)};
   QTensor weight{scheme, Tensor(DType::kI8, {rows, cols}), Tensor(DType::kF32, per_group)};
   std::mt19937_64 engine(seed);
-  const int lowest = scheme.bits == 8 ? -127 : scheme.symmetric ? -8 : 0, count = scheme.bits == 8 ? 255 : 16;
+  const int lowest = lowest_code(scheme), count = highest_code(scheme) - lowest + 1;
   const auto code = [&] { return static_cast<int8_t>(lowest + static_cast<int>(engine() % count)); };
   for (int8_t& value : weight.codes.mutable_as<int8_t>()) value = code();
   // Weights of about 1 / √K.
@@ -122,21 +132,33 @@ inline QTensor random_weight(int64_t rows, int64_t cols, const WeightScheme& sch
   for (float& value : weight.scales.mutable_as<float>()) {
     value = (0.5f + static_cast<float>(engine() % 1024) / 1024) * (engine() % 8 == 0 ? -size : size);
   }
-  if (!scheme.symmetric) {
+  if (scheme.mapping == CodeMapping::kZeroPoint) {
     weight.zero_points = Tensor(DType::kI8, per_group);
     for (int8_t& value : weight.zero_points.mutable_as<int8_t>()) value = code();
+  }
+  if (scheme.mapping == CodeMapping::kMinimum) {
+    weight.minima = Tensor(DType::kF32, per_group);
+    for (float& value : weight.minima.mutable_as<float>()) {
+      value = size * (static_cast<float>(engine() % 2048) / 64 - 16);
+    }
   }
   return weight;
 }
 
-/// code - zero point of output n at input k, and the scale of the two.
+/// code - zero point of output n at input k, and the scale and the minimum (0 where there are none) of the two.
+inline int64_t group_of(const QTensor& weight, int64_t n, int64_t k) {
+  return n * weight.groups() + k / (weight.cols() / weight.groups());
+}
 inline int centred_code(const QTensor& weight, int64_t n, int64_t k) {
   const int code = weight.codes.as<int8_t>()[n * weight.cols() + k];
-  if (weight.scheme.symmetric) return code;
-  return code - weight.zero_points.as<int8_t>()[n * weight.groups() + k / (weight.cols() / weight.groups())];
+  if (weight.scheme.mapping != CodeMapping::kZeroPoint) return code;
+  return code - weight.zero_points.as<int8_t>()[group_of(weight, n, k)];
 }
 inline float scale_of(const QTensor& weight, int64_t n, int64_t k) {
-  return weight.scales.as<float>()[n * weight.groups() + k / (weight.cols() / weight.groups())];
+  return weight.scales.as<float>()[group_of(weight, n, k)];
+}
+inline float minimum_of(const QTensor& weight, int64_t n, int64_t k) {
+  return weight.scheme.mapping == CodeMapping::kMinimum ? weight.minima.as<float>()[group_of(weight, n, k)] : 0.0f;
 }
 
 /// The numbers of a linear layer, before any backend has them. K must hold whole groups.

@@ -53,7 +53,8 @@ std::vector<double> in_double(const LinearData& data, std::vector<double>* magni
   std::vector<double> w;
   for (int64_t n = 0; n < c.n; ++n) {
     for (int64_t k = 0; k < c.k; ++k) {
-      w.push_back(data.weights.scheme ? double{scale_of(data.quantized, n, k)} * centred_code(data.quantized, n, k)
+      w.push_back(data.weights.scheme ? double{scale_of(data.quantized, n, k)} * centred_code(data.quantized, n, k) +
+                                            double{minimum_of(data.quantized, n, k)}
                                       : double{floats.as<float>()[n * c.k + k]});
     }
   }
@@ -232,6 +233,39 @@ TEST(Linear, RefIsTheProductInDoubleWithinRounding) {
   }
 }
 
+// The contract, read output by output: minima and fp32 activations.
+TEST(Linear, MinimaMeetTheSumOfTheirGroupsActivations) {
+  for (const int64_t group : {0, 32, 64, 128, 256}) {
+    for (const int64_t rows : {1, 2, 3, 6, 21}) {
+      const Weights weights = quantized(4, group, CodeMapping::kMinimum, ActivationMode::kFloat);
+      // Long enough for several blocks of K; the whole row has no multiple of anything.
+      const LinearCase c{rows, 35, group == 0 ? 1003 : 1024, Nonlinearity::kNone, true, false, "minima"};
+      const LinearData data(c, weights, 25);
+      const int64_t size = group == 0 ? c.k : group;
+      std::vector<float> expected;
+      for (int64_t m = 0; m < c.m; ++m) {
+        for (int64_t n = 0; n < c.n; ++n) {
+          float t = 0;
+          for (int64_t first = 0; first < c.k; first += size) {
+            float acc = 0, sum = 0;
+            for (int64_t k = first; k < first + size; ++k) {
+              const float x = data.x[m * c.k + k];
+              acc = std::fma(x, static_cast<float>(data.quantized.codes.as<int8_t>()[n * c.k + k]), acc);
+              sum += x;
+            }
+            t = std::fma(acc, scale_of(data.quantized, n, first), t);
+            t = std::fma(minimum_of(data.quantized, n, first), sum, t);
+          }
+          expected.push_back(t + data.bias[n]);
+        }
+      }
+      for (const std::string& isa : cpu_isas()) {
+        EXPECT_TRUE(same_bits(run(data, {.isa = isa, .threads = 2}), expected)) << describe(data, {.isa = isa});
+      }
+    }
+  }
+}
+
 // A layer whose codes are given, without bias.
 LinearData with_codes(int64_t m, int64_t n, int64_t k, const std::vector<float>& x, const std::vector<int8_t>& codes,
                       const std::vector<float>& scales) {
@@ -250,15 +284,18 @@ float rescaled(const CodesOfRow& row, const QTensor& weight, int64_t n, Activati
   const int64_t longest = mode == ActivationMode::kStaticPerTensorZeroPoint ? 66'311 : 133'144;
   const bool whole = weight.groups() == 1 && weight.scheme.group_size == 0 && depth <= longest;
   const int64_t group = whole ? depth : weight.scheme.group_size != 0 ? weight.scheme.group_size : 65'536;
+  const bool minima = weight.scheme.mapping == CodeMapping::kMinimum;
   float t = 0;
-  int64_t sum = 0;
+  int64_t sum = 0, code_sum = 0;
   for (int64_t k = 0; k < depth; ++k) {
     sum += int64_t{a[k]} * centred_code(weight, n, k);
+    code_sum += a[k];
     if (k + 1 == depth || (k + 1) % group == 0) {
       EXPECT_LE(std::abs(sum), std::numeric_limits<int32_t>::max());
-      if (whole) return std::fma(static_cast<float>(sum), activation_scale * scale_of(weight, n, k), 0.0f);
+      if (whole && !minima) return std::fma(static_cast<float>(sum), activation_scale * scale_of(weight, n, k), 0.0f);
       t = std::fma(static_cast<float>(sum), scale_of(weight, n, k), t);
-      sum = 0;
+      if (minima) t = std::fma(minimum_of(weight, n, k), static_cast<float>(code_sum), t);
+      sum = code_sum = 0;
     }
   }
   return std::fma(t, activation_scale, 0.0f);
@@ -314,8 +351,7 @@ TEST(Linear, ExtremeCodesOfEveryKindDoNotSaturate) {
   for (const Weights& weights : all_weights()) {
     if (!weights.quantizes_rows()) continue;
     const WeightScheme& scheme = weights.scheme->weight;
-    const int lowest = scheme.bits == 8 ? -127 : scheme.symmetric ? -8 : 0;
-    const int highest = scheme.bits == 8 ? 127 : scheme.symmetric ? 7 : 15;
+    const int lowest = lowest_code(scheme), highest = highest_code(scheme);
     for (const int64_t depth : {1, 30, 32, 33, 255, 1024}) {
       LinearData data(fitted({7, 35, depth, Nonlinearity::kNone, false, false, "extreme codes"}, weights), weights, 18);
       const int64_t k_count = data.shape.k;
@@ -326,7 +362,7 @@ TEST(Linear, ExtremeCodesOfEveryKindDoNotSaturate) {
         data.quantized.codes.mutable_as<int8_t>()[i] =
             static_cast<int8_t>(sign_of(engine, i / k_count, i % k_count) > 0 ? highest : lowest);
       }
-      if (!scheme.symmetric) {
+      if (scheme.mapping == CodeMapping::kZeroPoint) {
         for (int8_t& zero : data.quantized.zero_points.mutable_as<int8_t>()) {
           zero = static_cast<int8_t>(engine() % 2 == 0 ? 0 : 15);
         }
@@ -365,7 +401,7 @@ TEST(Linear, AFewLargeActivationsAmongSmallOnesMultiplyExactly) {
 TEST(Linear, StaticActivationsWithAZeroPointMultiplyExactly) {
   std::mt19937_64 engine(25);
   for (const int64_t group : {0, 32, 128}) {
-    const Weights weights = quantized(8, group, true, ActivationMode::kStaticPerTensorZeroPoint);
+    const Weights weights = quantized(8, group, CodeMapping::kSymmetric, ActivationMode::kStaticPerTensorZeroPoint);
     for (const int64_t depth : {3, 70, 1060, kSanitized ? 257 : 70'000}) {
       if (group != 0 && depth > 2000) continue;
       for (const int zero_point : {0, 1, 5, 128, 254, 255}) {
@@ -393,7 +429,8 @@ TEST(Linear, StaticActivationsWithAZeroPointMultiplyExactly) {
 
 TEST(Linear, AStaticScaleThatCannotBeIsAnError) {
   for (const ActivationMode mode : {ActivationMode::kStaticPerTensor, ActivationMode::kStaticPerTensorZeroPoint}) {
-    LinearData data({2, 3, 4, Nonlinearity::kNone, false, false, "scales"}, quantized(8, 0, true, mode), 27);
+    LinearData data({2, 3, 4, Nonlinearity::kNone, false, false, "scales"},
+                    quantized(8, 0, CodeMapping::kSymmetric, mode), 27);
     for (const float scale : {0.0f, -1.0f, kNaN, kInfinity, 0x1p-101f}) {
       data.input = {.scale = scale, .zero_point = 0};
       EXPECT_THROW(run(data, {.isa = "ref"}), NumericError) << scale;
@@ -402,7 +439,7 @@ TEST(Linear, AStaticScaleThatCannotBeIsAnError) {
     EXPECT_THROW(run(data, {.isa = "ref"}), NumericError);
   }
   const LinearData nibbles({2, 3, 32, Nonlinearity::kNone, false, false, "nibbles"},
-                           quantized(4, 32, true, ActivationMode::kStaticPerTensorZeroPoint), 28);
+                           quantized(4, 32, CodeMapping::kSymmetric, ActivationMode::kStaticPerTensorZeroPoint), 28);
   EXPECT_THROW(run(nibbles, {.isa = "ref"}), ShapeError);
 }
 
@@ -454,12 +491,24 @@ TEST(Linear, AllPairsOfCodesMultiplyExactly) {
 
 TEST(Linear, LongRowsOfNibblesGoInChunksToo) {
   const int64_t depth = kSanitized ? 133'145 : 200'003;
-  for (const bool symmetric : {true, false}) {
-    const Weights weights = quantized(4, 0, symmetric, ActivationMode::kDynamicPerToken);
+  for (const CodeMapping mapping : kMappings) {
+    const Weights weights = quantized(4, 0, mapping, ActivationMode::kDynamicPerToken);
     LinearData data({2, 3, depth, Nonlinearity::kNone, false, false, "a long K"}, weights, 19);
     std::fill_n(data.x.begin(), depth, -1.0f);
     std::fill_n(data.quantized.codes.mutable_as<int8_t>().begin(), depth, int8_t{7});
     expect_exact(data);
+  }
+}
+
+TEST(Linear, MinimaOfEveryWidthMeetExactSumsOfCodes) {
+  for (const Weights& weights : all_weights()) {
+    if (!weights.quantizes_rows() || weights.scheme->weight.mapping != CodeMapping::kMinimum) continue;
+    for (const int64_t rows : {1, 2, 3, 7, 20}) {
+      for (const int64_t depth : {5, 64, 300, 1100, 2300}) {
+        const LinearCase c{rows, 35, depth, Nonlinearity::kNone, false, false, "minima"};
+        expect_exact(LinearData(fitted(c, weights), weights, 26));
+      }
+    }
   }
 }
 
@@ -512,7 +561,10 @@ TEST(Linear, SubnormalAndHugeNumbersKeepTheBitsOfRef) {
 }
 
 TEST(Linear, NonFiniteInputsReachTheirRowOnly) {
-  for (const Weights& weights : {kF32, kF16, kBF16, kW8A16, quantized(4, 32, false, ActivationMode::kFloat)}) {
+  for (const Weights& weights :
+       {kF32, kF16, kBF16, kW8A16, quantized(4, 32, CodeMapping::kZeroPoint, ActivationMode::kFloat),
+        quantized(4, 32, CodeMapping::kMinimum, ActivationMode::kFloat),
+        quantized(4, 0, CodeMapping::kMinimum, ActivationMode::kFloat)}) {
     for (const float value : {kNaN, kInfinity, -kInfinity}) {
       for (int nonlinearity = 0; nonlinearity < 6; ++nonlinearity) {
         const LinearCase c =
@@ -534,8 +586,10 @@ TEST(Linear, NonFiniteInputsReachTheirRowOnly) {
 
 TEST(Linear, ANonFiniteRowRaisesTheFaultOfTheLowestRowAndSparesTheOthers) {
   for (const std::string& isa : cpu_isas()) {
-    for (const Weights& weights : {kW8A8, quantized(4, 32, true, ActivationMode::kDynamicPerToken),
-                                   quantized(8, 0, true, ActivationMode::kStaticPerTensorZeroPoint)}) {
+    for (const Weights& weights :
+         {kW8A8, quantized(4, 32, CodeMapping::kSymmetric, ActivationMode::kDynamicPerToken),
+          quantized(4, 32, CodeMapping::kMinimum, ActivationMode::kDynamicPerToken),
+          quantized(8, 0, CodeMapping::kSymmetric, ActivationMode::kStaticPerTensorZeroPoint)}) {
       for (const float value : {kNaN, kInfinity, -kInfinity}) {
         const int threads = std::isnan(value) ? 1 : 4;
         const LinearCase c = fitted({300, 40, 33, Nonlinearity::kNone, true, false, "faults"}, weights);

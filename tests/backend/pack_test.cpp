@@ -13,20 +13,20 @@ namespace {
 
 void expect_same(const QTensor& actual, const std::vector<QTensor>& parts, const std::string& what) {
   std::vector<int8_t> codes, zeros;
-  std::vector<float> scales;
+  std::vector<float> scales, minima;
   const auto append = [](auto& all, auto more) { all.insert(all.end(), more.begin(), more.end()); };
   for (const QTensor& part : parts) {
     append(codes, part.codes.as<int8_t>());
     append(scales, part.scales.as<float>());
-    if (!part.scheme.symmetric) append(zeros, part.zero_points.as<int8_t>());
+    if (part.scheme.mapping == CodeMapping::kZeroPoint) append(zeros, part.zero_points.as<int8_t>());
+    if (part.scheme.mapping == CodeMapping::kMinimum) append(minima, part.minima.as<float>());
   }
   check(actual, what);
   EXPECT_EQ(actual.scheme, parts.front().scheme) << what;
   EXPECT_TRUE(std::ranges::equal(actual.codes.as<int8_t>(), codes)) << what;
   EXPECT_TRUE(same_bits(actual.scales.as<float>(), scales)) << what;
-  if (!actual.scheme.symmetric) {
-    EXPECT_TRUE(std::ranges::equal(actual.zero_points.as<int8_t>(), zeros)) << what;
-  }
+  EXPECT_TRUE(zeros.empty() || std::ranges::equal(actual.zero_points.as<int8_t>(), zeros)) << what;
+  EXPECT_TRUE(minima.empty() || same_bits(actual.minima.as<float>(), minima)) << what;
 }
 
 TEST(Pack, UnpackGivesBackAllStackedPartsBitForBit) {
@@ -51,7 +51,7 @@ TEST(Pack, UnpackGivesBackAllStackedPartsBitForBit) {
   }
 }
 
-TEST(Pack, TakesNoMoreThanCodesScalesZeroPointsAndSums) {
+TEST(Pack, TakesNoMoreThanCodesAndWhatLiesBesideThem) {
   for (const std::string& isa : cpu_isas()) {
     const std::unique_ptr<Backend> backend = make_cpu_backend({.threads = 1, .isa = isa});
     for (const Weights& kind : all_weights()) {
@@ -59,7 +59,7 @@ TEST(Pack, TakesNoMoreThanCodesScalesZeroPointsAndSums) {
       const QTensor weight = random_weight(384, 1536, kind.scheme->weight, 1);
       const QTensor* part = &weight;
       const int64_t codes = weight.codes.bytes() * weight.scheme.bits / 8;
-      int64_t beside = weight.scales.bytes() + (weight.scheme.symmetric ? 0 : weight.zero_points.bytes());
+      int64_t beside = weight.scales.bytes() + weight.zero_points.bytes() + weight.minima.bytes();
       // The sum of codes beside each scale.
       if (kind.activations() == ActivationMode::kStaticPerTensorZeroPoint) beside *= 2;
       const int64_t bytes = backend->pack({&part, 1}, kind.scheme->activations)->bytes();
@@ -86,7 +86,11 @@ TEST(Pack, RowsOfAPackedWeightCanBeLookedUp) {
       std::vector<float> looked_up, summed;
       for (size_t i = 0; i < words.size(); ++i) {
         for (int64_t k = 0; k < cols; ++k) {
-          const float value = static_cast<float>(centred_code(weight, words[i], k)) * scale_of(weight, words[i], k);
+          const auto steps = static_cast<float>(centred_code(weight, words[i], k));
+          const float scale = scale_of(weight, words[i], k);
+          const float value = weight.scheme.mapping == CodeMapping::kMinimum
+                                  ? std::fma(steps, scale, minimum_of(weight, words[i], k))
+                                  : steps * scale;
           looked_up.push_back(value);
           summed.push_back(value + table.as<float>()[places[i] * cols + k]);
         }
@@ -203,8 +207,9 @@ TEST(Pack, RefusesWhatCannotBeOneProduct) {
   EXPECT_THROW(backend->pack({&part, 1}, ActivationMode::kDynamicPerToken), NumericError);
   const QTensor bytes = random_weight(2, 64, {}, 7), nibbles = random_weight(2, 64, {.bits = 4}, 7),
                 groups = random_weight(2, 64, {.bits = 4, .group_size = 32}, 7),
-                zeros = random_weight(2, 64, {.bits = 4, .group_size = 32, .symmetric = false}, 7);
-  const QTensor* all[] = {&bytes, &nibbles, &groups, &zeros};
+                zeros = random_weight(2, 64, {.bits = 4, .group_size = 32, .mapping = CodeMapping::kZeroPoint}, 7),
+                minima = random_weight(2, 64, {.bits = 4, .group_size = 32, .mapping = CodeMapping::kMinimum}, 7);
+  const QTensor* all[] = {&bytes, &nibbles, &groups, &zeros, &minima};
   for (size_t i = 0; i + 1 < std::size(all); ++i) {
     EXPECT_THROW(backend->pack({all + i, 2}, ActivationMode::kFloat), ShapeError) << i;
   }

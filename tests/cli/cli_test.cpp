@@ -66,6 +66,8 @@ TEST_F(Cli, BadInputExitsWithOneAndOneMessage) {
       {"quantize " + model + " --recipe w8a16 --out empty", "exists already"},
       {"quantize " + model + " --recipe w8a16 --set 'include=[\"nowhere.*\"]' --out new", "quantizes none"},
       {"quantize " + model + " --recipe w8a16 --out no/such/parent", "no/such/parent"},
+      {"quantize " + model + " --recipe w4a16_g32 --set weights.minima=true --out new", "Write zero points instead"},
+      {"inspect " + model + " --recipe w8a16 --set weights.minima=true", "8-bit weights have no minima"},
       {"logits " + model + " --ids no.npy --out o.npy", "no.npy"},
       {"bench " + model + " --seq 65", "longest is 64"},
       {"embed " + model + " --file bad.json", "tokenizer"},
@@ -191,6 +193,9 @@ TEST_F(Cli, EvalCompareAndBenchReportTheirMetrics) {
   const json quantized = run_json("compare " + kModel + " " + kModel + " --recipe w8a8_dynamic --data text.txt");
   EXPECT_GT(quantized["cosine_mean"], 0.99);
   EXPECT_LT(quantized["b"]["bytes"], quantized["a"]["bytes"]);
+  const json minima =
+      run_json("compare " + kModel + " " + kModel + " --recipe w4a16_g32 --set weights.minima=true --data text.txt");
+  EXPECT_GT(minima["cosine_mean"], 0.97);
   const json bench = run_json("bench " + kModel + " --batch 2 --seq 16 --repetitions 3 --recipe w8a16");
   EXPECT_LE(bench["min_ms"], bench["median_ms"]);
   EXPECT_FALSE(bench.contains("profile"));

@@ -47,7 +47,7 @@ std::vector<Layout> layouts() {
     for (const int64_t group_size : {0, 32}) {
       all.push_back({{.bits = 8, .group_size = group_size}, format});
       all.push_back({{.bits = 4, .group_size = group_size}, format});
-      all.push_back({{.bits = 4, .group_size = group_size, .symmetric = false}, format});
+      all.push_back({{.bits = 4, .group_size = group_size, .mapping = CodeMapping::kZeroPoint}, format});
     }
   }
   return all;
@@ -64,13 +64,14 @@ QTensor sample(int64_t rows, int64_t cols, const WeightScheme& scheme = {}) {
   const int64_t groups = scheme.groups(cols);
   QTensor out{scheme, Tensor(DType::kI8, {rows, cols}), Tensor(DType::kF32, {rows, groups})};
   for (int64_t i = 0; i < rows * cols; ++i) {
-    const int64_t code = scheme.bits == 8 ? i * 37 % 255 - 127 : i * 7 % 16 - (scheme.symmetric ? 8 : 0);
+    const int64_t code =
+        scheme.bits == 8 ? i * 37 % 255 - 127 : i * 7 % 16 - (scheme.mapping == CodeMapping::kSymmetric ? 8 : 0);
     out.codes.mutable_as<int8_t>()[i] = static_cast<int8_t>(code);
   }
   // Scales that neither 16-bit type can hold, of both signs.
   for (int64_t i = 0; i < rows * groups; ++i)
     out.scales.mutable_as<float>()[i] = (i % 2 == 0 ? 1.0f : -1.0f) / (static_cast<float>(i) + 3.0f);
-  if (!scheme.symmetric) {
+  if (scheme.mapping == CodeMapping::kZeroPoint) {
     out.zero_points = Tensor(DType::kI8, {rows, groups});
     for (int64_t i = 0; i < rows * groups; ++i)
       out.zero_points.mutable_as<int8_t>()[i] = static_cast<int8_t>(i * 5 % 16);
@@ -105,8 +106,18 @@ TEST_F(CompressedTensors, AnyShapeSurvivesWritingAndReading) {
       const QTensor back = decode_weight(opened, name, layout.stored());
       SCOPED_TRACE(text_of(layout) + ", " + name);
       expect_equal(back, weight);
-      EXPECT_EQ(back.codes.is_mapped(), layout.format == WeightFormat::kIntQuantized && layout.scheme.symmetric);
+      EXPECT_EQ(back.codes.is_mapped(),
+                layout.format == WeightFormat::kIntQuantized && layout.scheme.mapping == CodeMapping::kSymmetric);
     }
+  }
+}
+
+TEST_F(CompressedTensors, MinimaHaveNoPlaceThere) {
+  QTensor weight = sample(3, 64, {.bits = 4, .group_size = 32, .mapping = CodeMapping::kMinimum});
+  weight.minima = Tensor(DType::kF32, {3, 2});
+  for (const WeightFormat format : kFormats) {
+    EXPECT_THAT(message_of<FormatError>([&] { encode_weight("blocks.7.up", weight, format); }),
+                testing::AllOf(HasSubstr("'blocks.7.up' is to have minima"), HasSubstr("symmetric=false")));
   }
 }
 
@@ -171,10 +182,10 @@ const std::vector<GoldenLayer>& golden_layers() {
       {"w8_group", {{.bits = 8, .group_size = 32}, kPack}, 5, 96, kFloat},
       {"w4_channel", {{.bits = 4}, kPack}, 5, 13, kFloat},
       {"w4_group", {{.bits = 4, .group_size = 32}, kPack}, 5, 96, kFloat},
-      {"w4_zero_point", {{.bits = 4, .group_size = 32, .symmetric = false}, kPack}, 11, 96, kFloat},
-      {"w4_channel_zero_point", {{.bits = 4, .symmetric = false}, kPack}, 11, 13, kFloat},
+      {"w4_zero_point", {{.bits = 4, .group_size = 32, .mapping = CodeMapping::kZeroPoint}, kPack}, 11, 96, kFloat},
+      {"w4_channel_zero_point", {{.bits = 4, .mapping = CodeMapping::kZeroPoint}, kPack}, 11, 13, kFloat},
       {"w4a8_group", {{.bits = 4, .group_size = 32}, kInt}, 5, 96, kDynamic},
-      {"w4a8_zero_point", {{.bits = 4, .group_size = 32, .symmetric = false}, kInt}, 11, 96, kDynamic},
+      {"w4a8_zero_point", {{.bits = 4, .group_size = 32, .mapping = CodeMapping::kZeroPoint}, kInt}, 11, 96, kDynamic},
   };
   return layers;
 }
@@ -338,7 +349,7 @@ TEST_F(CompressedTensors, EachFaultOfAFourBitWeightIsNamed) {
   };
   constexpr WeightFormat kInt = WeightFormat::kIntQuantized, kPack = WeightFormat::kPackQuantized;
   const WeightScheme symmetric{.bits = 4, .group_size = 32},
-      asymmetric{.bits = 4, .group_size = 32, .symmetric = false};
+      asymmetric{.bits = 4, .group_size = 32, .mapping = CodeMapping::kZeroPoint};
   std::vector<Case> cases;
   const auto filled = [](DType dtype, Shape shape, int8_t byte) {
     Tensor tensor(dtype, shape);
@@ -399,7 +410,7 @@ TEST_F(CompressedTensors, EachFaultOfAFourBitWeightIsNamed) {
 }
 
 TEST_F(CompressedTensors, ShapesWithoutElementsTakeNoTime) {
-  const WeightScheme asymmetric{.bits = 4, .group_size = 32, .symmetric = false};
+  const WeightScheme asymmetric{.bits = 4, .group_size = 32, .mapping = CodeMapping::kZeroPoint};
   const int64_t huge = int64_t{1} << 40;
   SafetensorsWriter writer;
   writer.add("a.weight_packed", Tensor(DType::kI32, {0, huge / 8}));

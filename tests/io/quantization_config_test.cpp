@@ -173,7 +173,7 @@ TEST(QuantizationConfig, WeightsMayHaveFourBitsGroupsAndZeroPoints) {
                   {"group_size", 128},
                   {"symmetric", false},
                   {"zp_dtype", "torch.int8"}}),
-            (WeightScheme{.bits = 4, .group_size = 128, .symmetric = false}));
+            (WeightScheme{.bits = 4, .group_size = 128, .mapping = CodeMapping::kZeroPoint}));
   EXPECT_EQ(read({{"observer", "mse"}}).range, RangeEstimator::kMse);
   for (const json& observer : {json("minmax"), json("memoryless_minmax"), json(nullptr)}) {
     EXPECT_EQ(read({{"observer", observer}}).range, RangeEstimator::kAbsmax);
@@ -232,14 +232,14 @@ TEST(QuantizationConfig, MixedSchemesAreWrittenByName) {
 TEST(QuantizationConfig, EverySchemeComesBackAsItWasWritten) {
   for (const int bits : {8, 4}) {
     for (const int64_t group_size : {0, 32, 64, 128, 256}) {
-      for (const bool symmetric : {true, false}) {
+      for (const CodeMapping mapping : {CodeMapping::kSymmetric, CodeMapping::kZeroPoint}) {
         for (const RangeEstimator range : {RangeEstimator::kAbsmax, RangeEstimator::kMse}) {
           for (const ActivationMode mode :
                {ActivationMode::kFloat, ActivationMode::kDynamicPerToken, ActivationMode::kStaticPerTensor,
                 ActivationMode::kStaticPerTensorZeroPoint}) {
-            if (bits == 8 && !symmetric) continue;
+            if (bits == 8 && mapping != CodeMapping::kSymmetric) continue;
             if (bits == 4 && mode == ActivationMode::kStaticPerTensorZeroPoint) continue;
-            const Scheme scheme{{bits, group_size, symmetric, range}, mode};
+            const Scheme scheme{{bits, group_size, mapping, range}, mode};
             const std::optional<StoredScheme> back = parse(quantization_config({{"a", scheme}}, {})).scheme_for("a");
             EXPECT_EQ(back, (StoredScheme{scheme, format_for(scheme)})) << to_string(scheme);
           }

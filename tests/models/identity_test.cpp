@@ -30,6 +30,10 @@ std::vector<std::optional<Recipe>> recipes() {
   for (const std::string& name : Recipe::built_in_names()) all.emplace_back(Recipe::load(name, {}));
   const std::vector<std::string> with_zero_points = {"weights.symmetric=false"};
   all.emplace_back(Recipe::load("w4a8_g32_dynamic", with_zero_points));
+  // Both fall back to whole rows where 32 does not divide a layer's inputs.
+  const std::vector<std::string> with_minima = {"weights.minima=true"};
+  all.emplace_back(Recipe::load("w4a8_g32_dynamic", with_minima));
+  all.emplace_back(Recipe::load("w4a16_g32", with_minima));
   const std::vector<std::string> with_embeddings = {"embeddings=8"};
   all.emplace_back(Recipe::load("w8a8_dynamic", with_embeddings));
   const std::vector<std::string> with_attention = {"attention=8"};

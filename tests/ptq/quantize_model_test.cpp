@@ -120,6 +120,24 @@ TEST_F(QuantizeModel, TheReportSaysWhereAFallbackWasTaken) {
   EXPECT_TRUE(quantize_model(floats, Recipe::load("w8a16", {}), folder_ / "w8a16").group_fallbacks.empty());
 }
 
+TEST_F(QuantizeModel, MinimaAreRefusedBeforeAnythingIsWritten) {
+  const std::vector<std::string> minima = {"weights.minima=true"};
+  const Checkpoint floats = Checkpoint::open(small_bert());
+  const Recipe recipe = Recipe::load("w4a16_g32", minima);
+  EXPECT_THAT(message_of<FormatError>([&] { quantize_model(floats, recipe, folder_ / "out"); }),
+              HasSubstr("layer 'encoder.layer.0.attention.self.query' is to have minima"));
+  EXPECT_EQ(entries(), 0);
+  // What such a checkpoint would hold: codes and scales, and minima as large as these.
+  const std::unique_ptr<Model> with_minima = load_model(floats, &recipe);
+  const Recipe plain = Recipe::load("w4a16_g32", {});
+  int64_t scales = 0;
+  for (const Linear::Part* part : with_minima->linear_parts()) {
+    const Parameter& weight = part->weight;
+    if (weight.scheme) scales += weight.shape[0] * weight.scheme->weight.groups(weight.shape[1]) * 4;
+  }
+  EXPECT_EQ(stored_bytes(floats, *with_minima), stored_bytes(floats, *load_model(floats, &plain)) + scales);
+}
+
 TEST_F(QuantizeModel, ALayerThatNoGroupFitsIsNamedAndNothingIsWritten) {
   const Checkpoint floats = Checkpoint::open(small_bert());
   const Recipe recipe = Recipe::parse(R"({"weights": {"bits": 4, "group_size": 32}})", "m");

@@ -233,6 +233,57 @@ TEST(Quantize, ZeroPointsGiveZeroACodeOfItsOwn) {
   }
 }
 
+TEST(Quantize, AMinimumIsTheCodeZero) {
+  struct Case {
+    float low, high, scale;
+  };
+  const float largest = std::numeric_limits<float>::max();
+  const std::vector<Case> cases = {
+      {0, 15, 1},
+      {-15, 0, 1},
+      {100, 115, 1},  // 0 lies outside
+      {-31, -1, 2},
+      {7, 7, 1},  // nothing but one value
+      {1, std::nextafter(1.0f, 2.0f), 0x1p-23f / 15},
+      {0, 0x1p-149f, 0x1p-100f},                // subnormal: the floor
+      {-largest, largest, 2 * (largest / 15)},  // high - low overflows
+  };
+  for (const Case& c : cases) {
+    const float scale = minimum_scale(c.low, c.high), inverse = 1 / scale;
+    EXPECT_EQ(scale, c.scale) << c.low << " to " << c.high;
+    EXPECT_EQ(minimum_code(c.low, inverse, c.low), 0) << c.low << " to " << c.high;
+    EXPECT_EQ(minimum_code(c.high, inverse, c.low), c.low == c.high || scale == 0x1p-100f ? 0 : 15)
+        << c.low << " to " << c.high;
+  }
+  // rne(clamp((x - m) · (1/s), 0, 15)) as it is written.
+  for (const float minimum : {-20.0f, -0.25f, 0.0f, 3.5f}) {
+    for (float x = -40; x <= 40; x += 0.25f) {
+      EXPECT_EQ(minimum_code(x, 2.0f, minimum), std::nearbyint(std::clamp((x - minimum) * 2, 0.0f, 15.0f)))
+          << x << " above " << minimum;
+    }
+    EXPECT_EQ(minimum_code(kInfinity, 1.0f, minimum), 15);
+    EXPECT_EQ(minimum_code(-kInfinity, 1.0f, minimum), 0);
+  }
+  // x - m overflows from 0.5 · largest on, and its code is still the nearest.
+  const float scale = minimum_scale(-largest, largest);
+  for (int code = 0; code <= 15; ++code) {
+    const auto x = static_cast<float>(double{scale} * code - double{largest});
+    EXPECT_EQ(minimum_code(x, 1 / scale, -largest), code) << x;
+  }
+}
+
+TEST(Quantize, HalvingTheDifferenceChangesNoCode) {
+  std::mt19937 random(12);
+  std::normal_distribution<float> normal;
+  for (int trial = 0; trial < 20'000; ++trial) {
+    const float size = std::ldexp(1.0f, std::uniform_int_distribution(-140, 120)(random));
+    const float x = normal(random) * size, minimum = normal(random) * size;
+    const float scale = minimum_scale(minimum, minimum + std::abs(normal(random)) * size);
+    const float steps = std::clamp((x - minimum) * (1 / scale), 0.0f, 15.0f);
+    ASSERT_EQ(minimum_code(x, 1 / scale, minimum), std::nearbyint(steps)) << x << " above " << minimum;
+  }
+}
+
 // A quantized weight against the scalar functions, group by group; `share` as a search would have it.
 void expect_codes_of_absmax(std::span<const float> values, const QTensor& quantized) {
   const WeightScheme& scheme = quantized.scheme;
@@ -242,19 +293,30 @@ void expect_codes_of_absmax(std::span<const float> values, const QTensor& quanti
     float low = 0, high = 0;
     for (const float x : group) low = std::min(low, x), high = std::max(high, x);
     const float absmax = std::max(-low, high), scale = quantized.scales.as<float>()[at];
-    const int8_t zero_point = scheme.symmetric ? int8_t{0} : quantized.zero_points.as<int8_t>()[at];
-    if (scheme.symmetric) {
-      ASSERT_EQ(scale, scheme.bits == 8 ? int8_scale(absmax) : int4_scale(absmax));
-    } else {
-      ASSERT_EQ(scale, uint4_scale(low, high).scale);
-      ASSERT_EQ(zero_point, uint4_scale(low, high).zero_point);
+    int8_t zero_point = 0;
+    float minimum = 0;
+    switch (scheme.mapping) {
+      case CodeMapping::kSymmetric:
+        ASSERT_EQ(scale, scheme.bits == 8 ? int8_scale(absmax) : int4_scale(absmax));
+        break;
+      case CodeMapping::kZeroPoint:
+        zero_point = quantized.zero_points.as<int8_t>()[at];
+        ASSERT_EQ(scale, uint4_scale(low, high).scale);
+        ASSERT_EQ(zero_point, uint4_scale(low, high).zero_point);
+        break;
+      case CodeMapping::kMinimum:
+        minimum = quantized.minima.as<float>()[at];
+        ASSERT_EQ(minimum, *std::ranges::min_element(group));
+        ASSERT_EQ(scale, minimum_scale(minimum, *std::ranges::max_element(group)));
+        break;
     }
     for (int64_t i = 0; i < width; ++i) {
       const float x = group[i], inverse = 1 / scale;
       const int8_t code = quantized.codes.as<int8_t>()[at * width + i];
-      ASSERT_EQ(code, scheme.bits == 8   ? int8_code(x, inverse)
-                      : scheme.symmetric ? int4_code(x, inverse)
-                                         : uint4_code(x, inverse, zero_point))
+      ASSERT_EQ(code, scheme.bits == 8                            ? int8_code(x, inverse)
+                      : scheme.mapping == CodeMapping::kSymmetric ? int4_code(x, inverse)
+                      : scheme.mapping == CodeMapping::kZeroPoint ? uint4_code(x, inverse, zero_point)
+                                                                  : minimum_code(x, inverse, minimum))
           << to_string({scheme, ActivationMode::kFloat}) << ", group " << at << ", value " << i << " = " << x;
     }
   }
@@ -265,13 +327,15 @@ std::vector<WeightScheme> schemes() {
   std::vector<WeightScheme> all;
   for (const int64_t group_size : {0, 32, 64, 128, 256}) {
     all.push_back({.bits = 8, .group_size = group_size});
-    all.push_back({.bits = 4, .group_size = group_size});
-    all.push_back({.bits = 4, .group_size = group_size, .symmetric = false});
+    for (const CodeMapping mapping : {CodeMapping::kSymmetric, CodeMapping::kZeroPoint, CodeMapping::kMinimum}) {
+      all.push_back({.bits = 4, .group_size = group_size, .mapping = mapping});
+    }
   }
   return all;
 }
 
-// Rows of every kind that has gone wrong somewhere: sizes far apart, one outlier, all equal, zeros, one sign only.
+// Rows of every kind that has gone wrong somewhere: sizes far apart, one outlier, all equal, zeros, one sign only, a
+// range that no float holds.
 std::vector<float> odd_rows(int64_t rows, int64_t cols) {
   std::mt19937 random(static_cast<unsigned>(rows * 1000 + cols));
   std::normal_distribution<float> normal;
@@ -314,7 +378,7 @@ std::vector<float> odd_rows(int64_t rows, int64_t cols) {
   return values;
 }
 
-TEST(QuantizeWeight, EveryGroupHasItsScaleAndZeroPoint) {
+TEST(QuantizeWeight, EveryGroupHasItsScaleAndZeroPointOrMinimum) {
   for (const WeightScheme& scheme : schemes()) {
     for (const int64_t cols : {256, 768}) {
       const std::vector<float> values = odd_rows(19, cols);
@@ -345,10 +409,12 @@ TEST(QuantizeWeight, EveryValueIsWithinHalfAStepOfItsOwn) {
     for (int64_t i = 0; i < 19 * 256; ++i) {
       const int64_t group = i / (256 / quantized.groups());
       const double scale = quantized.scales.as<float>()[group];
-      const int zero_point = scheme.symmetric ? 0 : quantized.zero_points.as<int8_t>()[group];
-      const double value = scale * (quantized.codes.as<int8_t>()[i] - zero_point);
+      const bool shifted = scheme.mapping == CodeMapping::kZeroPoint;
+      const int zero_point = shifted ? quantized.zero_points.as<int8_t>()[group] : 0;
+      const double minimum = scheme.mapping == CodeMapping::kMinimum ? quantized.minima.as<float>()[group] : 0.0f;
+      const double value = scale * (quantized.codes.as<int8_t>()[i] - zero_point) + minimum;
       // A zero point is rounded by up to half a step, which moves the ends of the range by as much.
-      const double bound = scheme.symmetric ? 0.5001 : 1.0001;
+      const double bound = shifted ? 1.0001 : 0.5001;
       ASSERT_LE(std::abs(values[i] - value), bound * scale)
           << to_string({scheme, ActivationMode::kFloat}) << ", value " << i << " = " << values[i];
     }
@@ -376,13 +442,18 @@ TEST(QuantizeWeight, TheSearchFindsTheShareWithTheLeastError) {
         const double least = squared_error_of(x, found);
         float low = 0, high = 0;
         for (const float value : x) low = std::min(low, value), high = std::max(high, value);
+        const float smallest = *std::ranges::min_element(x), largest = *std::ranges::max_element(x);
         bool offered = false;
         for (int hundredths = 100; hundredths >= 50; --hundredths) {
           const float share = static_cast<float>(hundredths) / 100.0f, absmax = std::max(-low, high);
-          QTensor other = quantize_weight(weight.view(), {.bits = scheme.bits, .symmetric = scheme.symmetric}, "w");
+          QTensor other = quantize_weight(weight.view(), {.bits = scheme.bits, .mapping = scheme.mapping}, "w");
           float& scale = other.scales.mutable_as<float>()[0];
-          if (scheme.symmetric) {
+          if (scheme.mapping == CodeMapping::kSymmetric) {
             scale = scheme.bits == 8 ? int8_scale(absmax * share) : int4_scale(absmax * share);
+          } else if (scheme.mapping == CodeMapping::kMinimum) {
+            const float cut = (largest * 0.5f - smallest * 0.5f) * (static_cast<float>(100 - hundredths) / 100.0f);
+            scale = minimum_scale(smallest + cut, largest - cut);
+            other.minima.mutable_as<float>()[0] = smallest + cut;
           } else {
             const ScaleAndZeroPoint grid = uint4_scale(low * share, high * share);
             scale = grid.scale;
@@ -390,7 +461,9 @@ TEST(QuantizeWeight, TheSearchFindsTheShareWithTheLeastError) {
           }
           offered = offered || scale == found.scales.as<float>()[0];
           other.codes = quantize_codes(weight.view(), other, "w");
-          ASSERT_GE(squared_error_of(x, other) * (1 + 1e-12), least)
+          // The search takes differences from the minimum, whose rounding is not that of the dequantized values.
+          const double slack = scheme.mapping == CodeMapping::kMinimum ? 1e-5 : 1e-12;
+          ASSERT_GE(squared_error_of(x, other) * (1 + slack), least)
               << to_string({scheme, ActivationMode::kFloat}) << ", row " << row << ", share " << share;
         }
         EXPECT_TRUE(offered) << "the scale is of one of the shares";
@@ -403,10 +476,57 @@ TEST(QuantizeWeight, OfEqualErrorsTheLargestShareIsTaken) {
   // Zeros, and one value that every range holds exactly.
   const WeightScheme scheme{.bits = 4, .range = RangeEstimator::kMse};
   EXPECT_EQ(quantize_weight(matrix(1, 2, {0, 0}).view(), scheme, "w").scales.as<float>()[0], 1.0f);
-  const QTensor one = quantize_weight(matrix(1, 1, {15.0f}).view(),
-                                      {.bits = 4, .symmetric = false, .range = RangeEstimator::kMse}, "w");
+  const QTensor one =
+      quantize_weight(matrix(1, 1, {15.0f}).view(),
+                      {.bits = 4, .mapping = CodeMapping::kZeroPoint, .range = RangeEstimator::kMse}, "w");
   EXPECT_EQ(one.scales.as<float>()[0], 1.0f);
   EXPECT_EQ(one.codes.as<int8_t>()[0], 15);
+}
+
+TEST(QuantizeWeight, GroupsOfOneValueAreThatMinimum) {
+  for (const RangeEstimator range : {RangeEstimator::kAbsmax, RangeEstimator::kMse}) {
+    for (const float value : {0.0f, -0.3f, 1e-40f, 1e30f, -std::numeric_limits<float>::max()}) {
+      const Tensor weight = matrix(2, 32, std::vector<float>(64, value));
+      const QTensor quantized = quantize_weight(
+          weight.view(), {.bits = 4, .group_size = 32, .mapping = CodeMapping::kMinimum, .range = range}, "w");
+      EXPECT_THAT(quantized.scales.as<float>(), Each(1.0f));
+      EXPECT_THAT(quantized.minima.as<float>(), Each(value));
+      EXPECT_THAT(quantized.codes.as<int8_t>(), Each(0));
+      EXPECT_THAT(dequantize(quantized).as<float>(), Each(value));
+      EXPECT_EQ(relative_error(weight.view(), quantized), 0.0);
+    }
+  }
+}
+
+TEST(QuantizeWeight, ARangeThatNoFloatHoldsIsCoveredFromItsMinimum) {
+  const float largest = std::numeric_limits<float>::max();
+  std::vector<float> values;
+  for (int i = 0; i < 32; ++i) values.push_back(static_cast<float>(double{largest} * (2.0 * i / 31 - 1)));
+  const Tensor weight = matrix(1, 32, values);
+  for (const RangeEstimator range : {RangeEstimator::kAbsmax, RangeEstimator::kMse}) {
+    const QTensor quantized =
+        quantize_weight(weight.view(), {.bits = 4, .mapping = CodeMapping::kMinimum, .range = range}, "w");
+    EXPECT_NO_THROW(check(quantized, "w"));
+    const double scale = quantized.scales.as<float>()[0];
+    const Tensor back = dequantize(quantized);
+    for (int i = 0; i < 32; ++i) EXPECT_LE(std::abs(double{back.as<float>()[i]} - values[i]), 1.1 * scale) << i;
+    // Of values spread evenly over ±L in steps of 2 L / 15: (2 L / 15 / √12) / (L / √3).
+    EXPECT_LT(relative_error(weight.view(), quantized), 1.0 / 15);
+  }
+}
+
+TEST(QuantizeWeight, AMinimumServesGroupsFarFromZeroBest) {
+  std::mt19937 random(4);
+  std::normal_distribution<float> normal(3.0f, 0.1f);
+  std::vector<float> values(1024);
+  for (float& value : values) value = normal(random);
+  const Tensor weight = matrix(4, 256, values);
+  const auto error = [&](CodeMapping mapping) {
+    return relative_error(weight.view(),
+                          quantize_weight(weight.view(), {.bits = 4, .group_size = 32, .mapping = mapping}, "w"));
+  };
+  EXPECT_LT(error(CodeMapping::kMinimum) * 5, error(CodeMapping::kZeroPoint));
+  EXPECT_LT(error(CodeMapping::kMinimum) * 5, error(CodeMapping::kSymmetric));
 }
 
 TEST(QuantizeWeight, TheSearchClipsAnOutlierThatCostsTheOthersTooMuch) {
@@ -416,11 +536,12 @@ TEST(QuantizeWeight, TheSearchClipsAnOutlierThatCostsTheOthersTooMuch) {
   for (float& value : values) value = normal(random);
   values[100] = 12.0f;
   const Tensor weight = matrix(1, 256, values);
-  for (const bool symmetric : {true, false}) {
-    WeightScheme scheme{.bits = 4, .group_size = 256, .symmetric = symmetric};
+  for (const CodeMapping mapping : {CodeMapping::kSymmetric, CodeMapping::kZeroPoint, CodeMapping::kMinimum}) {
+    WeightScheme scheme{.bits = 4, .group_size = 256, .mapping = mapping};
     const double absmax = relative_error(weight.view(), quantize_weight(weight.view(), scheme, "w"));
     scheme.range = RangeEstimator::kMse;
-    EXPECT_LT(relative_error(weight.view(), quantize_weight(weight.view(), scheme, "w")), 0.95 * absmax) << symmetric;
+    EXPECT_LT(relative_error(weight.view(), quantize_weight(weight.view(), scheme, "w")), 0.95 * absmax)
+        << to_string({scheme, ActivationMode::kFloat});
   }
 }
 
@@ -434,6 +555,7 @@ TEST(QuantizeWeight, ThreadsDoNotChangeTheBits) {
         const QTensor several = quantize_weight(weight.view(), scheme, "w", threads);
         ASSERT_THAT(several.codes.as<int8_t>(), testing::ElementsAreArray(one.codes.as<int8_t>()));
         ASSERT_THAT(several.scales.as<float>(), testing::ElementsAreArray(one.scales.as<float>()));
+        ASSERT_THAT(several.minima.as<float>(), testing::ElementsAreArray(one.minima.as<float>()));
       }
     }
   }
@@ -444,7 +566,7 @@ TEST(QuantizeWeight, GroupsMustDivideTheInputs) {
   EXPECT_NO_THROW(quantize_weight(weight.view(), {.bits = 4, .group_size = 32}, "w"));
   EXPECT_THROW(quantize_weight(weight.view(), {.bits = 4, .group_size = 64}, "w"), ShapeError);
   EXPECT_THROW(quantize_weight(weight.view(), {.bits = 4, .group_size = 48}, "w"), ShapeError);
-  EXPECT_THROW(quantize_weight(weight.view(), {.bits = 8, .symmetric = false}, "w"), ShapeError);
+  EXPECT_THROW(quantize_weight(weight.view(), {.bits = 8, .mapping = CodeMapping::kZeroPoint}, "w"), ShapeError);
   EXPECT_THROW(quantize_weight(weight.view(), {.bits = 3}, "w"), ShapeError);
 }
 
@@ -482,10 +604,14 @@ TEST(QuantizeCodes, TheGridMustFitTheWeight) {
   EXPECT_THROW(quantize_codes(matrix(3, 1, {1, 2, 3}).view(), grid, "w"), ShapeError);
   EXPECT_THROW(quantize_codes(matrix(2, 1, {1, kNan}).view(), grid, "w"), NumericError);
   EXPECT_NO_THROW(quantize_codes(matrix(2, 3, {1, 2, 3, 4, 5, 6}).view(), grid, "w"));
+  QTensor minima =
+      quantize_weight(matrix(2, 2, {1, 2, 3, 4}).view(), {.bits = 4, .mapping = CodeMapping::kMinimum}, "w");
+  minima.minima = Tensor(DType::kF32, {1, 1});
+  EXPECT_THROW(quantize_codes(matrix(2, 2, {1, 2, 3, 4}).view(), minima, "w"), ShapeError);
 }
 
 TEST(Dequantize, GroupsAndZeroPointsCount) {
-  QTensor tensor{{.bits = 4, .group_size = 32, .symmetric = false},
+  QTensor tensor{{.bits = 4, .group_size = 32, .mapping = CodeMapping::kZeroPoint},
                  Tensor(DType::kI8, {1, 64}),
                  Tensor(DType::kF32, {1, 2}),
                  Tensor(DType::kI8, {1, 2})};
@@ -500,6 +626,25 @@ TEST(Dequantize, GroupsAndZeroPointsCount) {
   EXPECT_EQ(values.as<float>()[31], 6.0f);
   EXPECT_EQ(values.as<float>()[32], 0.0f);
   EXPECT_EQ(values.as<float>()[63], 30.0f);
+}
+
+TEST(Dequantize, MinimaAreAddedWithOneRounding) {
+  QTensor tensor{{.bits = 4, .group_size = 32, .mapping = CodeMapping::kMinimum},
+                 Tensor(DType::kI8, {1, 64}),
+                 Tensor(DType::kF32, {1, 2})};
+  tensor.minima = Tensor(DType::kF32, {1, 2});
+  tensor.codes.mutable_as<int8_t>()[1] = 3;
+  tensor.codes.mutable_as<int8_t>()[32] = 15;
+  tensor.scales.mutable_as<float>()[0] = 0.1f;
+  tensor.scales.mutable_as<float>()[1] = 0x1p125f;
+  tensor.minima.mutable_as<float>()[0] = -0.3f;
+  tensor.minima.mutable_as<float>()[1] = -0x1.ep127f;
+  const Tensor values = dequantize(tensor);
+  EXPECT_EQ(values.as<float>()[0], -0.3f);
+  EXPECT_EQ(values.as<float>()[1], std::fma(3.0f, 0.1f, -0.3f));
+  EXPECT_NE(values.as<float>()[1], 3.0f * 0.1f - 0.3f);
+  EXPECT_EQ(values.as<float>()[32], 0x1.ep127f) << "15 · 2^125 alone would overflow";
+  EXPECT_EQ(values.as<float>()[63], -0x1.ep127f);
 }
 
 TEST(Dequantize, IsCodeTimesScale) {

@@ -44,7 +44,7 @@ TEST(Recipe, BuiltInsSayWhatTheirNamesSay) {
     EXPECT_EQ(scheme.weight.group_size, name.find("_g128") != name.npos  ? 128
                                         : name.find("_g32") != name.npos ? 32
                                                                          : 0);
-    EXPECT_TRUE(scheme.weight.symmetric);
+    EXPECT_EQ(scheme.weight.mapping, CodeMapping::kSymmetric);
     EXPECT_EQ(scheme.weight.range == RangeEstimator::kMse, scheme.weight.bits == 4) << name;
     EXPECT_EQ(recipe.embedding_scheme(), std::nullopt);
   }
@@ -97,7 +97,12 @@ TEST(Recipe, WeightsAreAsTheySay) {
   EXPECT_EQ(scheme(R"({"bits": 8, "range": "mse"})"), (WeightScheme{.bits = 8, .range = kMse}));
   EXPECT_EQ(scheme(R"({"group_size": 256})"), (WeightScheme{.bits = 8, .group_size = 256}));
   EXPECT_EQ(scheme(R"({"bits": 4, "granularity": "per_group", "group_size": 64, "symmetric": false})"),
-            (WeightScheme{.bits = 4, .group_size = 64, .symmetric = false, .range = kMse}));
+            (WeightScheme{.bits = 4, .group_size = 64, .mapping = CodeMapping::kZeroPoint, .range = kMse}));
+  const WeightScheme minima{.bits = 4, .mapping = CodeMapping::kMinimum, .range = kMse};
+  EXPECT_EQ(scheme(R"({"bits": 4, "minima": true})"), minima);
+  EXPECT_EQ(scheme(R"({"bits": 4, "minima": true, "symmetric": false})"), minima);
+  EXPECT_EQ(scheme(R"({"bits": 4, "minima": false})"), (WeightScheme{.bits = 4, .range = kMse}));
+  EXPECT_EQ(scheme(R"({"minima": false})"), WeightScheme{});
 }
 
 TEST(Recipe, EmbeddingsAreQuantizedWhereTheRecipeSaysSo) {
@@ -185,6 +190,11 @@ TEST(Recipe, SettingsChangeTheJsonBeforeItIsRead) {
   EXPECT_EQ(recipe.name(), "other");
   EXPECT_EQ(Recipe::load("w8a8_dynamic", std::vector<std::string>{"activations=null"}).scheme_for("b", 384),
             kWeightOnly);
+  const std::vector<std::string> minima = {"weights.minima=true"};
+  for (const std::string& name : Recipe::built_in_names()) {
+    if (!name.starts_with("w4")) continue;
+    EXPECT_EQ(Recipe::load(name, minima).scheme_for("a", 384)->weight.mapping, CodeMapping::kMinimum) << name;
+  }
 }
 
 TEST(Recipe, ALaterSettingCountsMore) {
@@ -231,6 +241,10 @@ TEST(Recipe, ValuesNotOfferedAreNamed) {
       {R"({"weights": {"granularity": "per_tensor"}})", "'granularity' is \"per_tensor\""},
       {R"({"weights": {"symmetric": false}})", "weights: \"symmetric\": false needs \"bits\": 4"},
       {R"({"weights": {"symmetric": null}})", "'symmetric' is null; true or false"},
+      {R"({"weights": {"minima": true}})", "weights: \"minima\": true needs \"bits\": 4; 8-bit weights have no minima"},
+      {R"({"weights": {"bits": 4, "minima": 1}})", "'minima' is 1; false or true"},
+      {R"({"weights": {"bits": 4, "minima": true, "symmetric": true}})", "contradicts \"symmetric\": true"},
+      {R"({"weights": {"bits": 4, "minimum": true}})", "Did you mean 'minima'?"},
       {R"({"weights": {"granularity": "per_group"}})", "'per_group' needs a 'group_size'"},
       {R"({"weights": {"granularity": "per_channel", "group_size": 32}})", "needs \"granularity\": \"per_group\""},
       {R"({"weights": {"group_size": 48}})", "'group_size' is 48; 32 or 64 or 128 or 256 is"},

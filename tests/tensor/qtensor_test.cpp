@@ -22,12 +22,22 @@ QTensor sample() {
 
 // 4 bits in groups of 32, with zero points.
 QTensor grouped_sample() {
-  QTensor tensor{{.bits = 4, .group_size = 32, .symmetric = false},
+  QTensor tensor{{.bits = 4, .group_size = 32, .mapping = CodeMapping::kZeroPoint},
                  Tensor(DType::kI8, {2, 64}),
                  Tensor(DType::kF32, {2, 2}),
                  Tensor(DType::kI8, {2, 2})};
   tensor.codes.mutable_as<int8_t>()[3] = 15;
   tensor.zero_points.mutable_as<int8_t>()[1] = 15;
+  return tensor;
+}
+
+// The same with minima.
+QTensor sample_with_minima() {
+  QTensor tensor = grouped_sample();
+  tensor.scheme.mapping = CodeMapping::kMinimum;
+  tensor.zero_points = Tensor();
+  tensor.minima = Tensor(DType::kF32, {2, 2});
+  tensor.minima.mutable_as<float>()[2] = -1e30f;
   return tensor;
 }
 
@@ -39,6 +49,8 @@ TEST(QTensor, AWellFormedOnePassesTheCheck) {
   EXPECT_NO_THROW(check(grouped_sample(), "a"));
   EXPECT_EQ(grouped_sample().groups(), 2);
   EXPECT_EQ(grouped_sample().bytes(), 128 + 16 + 4);
+  EXPECT_NO_THROW(check(sample_with_minima(), "a"));
+  EXPECT_EQ(sample_with_minima().bytes(), 128 + 16 + 16);
 }
 
 TEST(QTensor, EachFaultIsRefusedByName) {
@@ -46,8 +58,10 @@ TEST(QTensor, EachFaultIsRefusedByName) {
   bits.scheme.bits = 5;
   EXPECT_THROW(check(bits, "a"), ShapeError);
   bits = sample();
-  bits.scheme.symmetric = false;
-  EXPECT_THROW(check(bits, "a"), ShapeError);
+  for (const CodeMapping mapping : {CodeMapping::kZeroPoint, CodeMapping::kMinimum}) {
+    bits.scheme.mapping = mapping;
+    EXPECT_THROW(check(bits, "a"), ShapeError);
+  }
 
   QTensor group = grouped_sample();
   group.scheme.group_size = 128;
@@ -60,6 +74,26 @@ TEST(QTensor, EachFaultIsRefusedByName) {
   EXPECT_THROW(check(zero_point, "a"), NumericError);
   zero_point.zero_points = Tensor();
   EXPECT_THROW(check(zero_point, "a"), ShapeError);
+
+  QTensor minima = sample_with_minima();
+  minima.zero_points = Tensor(DType::kI8, {2, 2});
+  EXPECT_THROW(check(minima, "a"), ShapeError);
+  minima = sample_with_minima();
+  minima.minima = Tensor(DType::kF32, {2, 1});
+  EXPECT_THROW(check(minima, "a"), ShapeError);
+  minima.minima = Tensor();
+  EXPECT_THROW(check(minima, "a"), ShapeError);
+  for (const float minimum : {std::numeric_limits<float>::infinity(), std::nanf("")}) {
+    minima = sample_with_minima();
+    minima.minima.mutable_as<float>()[3] = minimum;
+    EXPECT_THROW(check(minima, "a"), NumericError);
+  }
+  minima = sample_with_minima();
+  minima.codes.mutable_as<int8_t>()[0] = -1;
+  EXPECT_THROW(check(minima, "a"), NumericError);
+  QTensor unasked = grouped_sample();
+  unasked.minima = Tensor(DType::kF32, {2, 2});
+  EXPECT_THROW(check(unasked, "a"), ShapeError);
 
   QTensor nibble = grouped_sample();
   nibble.codes.mutable_as<int8_t>()[0] = 16;
@@ -95,6 +129,8 @@ TEST(Scheme, IsDescribedInWords) {
             "int8 weights per channel, int8 activations per token, dynamic");
   EXPECT_EQ(to_string(Scheme{.weight = grouped_sample().scheme}),
             "int4 weights in groups of 32 with zero points, float activations");
+  EXPECT_EQ(to_string(Scheme{.weight = sample_with_minima().scheme}),
+            "int4 weights in groups of 32 with minima, float activations");
 }
 
 }  // namespace

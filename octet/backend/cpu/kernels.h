@@ -25,11 +25,13 @@ struct PanelFormat {
   int8_t flip = 0;  ///< 8 bits: a byte is the code XOR this. Nibbles are the code, + 8 in symmetric schemes
 };
 
-/// Scales and zero points of panels, each [panel][group][output of the panel], at their first panel and group.
+/// Scales, zero points and minima of panels, each [panel][group][output of the panel], at their first panel and group.
 struct Groups {
-  int64_t size = 0;  ///< k of a group; 0: all k are one, and its scale is for Finish, not for the product, to apply
+  /// k of a group; 0: all k are one, and its scale and minimum are for Finish, not for the product, to apply.
+  int64_t size = 0;
   const float* scales = nullptr;
-  const uint8_t* zeros = nullptr;  ///< what to take off a nibble; null: 8
+  const uint8_t* zeros = nullptr;  ///< what to take off a nibble; null: 8, or nothing where there are minima
+  const float* minima = nullptr;   ///< or null; never beside zeros
   int64_t panel_stride = 0;        ///< elements from one panel to the next,
   int64_t stride = 0;              ///< and from one group to the next; 0 where all have the same
 };
@@ -37,7 +39,8 @@ struct Groups {
 enum class Start : uint8_t { kFromZero, kFromTile };
 
 /// tile[r][c] = Σ_k x[r][k] · w[c][k] by fma over ascending k, c over all columns of the panels, w being the weight as
-/// a float or (code - zero point). In groups: t = fma(Σ of the group, its scale, t), g ascending, and the tile holds t.
+/// a float or (code - zero point). In groups: t = fma(Σ of the group, its scale, t), and with minima after it
+/// t = fma(minimum, Σ x of the group, t), g ascending, and the tile holds t.
 struct FloatProduct {
   const float* x = nullptr;
   int64_t x_stride = 0;
@@ -49,6 +52,9 @@ struct FloatProduct {
   int64_t tile_stride = 0;
   Start start = Start::kFromZero;
   Groups groups = {};
+  /// With minima in groups: Σ x of each group of the rows, from the first k on.
+  const float* group_sums = nullptr;
+  int64_t group_sums_stride = 0;
 };
 
 /// One panel made fp32, a code as (code - zero point) and a 16-bit float exactly, in the layout of fp32:
@@ -61,7 +67,8 @@ struct Widen {
 };
 
 /// The same product of codes, Σ of a group in exact int32 arithmetic; a result that int32 does not hold is the caller's
-/// mistake. The tile holds int32 sums, or in groups t = fma(float(Σ of the group), its scale, t) from t = 0.
+/// mistake. The tile holds int32 sums, or in groups t = fma(float(Σ of the group), its scale, t) from t = 0, and with
+/// minima after it t = fma(minimum, float(Σ of the group's codes of x), t).
 struct Int8Product {
   /// Added to the sum of a group: factor · Σ of the weight's codes, [panel][group][output of the panel]. For codes of
   /// activations that are so much too small; null: none.
@@ -84,6 +91,9 @@ struct Int8Product {
   void* tile = nullptr;
   int64_t tile_stride = 0;
   Groups groups = {};
+  /// With minima in groups: float(Σ codes) of each group of the rows.
+  const float* group_sums = nullptr;
+  int64_t group_sums_stride = 0;
   ColumnSums column_sums = {};     ///< of 8-bit weights only
   Start start = Start::kFromZero;  ///< kFromTile: of Int8Attention's products only
 };
@@ -94,6 +104,9 @@ enum class Rescale : uint8_t {
   kWeight,      ///< float tile: fma(t, weight scale, bias or 0)
   kBoth,        ///< int32 tile: fma(float(t), activation scale · weight scale, bias or 0)
   kActivation,  ///< float tile: fma(t, activation scale, bias or 0)
+  // A whole row's minimum, whose t starts at 0 as that of groups does:
+  kWeightMinimum,  ///< float tile: u + bias, u = fma(minimum, sum, fma(t, weight scale, 0)), or u where there is none
+  kBothMinimum,    ///< int32 tile: fma(u, activation scale, bias or 0), u likewise of float(t)
 };
 
 /// y = nonlinearity(rescale(tile)) + residual.
@@ -104,6 +117,8 @@ struct Finish {
   Rescale rescale = Rescale::kNone;
   const float* weight_scales = nullptr;      ///< [cols]
   const float* activation_scales = nullptr;  ///< [rows]
+  const float* weight_minima = nullptr;      ///< [cols]
+  const float* sums = nullptr;               ///< [rows], what the minima meet
   const float* bias = nullptr;               ///< [cols], or null
   Nonlinearity nonlinearity = Nonlinearity::kNone;
   const float* residual = nullptr;  ///< or null; may be y
@@ -213,7 +228,8 @@ struct QuantizeRow {
   int32_t offset = 0;
 };
 
-/// What multiplies int8 rows by quantized weights. Activations may lie differently for 8-bit and 4-bit weights.
+/// What multiplies int8 rows by quantized weights. For 8-bit weights `quantize` may lay codes out as it likes; for
+/// 4-bit ones each is a byte at its k.
 struct Int8Kernels {
   PanelFormat format;
   int64_t (*row_bytes)(int64_t depth);

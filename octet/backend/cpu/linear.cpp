@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "octet/backend/cpu/group_sums.h"
 #include "octet/backend/cpu/operations.h"
 #include "octet/backend/cpu/packed_weight.h"
 #include "octet/base/error.h"
@@ -62,7 +63,9 @@ Finish finish_of(const LinearOp& op, const CpuWeight& weight, const Task& task, 
   f.tile_stride = panels * width;
   f.rows = task.rows;
   f.cols = std::min(panels * width, weight.rows() - first);
-  f.weight_scales = weight.groups(panel, 0).scales;  // one an output, if Finish is to apply them
+  const Groups groups = weight.groups(panel, 0);  // one an output, if Finish is to apply them
+  f.weight_scales = groups.scales;
+  f.weight_minima = groups.minima;
   if (!op.bias.empty()) f.bias = floats(op.bias) + first;
   f.nonlinearity = op.nonlinearity;
   if (op.residual) {
@@ -116,10 +119,12 @@ void float_linear(const KernelTable& table, Workspace& workspace, const LinearOp
   // Whole groups; group sizes are powers of two, and no larger than this.
   const int64_t k_block = std::min<int64_t>(depth, group == 0 ? table.k_block : table.k_block / group * group);
 
-  Layout layout;
+  Layout shared, layout;
+  const bool minima = weight.scheme().mapping == CodeMapping::kMinimum;
+  const int64_t sum_count = minima ? weight.scheme().groups(depth) : 0;
+  const auto sums = shared.add<float>(op.x.rows * sum_count);
   const auto tile = layout.add<float>(grid.row_block * grid.group * width);
   const auto widened = layout.add<float>(narrow == nullptr ? 0 : grid.group * width * k_block);
-  Layout shared;
   const auto normalized = shared.add<float>(op.normalize && !op.normalize->y ? op.x.rows * depth : 0);
   workspace.reserve(shared, layout);
 
@@ -133,6 +138,12 @@ void float_linear(const KernelTable& table, Workspace& workspace, const LinearOp
     });
     x = y;
     x_stride = y_stride;
+  }
+  float* const group_sums = sums.in(workspace.shared());
+  if (minima) {
+    for_row_blocks(grid.threads, op.x.rows, depth, [&](int64_t first, int64_t count, int) {
+      sum_groups(x + first * x_stride, x_stride, count, depth, depth / sum_count, group_sums + first * sum_count);
+    });
   }
 
   parallel_for(grid.threads, grid.tasks(), [&](int64_t index, int worker) {
@@ -152,11 +163,13 @@ void float_linear(const KernelTable& table, Workspace& workspace, const LinearOp
       product.panel_count = panels;
       product.tile = tile.in(memory);
       product.tile_stride = panels * width;
+      product.group_sums_stride = sum_count;
       for (int64_t k = 0; k < depth; k += step) {
         product.x = x + task.first_row * x_stride + k;
         product.depth = std::min(step, depth - k);
         product.start = k == 0 ? Start::kFromZero : Start::kFromTile;
         product.groups = weight.groups(panel, k);
+        product.group_sums = group_sums + task.first_row * sum_count + (group == 0 ? 0 : k / group);
         product.panels = weight.panels(panel, k);
         product.panel_stride = weight.panel_stride();
         if (widen) {
@@ -175,7 +188,10 @@ void float_linear(const KernelTable& table, Workspace& workspace, const LinearOp
         }
       }
       finish.tile = product.tile;
-      finish.rescale = weight.is_float() || group != 0 ? Rescale::kNone : Rescale::kWeight;
+      finish.rescale = weight.is_float() || group != 0 ? Rescale::kNone
+                       : minima                        ? Rescale::kWeightMinimum
+                                                       : Rescale::kWeight;
+      finish.sums = group_sums + task.first_row * sum_count;
       table.finish(finish);
     }
   });
@@ -186,19 +202,25 @@ struct QuantizedRows {
   int64_t stride;  // bytes from a row of codes to the next
   int64_t step;    // k whose codes are summed
   int64_t sum_count;
+  int64_t group_count;  // groups that minima meet the sums of; 0 where there are no minima
   Layout::Part<std::byte> codes;
   Layout::Part<int32_t> sums;  // [rows][sum_count]
   Layout::Part<float> scales;
+  Layout::Part<float> group_sums;  // [rows][group_count]
 
-  QuantizedRows(const Int8Kernels& kernels, int64_t rows, int64_t depth, int64_t group, Layout& layout)
+  QuantizedRows(const Int8Kernels& kernels, int64_t rows, int64_t depth, int64_t group, bool minima, Layout& layout)
       : stride(kernels.row_bytes(depth)),
         step(kernels.sum_block != 0 ? kernels.sum_block
              : group != 0           ? group
                                     : depth),
         sum_count((depth + step - 1) / step),
+        group_count(!minima      ? 0
+                    : group == 0 ? 1
+                                 : (depth + group - 1) / group),
         codes(layout.add<std::byte>(rows * stride)),
         sums(layout.add<int32_t>(rows * sum_count)),
-        scales(layout.add<float>(rows)) {}
+        scales(layout.add<float>(rows)),
+        group_sums(layout.add<float>(rows * group_count)) {}
 };
 
 class Int8Linear {
@@ -214,7 +236,8 @@ class Int8Linear {
         grid_(table, weight, op.x.rows, workspace.threads()),
         // Where tasks share rows, each row is quantized once, before them; else by the task that multiplies it.
         ahead_(grid_.panel_blocks > 1),
-        rows_(kernels_, ahead_ ? op.x.rows : grid_.row_block, depth_, group_, ahead_ ? shared_ : worker_),
+        rows_(kernels_, ahead_ ? op.x.rows : grid_.row_block, depth_, group_,
+              weight.scheme().mapping == CodeMapping::kMinimum, ahead_ ? shared_ : worker_),
         normalized_(worker_.add<float>(op.normalize && !op.normalize->y ? depth_ : 0)),
         tile_(worker_.add<int32_t>(grid_.row_block * grid_.group * table_.panel_width)) {}
 
@@ -245,6 +268,7 @@ class Int8Linear {
       }
       std::byte* codes = rows_.codes.in(memory) + (place + i) * rows_.stride;
       int32_t* sums = rows_.sums.in(memory) + (place + i) * rows_.sum_count;
+      float* group_sums = rows_.group_sums.in(memory) + (place + i) * rows_.group_count;
       float& scale = rows_.scales.in(memory)[place + i];
       const float absmax = std::bit_cast<float>(table_.absmax_bits(x, depth_));
       if (!std::isfinite(absmax)) {
@@ -252,6 +276,7 @@ class Int8Linear {
         lowest_.add(first + i);
         std::fill_n(codes, rows_.stride, std::byte{0});
         std::fill_n(sums, rows_.sum_count, 0);
+        std::fill_n(group_sums, rows_.group_count, 0.0f);
         scale = std::numeric_limits<float>::quiet_NaN();
         continue;
       }
@@ -263,6 +288,9 @@ class Int8Linear {
         row.offset = op_.input.zero_point - kUint8Offset;
       }
       kernels_.quantize(row);
+      if (rows_.group_count != 0) {
+        sum_codes(reinterpret_cast<const int8_t*>(codes), depth_, group_ == 0 ? depth_ : group_, group_sums);
+      }
     }
   }
 
@@ -292,11 +320,16 @@ class Int8Linear {
       product.tile_stride = finish.tile_stride;
       product.groups = weight_.groups(panel, 0);
       product.groups.size = group_;
+      product.group_sums = rows_.group_sums.in(quantized) + place * rows_.group_count;
+      product.group_sums_stride = rows_.group_count;
       product.column_sums = weight_.column_sums(panel, kUint8Offset - op_.input.zero_point);
       kernels_.product(product);
       finish.tile = product.tile;
       finish.activation_scales = rows_.scales.in(quantized) + place;
-      finish.rescale = group_ == 0 ? Rescale::kBoth : Rescale::kActivation;
+      finish.sums = product.group_sums;
+      finish.rescale = group_ != 0              ? Rescale::kActivation
+                       : rows_.group_count != 0 ? Rescale::kBothMinimum
+                                                : Rescale::kBoth;
       table_.finish(finish);
     }
   }

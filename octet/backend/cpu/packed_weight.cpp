@@ -2,6 +2,7 @@
 #include "octet/backend/cpu/packed_weight.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <vector>
 
@@ -15,7 +16,7 @@ namespace {
 
 // Nibbles are read four bytes at a time from any byte, so the last one is followed by so many that count for nothing.
 constexpr int64_t kSpareBytes = 4;
-// What a nibble holds beyond the code where there are no zero points.
+// What a nibble of a symmetric scheme holds beyond the code.
 constexpr int kNibbleZero = 8;
 
 // |Σ (code - zero point) · code| ≤ 255 · 127 K fits int32 up to here: 32,385 · 66,311 = 2,147,481,735 < 2^31.
@@ -91,6 +92,31 @@ void read_as(ConstTensorView source, int64_t first, std::span<float> out) {
   read_f32(source, first, out);
 }
 
+// One row's codes into their places in [k / interleave][lane][k % interleave], from those of its first k on.
+template <int interleave>
+void spread(const int8_t* codes, int64_t count, int64_t width, uint8_t* to) {
+  int64_t k = 0;
+  for (; k + interleave <= count; k += interleave, to += width * interleave) {
+    std::memcpy(to, codes + k, interleave);
+  }
+  if (k < count) std::memcpy(to, codes + k, static_cast<size_t>(count - k));
+}
+
+// Bytes of nibbles from codes, one to a byte, in the order that PanelFormat gives them.
+void pair_nibbles(const uint8_t* codes, int64_t count, int block, uint8_t offset, uint8_t* out) {
+  const auto pair = [offset](uint8_t low, uint8_t high) {
+    return static_cast<uint8_t>(static_cast<uint8_t>(low + offset) | static_cast<uint8_t>(high + offset) << 4);
+  };
+  if (block == 2) {  // a loop that can be vectorized
+    for (int64_t i = 0; i < count / 2; ++i) out[i] = pair(codes[2 * i], codes[2 * i + 1]);
+    return;
+  }
+  const int64_t half = block / 2;
+  for (; count > 0; count -= block, codes += block, out += half) {
+    for (int64_t i = 0; i < half; ++i) out[i] = pair(codes[i], codes[i + half]);
+  }
+}
+
 }  // namespace
 
 PanelLayout::PanelLayout(const PanelFormat& format, int width)
@@ -131,7 +157,8 @@ CpuWeight::CpuWeight(const KernelTable& table, Kind kind, const WeightScheme& sc
   panels_ = Tensor(DType::kU8, {checked_mul(panel_count(), panel_bytes()) + (bits() == 4 ? kSpareBytes : 0)});
   const int64_t scales = checked_mul(checked_mul(panel_count(), table.panel_width), group_count());
   scales_ = Tensor(DType::kF32, {scales});
-  if (!scheme_.symmetric) zero_points_ = Tensor(DType::kU8, {scales});
+  if (scheme_.mapping == CodeMapping::kZeroPoint) zero_points_ = Tensor(DType::kU8, {scales});
+  if (scheme_.mapping == CodeMapping::kMinimum) minima_ = Tensor(DType::kF32, {scales});
 }
 
 const PanelFormat& CpuWeight::format() const noexcept {
@@ -146,7 +173,8 @@ Groups CpuWeight::groups(int64_t panel, int64_t k) const {
   const int64_t at = group_offset(first, scheme_.group_size == 0 ? 0 : k / scheme_.group_size);
   return {.size = scheme_.group_size,
           .scales = scales_.as<float>().data() + at,
-          .zeros = scheme_.symmetric ? nullptr : zero_points_.as<uint8_t>().data() + at,
+          .zeros = scheme_.mapping == CodeMapping::kZeroPoint ? zero_points_.as<uint8_t>().data() + at : nullptr,
+          .minima = scheme_.mapping == CodeMapping::kMinimum ? minima_.as<float>().data() + at : nullptr,
           .panel_stride = group_count() * table_->panel_width,
           .stride = scheme_.group_size == 0 ? 0 : table_->panel_width};
 }
@@ -157,6 +185,8 @@ const FloatKernels* CpuWeight::float_kernels() const noexcept {
   if (kind_ == Kind::kBF16) return &table_->bf16;
   return scheme_.bits == 8 ? &table_->w8a16 : &table_->w4a16;
 }
+
+int CpuWeight::nibble_offset() const noexcept { return scheme_.mapping == CodeMapping::kSymmetric ? kNibbleZero : 0; }
 
 template <class Visit>
 void CpuWeight::for_places(int64_t output, Visit visit) const {
@@ -178,9 +208,9 @@ void CpuWeight::for_codes(int64_t output, Visit visit) const {
     const auto flip = static_cast<uint8_t>(format().flip);
     for_places(output, [&](int64_t k, int64_t byte, int) { visit(k, static_cast<int8_t>(panels[byte] ^ flip)); });
   } else {
-    const int zero = scheme_.symmetric ? kNibbleZero : 0;
+    const int offset = nibble_offset();
     for_places(output, [&](int64_t k, int64_t byte, int shift) {
-      visit(k, static_cast<int8_t>((panels[byte] >> shift & 15) - zero));
+      visit(k, static_cast<int8_t>((panels[byte] >> shift & 15) - offset));
     });
   }
 }
@@ -218,52 +248,63 @@ CpuWeight::CpuWeight(const KernelTable& table, int threads, std::span<const QTen
                 scheme_of(parts), shapes_of(parts)) {
   activations_ = activations;
   const std::vector<Source> sources = sources_of(shapes_of(parts));
-  const std::span<uint8_t> panels = panels_.mutable_as<uint8_t>();
   const std::span<float> scales = scales_.mutable_as<float>();
-  const bool nibbles = scheme_.bits == 4, symmetric = scheme_.symmetric;
-  const auto flip = static_cast<uint8_t>(format().flip);
   parallel_for(threads, panel_count(), [&](int64_t panel, int) {
-    // Bytes of the padding mean the code 0; nibbles of it are multiplied by zeros or left out.
-    if (!nibbles) std::fill_n(&panels[panel * panel_bytes()], panel_bytes(), flip);
     const int64_t first = panel * table.panel_width, last = std::min(rows_, first + table.panel_width);
+    std::vector<const int8_t*> codes;
     for (int64_t n = first; n < last; ++n) {
       const QTensor& part = *parts[sources[n].part];
       const int64_t row = sources[n].row;
-      const int8_t* codes = part.codes.as<int8_t>().data() + row * cols_;
-      if (nibbles) {
-        const int zero = symmetric ? kNibbleZero : 0;
-        for_places(n, [&](int64_t k, int64_t byte, int shift) {
-          panels[byte] = static_cast<uint8_t>(panels[byte] | ((codes[k] + zero) << shift));
-        });
-      } else {
-        // Codes of a block lie side by side.
-        const int64_t run = layout_.depth(), step = layout_.block_bytes();
-        uint8_t* out = &panels[panel * panel_bytes() + (n - first) * run];
-        int64_t k = 0;
-        if (run == 4) {
-          const uint32_t flips = uint32_t{0x01010101} * flip;
-          for (; k + 4 <= cols_; k += 4, out += step) {
-            uint32_t four;
-            std::memcpy(&four, codes + k, 4);
-            four ^= flips;
-            std::memcpy(out, &four, 4);
-          }
-        }
-        for (; k < cols_; k += run, out += step) {
-          const int64_t count = std::min(run, cols_ - k);
-          for (int64_t i = 0; i < count; ++i) out[i] = static_cast<uint8_t>(codes[k + i]) ^ flip;
-        }
-      }
+      codes.push_back(part.codes.as<int8_t>().data() + row * cols_);
       for (int64_t g = 0; g < group_count(); ++g) {
         const int64_t from = row * group_count() + g, to = group_offset(n, g);
         scales[to] = part.scales.as<float>()[from];
-        if (!symmetric) {
+        if (scheme_.mapping == CodeMapping::kZeroPoint) {
           zero_points_.mutable_as<uint8_t>()[to] = static_cast<uint8_t>(part.zero_points.as<int8_t>()[from]);
         }
+        if (scheme_.mapping == CodeMapping::kMinimum) minima_.mutable_as<float>()[to] = part.minima.as<float>()[from];
       }
     }
+    pack_codes(panel, codes);
   });
   if (activations == ActivationMode::kStaticPerTensorZeroPoint) add_column_sums(threads);
+}
+
+void CpuWeight::pack_codes(int64_t panel, std::span<const int8_t* const> rows) {
+  // So few that the buffer stays in the L1 cache; a multiple of what any format has in a block.
+  constexpr int64_t kStrip = 128;
+  const int64_t width = table_->panel_width, depth = panel_stride_ / width;
+  uint8_t* out = panels_.mutable_as<uint8_t>().data() + panel * panel_bytes();
+  // Padding means the code 0; nibbles of it are multiplied by zeros or left out.
+  std::vector<uint8_t> strip(static_cast<size_t>(kStrip * width));
+  for (int64_t first = 0; first < depth; first += kStrip) {
+    const int64_t count = std::min(kStrip, cols_ - first), places = std::min(kStrip, depth - first) * width;
+    if (count < kStrip) std::ranges::fill(strip, 0);
+    for (size_t lane = 0; lane < rows.size(); ++lane) {
+      uint8_t* const to = strip.data() + lane * static_cast<size_t>(format().interleave);
+      switch (format().interleave) {
+        case 1:
+          spread<1>(rows[lane] + first, count, width, to);
+          break;
+        case 4:
+          spread<4>(rows[lane] + first, count, width, to);
+          break;
+        case 8:
+          spread<8>(rows[lane] + first, count, width, to);
+          break;
+        default:
+          fail("{} neighbouring codes side by side: no kernel has that", format().interleave);
+      }
+    }
+    if (bits() == 4) {
+      pair_nibbles(strip.data(), places, format().nibble_block, static_cast<uint8_t>(nibble_offset()), out);
+      out += places / 2;
+    } else {
+      std::transform(strip.begin(), strip.begin() + places, out,
+                     [flip = static_cast<uint8_t>(format().flip)](uint8_t code) { return code ^ flip; });
+      out += places;
+    }
+  }
 }
 
 void CpuWeight::add_column_sums(int threads) {
@@ -300,15 +341,18 @@ QTensor CpuWeight::unpack() const {
   if (is_float()) fail("unpack was asked for a weight that is not quantized");
   const Shape per_group{rows_, group_count()};
   QTensor out{scheme_, Tensor(DType::kI8, {rows_, cols_}), Tensor(DType::kF32, per_group)};
-  if (!scheme_.symmetric) out.zero_points = Tensor(DType::kI8, per_group);
+  const bool zero_points = scheme_.mapping == CodeMapping::kZeroPoint,
+             minima = scheme_.mapping == CodeMapping::kMinimum;
+  if (zero_points) out.zero_points = Tensor(DType::kI8, per_group);
+  if (minima) out.minima = Tensor(DType::kF32, per_group);
   int8_t* codes = out.codes.mutable_as<int8_t>().data();
   for (int64_t n = 0, i = 0; n < rows_; ++n, codes += cols_) {
     for_codes(n, [codes](int64_t k, int8_t code) { codes[k] = code; });
     for (int64_t g = 0; g < group_count(); ++g, ++i) {
-      out.scales.mutable_as<float>()[i] = scales_.as<float>()[group_offset(n, g)];
-      if (!scheme_.symmetric) {
-        out.zero_points.mutable_as<int8_t>()[i] = static_cast<int8_t>(zero_points_.as<uint8_t>()[group_offset(n, g)]);
-      }
+      const int64_t at = group_offset(n, g);
+      out.scales.mutable_as<float>()[i] = scales_.as<float>()[at];
+      if (zero_points) out.zero_points.mutable_as<int8_t>()[i] = static_cast<int8_t>(zero_points_.as<uint8_t>()[at]);
+      if (minima) out.minima.mutable_as<float>()[i] = minima_.as<float>()[at];
     }
   }
   return out;
@@ -318,14 +362,16 @@ void CpuWeight::read_row(int64_t index, Start start, float* y) const {
   if (is_float()) fail("a row of a weight that is not quantized was asked for");
   const int64_t group = scheme_.group_size == 0 ? cols_ : scheme_.group_size;
   const float* scales = scales_.as<float>().data();
-  const uint8_t* zeros = scheme_.symmetric ? nullptr : zero_points_.as<uint8_t>().data();
+  const uint8_t* zeros = scheme_.mapping == CodeMapping::kZeroPoint ? zero_points_.as<uint8_t>().data() : nullptr;
+  const float* minima = scheme_.mapping == CodeMapping::kMinimum ? minima_.as<float>().data() : nullptr;
   int64_t end = 0, at = 0;  // of the group that k is in
   for_codes(index, [&](int64_t k, int8_t code) {
     if (k == end) {
       at = group_offset(index, k / group);
       end += group;
     }
-    const float value = static_cast<float>(code - (zeros != nullptr ? zeros[at] : 0)) * scales[at];
+    const float steps = static_cast<float>(code - (zeros != nullptr ? zeros[at] : 0));
+    const float value = minima != nullptr ? std::fma(steps, scales[at], minima[at]) : steps * scales[at];
     y[k] = start == Start::kFromTile ? y[k] + value : value;
   });
 }

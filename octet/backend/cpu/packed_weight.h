@@ -30,7 +30,7 @@ class PanelLayout {
   std::vector<Place> places_;
 };
 
-/// A weight [N, K] in panels (kernels.h says how they lie), with its scales and zero points.
+/// A weight [N, K] in panels (kernels.h says how they lie), with its scales, and zero points or minima.
 class CpuWeight final : public PackedWeight {
  public:
   /// The last two are quantized.
@@ -44,7 +44,8 @@ class CpuWeight final : public PackedWeight {
   int64_t rows() const noexcept override { return rows_; }
   int64_t cols() const noexcept override { return cols_; }
   int64_t bytes() const noexcept override {
-    return panels_.bytes() + (is_float() ? 0 : scales_.bytes() + zero_points_.bytes() + column_sums_.bytes());
+    if (is_float()) return panels_.bytes();
+    return panels_.bytes() + scales_.bytes() + zero_points_.bytes() + minima_.bytes() + column_sums_.bytes();
   }
 
   const KernelTable& table() const noexcept { return *table_; }
@@ -70,12 +71,15 @@ class CpuWeight final : public PackedWeight {
   Int8Product::ColumnSums column_sums(int64_t panel, int32_t factor) const;
 
   QTensor unpack() const;
-  /// y[k] = (code - zero point) · scale of the row `index`, or y[k] + that for Start::kFromTile.
+  /// y[k] = (code - zero point) · scale, or fma(code, scale, minimum), of the row `index`; y[k] + that for
+  /// Start::kFromTile.
   void read_row(int64_t index, Start start, float* y) const;
 
  private:
   CpuWeight(const KernelTable& table, Kind kind, const WeightScheme& scheme, std::span<const Shape> shapes);
 
+  // Lays out a panel's codes, those of each of its outputs in a row of memory.
+  void pack_codes(int64_t panel, std::span<const int8_t* const> rows);
   void add_column_sums(int threads);
   // Lays out float parts, read as the elements that the panels have.
   template <class Element>
@@ -84,7 +88,9 @@ class CpuWeight final : public PackedWeight {
   const PanelFormat& format() const noexcept;
   int bits() const noexcept { return format().bits; }
   int64_t group_count() const noexcept { return scheme_.groups(cols_); }
-  // Where the scale and the zero point of an output and a group lie.
+  // What a nibble is more than the code.
+  int nibble_offset() const noexcept;
+  // Where the scale, the zero point and the minimum of an output and a group lie.
   int64_t group_offset(int64_t output, int64_t group) const noexcept {
     const int64_t width = table_->panel_width;
     return (output / width * group_count() + group) * width + output % width;
@@ -103,7 +109,7 @@ class CpuWeight final : public PackedWeight {
   int64_t rows_ = 0, cols_ = 0;
   int64_t panel_stride_ = 0;
   ActivationMode activations_ = ActivationMode::kFloat;
-  Tensor panels_, scales_, zero_points_;
+  Tensor panels_, scales_, zero_points_, minima_;
   Tensor column_sums_;  ///< I32 [panel][sum][output of the panel], for activations with a zero point
 };
 

@@ -29,16 +29,25 @@ void finish_columns(const Finish& f) {
     const int64_t n = f.cols - c;
     const bool biased = f.bias != nullptr;
     const V bias = biased ? load_upto<V>(f.bias + c, n) : V::all(0.0f);
-    V scales = V::all(1.0f);
-    if constexpr (rescale == Rescale::kWeight || rescale == Rescale::kBoth)
+    constexpr bool minimum = rescale == Rescale::kWeightMinimum || rescale == Rescale::kBothMinimum;
+    V scales = V::all(1.0f), minima = V::all(0.0f);
+    if constexpr (rescale == Rescale::kWeight || rescale == Rescale::kBoth || minimum)
       scales = load_upto<V>(f.weight_scales + c, n);
+    if constexpr (minimum) minima = load_upto<V>(f.weight_minima + c, n);
     for (int64_t r = 0; r < f.rows; ++r) {
       const int64_t at = r * f.tile_stride + c;
       V y = V::all(0.0f);
       if constexpr (rescale == Rescale::kBoth) {
         y = fma(V::from_int32(static_cast<const int32_t*>(f.tile) + at), V::all(f.activation_scales[r]) * scales, bias);
+      } else if constexpr (rescale == Rescale::kBothMinimum) {
+        const V t = fma(V::from_int32(static_cast<const int32_t*>(f.tile) + at), scales, V::all(0.0f));
+        y = fma(fma(minima, V::all(f.sums[r]), t), V::all(f.activation_scales[r]), bias);
       } else {
-        const V t = V::load(static_cast<const float*>(f.tile) + at);
+        V t = V::load(static_cast<const float*>(f.tile) + at);
+        if constexpr (rescale == Rescale::kWeightMinimum) {
+          t = fma(minima, V::all(f.sums[r]), fma(t, scales, V::all(0.0f)));
+          y = biased ? t + bias : t;
+        }
         if constexpr (rescale == Rescale::kNone) y = biased ? t + bias : t;
         if constexpr (rescale == Rescale::kWeight) y = fma(t, scales, bias);
         if constexpr (rescale == Rescale::kActivation) y = fma(t, V::all(f.activation_scales[r]), bias);
@@ -85,6 +94,10 @@ void finish_tile(const Finish& f) {
       return finish_rescaled<V, Rescale::kBoth>(f);
     case Rescale::kActivation:
       return finish_rescaled<V, Rescale::kActivation>(f);
+    case Rescale::kWeightMinimum:
+      return finish_rescaled<V, Rescale::kWeightMinimum>(f);
+    case Rescale::kBothMinimum:
+      return finish_rescaled<V, Rescale::kBothMinimum>(f);
   }
 }
 

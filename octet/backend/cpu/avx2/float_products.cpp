@@ -14,14 +14,18 @@ inline __m256 widened(const int8_t* p) {
   return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
 }
 
-// The weights of a tile: load(c, k, j) are those of eight outputs, c counting the registers of its panels, at k + j,
-// where k is a multiple of kStep and j < kStep a constant.
+// What is taken off a nibble: 8, a zero point, or nothing where there are minima.
+enum class Zero { kEight, kStored, kNone };
+
+// The weights of a tile, kMinima saying whether groups have minima: load(c, k, j) are those of eight outputs, c
+// counting the registers of its panels, at k + j, where k is a multiple of kStep and j < kStep a constant.
 //
 // Elements that lie as fp32 does, each widened by itself.
 template <class Element>
 class Elements {
  public:
   static constexpr int kStep = 1;
+  static constexpr bool kMinima = false;
   Elements(const FloatProduct& p, int64_t panel)
       : w_(static_cast<const Element*>(p.panels) + panel * p.panel_stride), stride_(p.panel_stride) {}
   void begin_group(int64_t) {}
@@ -43,6 +47,7 @@ inline __m256 brain_float(const BFloat16* lanes, int j) {
 class BrainFloats {
  public:
   static constexpr int kStep = 2;
+  static constexpr bool kMinima = false;
   BrainFloats(const FloatProduct& p, int64_t panel)
       : w_(static_cast<const BFloat16*>(p.panels) + panel * p.panel_stride), stride_(p.panel_stride) {}
   void begin_group(int64_t) {}
@@ -74,24 +79,25 @@ inline __m256 zeros_of(const uint8_t* zeros) {
   return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(zeros))));
 }
 
-// Nibbles of P panels. Symmetric: the zero points are 8.
-template <int P, bool symmetric>
+// Nibbles of P panels.
+template <int P, Zero zero>
 class Nibbles {
  public:
   static constexpr int kStep = 8;
+  static constexpr bool kMinima = zero == Zero::kNone;
   Nibbles(const FloatProduct& p, int64_t panel)
       : w_(static_cast<const uint8_t*>(p.panels) + panel * p.panel_stride / 2),
         stride_(p.panel_stride / 2),
-        zeros_(symmetric ? nullptr : p.groups.zeros + panel * p.groups.panel_stride),
+        zeros_(zero == Zero::kStored ? p.groups.zeros + panel * p.groups.panel_stride : nullptr),
         zeros_panel_stride_(p.groups.panel_stride),
         zeros_stride_(p.groups.stride) {}
   void begin_group(int64_t group) {
-    if constexpr (!symmetric) {
+    if constexpr (zero == Zero::kStored) {
 #pragma GCC unroll 16
       for (int c = 0; c < 2 * P; ++c) {
-        const __m256 zero = zeros_of(zeros_ + (c / 2) * zeros_panel_stride_ + group * zeros_stride_ + 8 * (c % 2));
-        offsets_[c][0] = _mm256_add_ps(_mm256_set1_ps(kLowUnit), zero);
-        offsets_[c][1] = _mm256_add_ps(_mm256_set1_ps(kHighUnit), zero);
+        const __m256 stored = zeros_of(zeros_ + (c / 2) * zeros_panel_stride_ + group * zeros_stride_ + 8 * (c % 2));
+        offsets_[c][0] = _mm256_add_ps(_mm256_set1_ps(kLowUnit), stored);
+        offsets_[c][1] = _mm256_add_ps(_mm256_set1_ps(kHighUnit), stored);
       }
     }
   }
@@ -106,15 +112,22 @@ class Nibbles {
  private:
   const uint8_t* lanes(int c, int64_t k) const { return w_ + (c / 2) * stride_ + k * (kWidth / 2) + 32 * (c % 2); }
   __m256 offset(int c, int j) const {
-    if constexpr (symmetric) return _mm256_set1_ps((j % 2 == 0 ? kLowUnit : kHighUnit) + 8.0f);
-    return offsets_[c][j % 2];
+    if constexpr (zero == Zero::kStored) return offsets_[c][j % 2];
+    return _mm256_set1_ps((j % 2 == 0 ? kLowUnit : kHighUnit) + (zero == Zero::kEight ? 8.0f : 0.0f));
   }
 
   const uint8_t* w_;
   int64_t stride_;
   const uint8_t* zeros_;
   int64_t zeros_panel_stride_, zeros_stride_;
-  __m256 offsets_[symmetric ? 1 : 2 * P][2];
+  __m256 offsets_[zero == Zero::kStored ? 2 * P : 1][2];
+};
+
+// Weights that were widened, in groups with minima.
+class FloatsWithMinima : public Elements<float> {
+ public:
+  static constexpr bool kMinima = true;
+  using Elements<float>::Elements;
 };
 
 // R rows by P panels, two accumulators each. Where rows are few they take several panels: an fma takes four cycles and
@@ -191,13 +204,20 @@ void float_tile(const FloatProduct& p, int64_t row, int64_t panel) {
     }
 #pragma GCC unroll 16
     for (int c = 0; c < kColumns; ++c) {
-      const __m256 scale =
-          _mm256_loadu_ps(scales + (c / 2) * p.groups.panel_stride + group * p.groups.stride + 8 * (c % 2));
+      const int64_t at = (c / 2) * p.groups.panel_stride + group * p.groups.stride + 8 * (c % 2);
+      const __m256 scale = _mm256_loadu_ps(scales + at);
+      __m256 minimum = _mm256_setzero_ps();
+      if constexpr (Weights::kMinima) minimum = _mm256_loadu_ps(p.groups.minima + panel * p.groups.panel_stride + at);
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
         float* t = tile + r * tile_stride + 8 * c;
         const __m256 before = from_tile ? _mm256_loadu_ps(t) : _mm256_setzero_ps();
-        _mm256_storeu_ps(t, _mm256_fmadd_ps(sum[r][c], scale, before));
+        __m256 after = _mm256_fmadd_ps(sum[r][c], scale, before);
+        if constexpr (Weights::kMinima) {
+          const float* row_sum = p.group_sums + (row + r) * p.group_sums_stride + group;
+          after = _mm256_fmadd_ps(minimum, _mm256_broadcast_ss(row_sum), after);
+        }
+        _mm256_storeu_ps(t, after);
       }
     }
     from_tile = true;
@@ -237,10 +257,14 @@ template <int>
 using AnyBrainFloats = BrainFloats;
 template <int>
 using Bytes = Elements<int8_t>;
+template <int>
+using AnyFloatsWithMinima = FloatsWithMinima;
 template <int P>
-using SymmetricNibbles = Nibbles<P, true>;
+using SymmetricNibbles = Nibbles<P, Zero::kEight>;
 template <int P>
-using ShiftedNibbles = Nibbles<P, false>;
+using ShiftedNibbles = Nibbles<P, Zero::kStored>;
+template <int P>
+using NibblesWithMinima = Nibbles<P, Zero::kNone>;
 
 template <class Element>
 void widen(const Widen& w) {
@@ -250,12 +274,20 @@ void widen(const Widen& w) {
 
 }  // namespace
 
-void product_f32(const FloatProduct& p) { float_product<Floats>(p); }
+void product_f32(const FloatProduct& p) {
+  p.groups.minima == nullptr ? float_product<Floats>(p) : float_product<AnyFloatsWithMinima>(p);
+}
 void product_f16(const FloatProduct& p) { float_product<Halves>(p); }
 void product_bf16(const FloatProduct& p) { float_product<AnyBrainFloats>(p); }
 void product_w8a16(const FloatProduct& p) { float_product<Bytes>(p); }
 void product_w4a16(const FloatProduct& p) {
-  p.groups.zeros == nullptr ? float_product<SymmetricNibbles>(p) : float_product<ShiftedNibbles>(p);
+  if (p.groups.minima != nullptr) {
+    float_product<NibblesWithMinima>(p);
+  } else if (p.groups.zeros != nullptr) {
+    float_product<ShiftedNibbles>(p);
+  } else {
+    float_product<SymmetricNibbles>(p);
+  }
 }
 
 void widen_f16(const Widen& w) { widen<Half>(w); }
@@ -276,7 +308,7 @@ void widen_w4(const Widen& w) {
   for (int64_t first = 0, group = 0; first < w.depth; first += size, ++group) {
     for (int half = 0; half < 2; ++half) {
       const __m256 zero = w.groups.zeros != nullptr ? zeros_of(w.groups.zeros + group * w.groups.stride + 8 * half)
-                                                    : _mm256_set1_ps(8.0f);
+                                                    : _mm256_set1_ps(w.groups.minima != nullptr ? 0.0f : 8.0f);
       const __m256 low = _mm256_add_ps(_mm256_set1_ps(kLowUnit), zero);
       const __m256 high = _mm256_add_ps(_mm256_set1_ps(kHighUnit), zero);
       const uint8_t* lanes = static_cast<const uint8_t*>(w.codes) + first * (kWidth / 2) + 32 * half;

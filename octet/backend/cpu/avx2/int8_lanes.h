@@ -36,8 +36,17 @@ inline void add_scaled(Int32Lanes sum, const float* scales, bool begins, float* 
   _mm256_storeu_ps(tile, _mm256_fmadd_ps(sums, _mm256_loadu_ps(scales), before));
 }
 
+// The same, and after it minimum · (the row's sum of the group).
+inline void add_scaled(Int32Lanes sum, const float* scales, const float* minima, float row_sum, bool begins,
+                       float* tile) {
+  const __m256 before = begins ? _mm256_setzero_ps() : _mm256_loadu_ps(tile);
+  const __m256 t = _mm256_fmadd_ps(_mm256_cvtepi32_ps(reinterpret_cast<__m256i>(sum)), _mm256_loadu_ps(scales), before);
+  _mm256_storeu_ps(tile, _mm256_fmadd_ps(_mm256_loadu_ps(minima), _mm256_set1_ps(row_sum), t));
+}
+
 // The k of a product from `first` on, whole groups where there are any: as much as the L1 cache holds of a panel and of
-// the rows of a tile. Panels, scales and zero points are those of the block; rows and all sums of codes stay whole.
+// the rows of a tile. Panels, scales, zero points, minima and what they meet are those of the block; rows and all other
+// sums of codes stay whole.
 struct DepthBlock : Int8Product {
   int64_t first = 0;
   int64_t whole_depth = 0;
@@ -54,6 +63,10 @@ inline void by_depth_blocks(const Int8Product& p, int64_t depth, int bits, const
     block.panels = static_cast<const char*>(p.panels) + first * kWidth * bits / 8;
     if (size != 0) block.groups.scales += group * p.groups.stride;
     if (p.groups.zeros != nullptr) block.groups.zeros += group * p.groups.stride;
+    if (p.groups.minima != nullptr) {
+      block.groups.minima += group * p.groups.stride;
+      block.group_sums += group;
+    }
     by_tiles<DepthBlock>(block, tiles);
   }
 }

@@ -11,6 +11,8 @@ namespace {
 // what wraps around on the way comes back: it ends at Σ (w - z) · code. Of 32 k that is at most 16 · 15 · 127 = 30,480
 // < 32,768; with the usual zero point, 8, and so |w - z| ≤ 8, even of 64 at most 32 · 8 · 127 = 32,512: exact.
 constexpr int64_t kSymmetricBlock = 64, kShiftedBlock = 32;
+// What is taken off a nibble: 8, a zero point, or nothing where there are minima.
+enum class Zero { kEight, kStored, kNone };
 static_assert(kNibbleSums == 32);
 
 // Zero points of eight outputs, for both lanes of each.
@@ -20,14 +22,18 @@ inline Int16Lanes zero_points(const uint8_t* zeros) {
 }
 
 // The products at the next `depth` k of a block; `sums` are those of the first row.
-template <int R, bool symmetric>
+template <int R, Zero zero>
 [[gnu::always_inline]] inline void multiply_nibbles(const uint8_t* w, const Int16Lanes (&zeros)[2], const char* codes,
                                                     int64_t codes_stride, const int32_t* sums, int64_t sums_stride,
                                                     int64_t depth, Int16Lanes (&part)[R][2]) {
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
+    if constexpr (zero == Zero::kNone) {
+      part[r][0] = part[r][1] = Int16Lanes{};
+      continue;
+    }
     __m256i lanes = four_bytes(reinterpret_cast<const char*>(sums + r * sums_stride));
-    if constexpr (symmetric) {
+    if constexpr (zero == Zero::kEight) {
       lanes = _mm256_slli_epi16(lanes, 3);
       part[r][0] = part[r][1] = reinterpret_cast<Int16Lanes>(lanes);
     } else {
@@ -35,7 +41,7 @@ template <int R, bool symmetric>
       part[r][1] = reinterpret_cast<Int16Lanes>(lanes) * zeros[1];
     }
   }
-  if (symmetric && depth > kNibbleSums) {
+  if (zero == Zero::kEight && depth > kNibbleSums) {
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
       const __m256i lanes = four_bytes(reinterpret_cast<const char*>(sums + r * sums_stride + 1));
@@ -56,9 +62,9 @@ template <int R, bool symmetric>
   }
 }
 
-template <int R, bool symmetric>
+template <int R, Zero zero>
 void nibble_tile(const DepthBlock& p, int64_t row, int64_t panel) {
-  constexpr int64_t kBlock = symmetric ? kSymmetricBlock : kShiftedBlock;
+  constexpr int64_t kBlock = zero == Zero::kEight ? kSymmetricBlock : kShiftedBlock;
   const char* codes = static_cast<const char*>(p.codes) + row * p.codes_stride + p.first;
   const int64_t codes_stride = p.codes_stride, tile_stride = p.tile_stride;
   const int32_t* code_sums = p.code_sums + row * p.code_sums_stride + p.first / kNibbleSums;
@@ -69,11 +75,15 @@ void nibble_tile(const DepthBlock& p, int64_t row, int64_t panel) {
   int64_t at = panel * p.groups.panel_stride;  // of the group's scales and zero points
   bool begins = p.begins();
 
-  for (int64_t first = 0; first < p.depth; first += size, at += p.groups.stride, begins = false) {
+  const float* group_sums = p.group_sums + row * p.group_sums_stride;
+  const int64_t group_sums_stride = p.group_sums_stride;
+
+  for (int64_t first = 0; first < p.depth; first += size, at += p.groups.stride, ++group_sums, begins = false) {
     const int64_t last = first + size < p.depth ? first + size : p.depth;
     const float* scales = p.groups.scales + at;
+    const float* minima = zero == Zero::kNone ? p.groups.minima + at : nullptr;
     Int16Lanes zeros[2] = {};
-    if constexpr (!symmetric) {
+    if constexpr (zero == Zero::kStored) {
       zeros[0] = zero_points(p.groups.zeros + at);
       zeros[1] = zero_points(p.groups.zeros + at + 8);
     }
@@ -91,8 +101,8 @@ void nibble_tile(const DepthBlock& p, int64_t row, int64_t panel) {
     for (int64_t k = first; k < last; k += kBlock, add = true) {
       const int32_t* block_sums = code_sums + k / kNibbleSums;
       Int16Lanes part[R][2];
-      multiply_nibbles<R, symmetric>(w + k * (kWidth / 2), zeros, codes + k, codes_stride, block_sums, code_sums_stride,
-                                     last - k < kBlock ? last - k : kBlock, part);
+      multiply_nibbles<R, zero>(w + k * (kWidth / 2), zeros, codes + k, codes_stride, block_sums, code_sums_stride,
+                                last - k < kBlock ? last - k : kBlock, part);
       // Which of four it is stands outside of the unrolled loops: a branch in them would push registers out.
       const bool ends = k + kBlock >= last && p.groups.size != 0;
       const auto for_sums = [&](auto visit) __attribute__((always_inline)) {
@@ -104,14 +114,20 @@ void nibble_tile(const DepthBlock& p, int64_t row, int64_t panel) {
           }
         }
       };
+      const auto add_to_tile = [&](int r, int c, Int32Lanes sum) __attribute__((always_inline)) {
+        float* const t = tile + r * tile_stride + 8 * c;
+        if constexpr (zero == Zero::kNone) {
+          add_scaled(sum, scales + 8 * c, minima + 8 * c, group_sums[r * group_sums_stride], begins, t);
+        } else {
+          add_scaled(sum, scales + 8 * c, begins, t);
+        }
+      };
       if (ends && !add) {
-        for_sums([&](int r, int c, Int32Lanes sum) __attribute__((always_inline)) {
-          add_scaled(sum, scales + 8 * c, begins, tile + r * tile_stride + 8 * c);
-        });
+        for_sums([&](int r, int c, Int32Lanes sum) __attribute__((always_inline)) { add_to_tile(r, c, sum); });
       } else if (ends) {
         for_sums([&](int r, int c, Int32Lanes sum) __attribute__((always_inline)) {
           sum += load_lanes(sums + r * sums_stride + 8 * c);
-          add_scaled(sum, scales + 8 * c, begins, tile + r * tile_stride + 8 * c);
+          add_to_tile(r, c, sum);
         });
       } else if (add) {
         for_sums([&](int r, int c, Int32Lanes sum) __attribute__((always_inline)) {
@@ -126,18 +142,23 @@ void nibble_tile(const DepthBlock& p, int64_t row, int64_t panel) {
   }
 }
 
+// 1024 k of a panel are 8 KB, of six rows 6 KB.
+template <Zero zero>
+void nibble_product(const Int8Product& p) {
+  by_depth_blocks(p, 1024, 4,
+                  {nibble_tile<1, zero>, nibble_tile<2, zero>, nibble_tile<3, zero>, nibble_tile<4, zero>,
+                   nibble_tile<5, zero>, nibble_tile<6, zero>});
+}
+
 }  // namespace
 
-// 1024 k of a panel are 8 KB, of six rows 6 KB.
 void product_w4a8(const Int8Product& p) {
-  if (p.groups.zeros == nullptr) {
-    by_depth_blocks(p, 1024, 4,
-                    {nibble_tile<1, true>, nibble_tile<2, true>, nibble_tile<3, true>, nibble_tile<4, true>,
-                     nibble_tile<5, true>, nibble_tile<6, true>});
+  if (p.groups.minima != nullptr) {
+    nibble_product<Zero::kNone>(p);
+  } else if (p.groups.zeros != nullptr) {
+    nibble_product<Zero::kStored>(p);
   } else {
-    by_depth_blocks(p, 1024, 4,
-                    {nibble_tile<1, false>, nibble_tile<2, false>, nibble_tile<3, false>, nibble_tile<4, false>,
-                     nibble_tile<5, false>, nibble_tile<6, false>});
+    nibble_product<Zero::kEight>(p);
   }
 }
 

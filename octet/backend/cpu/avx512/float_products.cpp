@@ -20,14 +20,15 @@ inline __m512 widened(const int8_t* p) {
   return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
 }
 
-// The weights of a tile: load(c, k, j) are those of panel c at k + j, where k is a multiple of kStep and j < kStep a
-// constant.
+// The weights of a tile, kMinima saying whether groups have minima: load(c, k, j) are those of panel c at k + j, where
+// k is a multiple of kStep and j < kStep a constant.
 //
 // Elements that lie as fp32 does, each widened by itself.
 template <class Element>
 class Elements {
  public:
   static constexpr int kStep = 1;
+  static constexpr bool kMinima = false;
   Elements(const FloatProduct& p, int64_t panel)
       : w_(static_cast<const Element*>(p.panels) + panel * p.panel_stride), stride_(p.panel_stride) {}
   void begin_group(int64_t) {}
@@ -56,11 +57,12 @@ inline __m512 zeros_of(const uint8_t* zeros) {
   return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(zeros))));
 }
 
-// Nibbles of P panels.
-template <int P>
+// Nibbles of P panels. From those of groups with minima nothing is taken off.
+template <int P, bool minima>
 class Nibbles {
  public:
   static constexpr int kStep = 8;
+  static constexpr bool kMinima = minima;
   Nibbles(const FloatProduct& p, int64_t panel)
       : w_(static_cast<const uint8_t*>(p.panels) + panel * p.panel_stride / 2),
         stride_(p.panel_stride / 2),
@@ -70,8 +72,11 @@ class Nibbles {
   void begin_group(int64_t group) {
 #pragma GCC unroll 16
     for (int c = 0; c < P; ++c) {
-      const __m512 zero =
-          zeros_ != nullptr ? zeros_of(zeros_ + c * zeros_panel_stride_ + group * zeros_stride_) : _mm512_set1_ps(8.0f);
+      __m512 zero = _mm512_setzero_ps();
+      if constexpr (!minima) {
+        zero = zeros_ != nullptr ? zeros_of(zeros_ + c * zeros_panel_stride_ + group * zeros_stride_)
+                                 : _mm512_set1_ps(8.0f);
+      }
       offsets_[c][0] = _mm512_add_ps(_mm512_set1_ps(kLowUnit), zero);
       offsets_[c][1] = _mm512_add_ps(_mm512_set1_ps(kHighUnit), zero);
     }
@@ -92,6 +97,13 @@ class Nibbles {
   const uint8_t* zeros_;
   int64_t zeros_panel_stride_, zeros_stride_;
   __m512 offsets_[P][2];
+};
+
+// Weights that were widened, in groups with minima.
+class FloatsWithMinima : public Elements<float> {
+ public:
+  static constexpr bool kMinima = true;
+  using Elements<float>::Elements;
 };
 
 // R rows by P panels. Where rows are few they take several panels: an fma takes four cycles and two start in each, so
@@ -153,12 +165,20 @@ void float_tile(const FloatProduct& p, int64_t row, int64_t panel) {
     }
 #pragma GCC unroll 16
     for (int c = 0; c < P; ++c) {
-      const __m512 scale = _mm512_loadu_ps(scales + c * p.groups.panel_stride + group * p.groups.stride);
+      const int64_t at = c * p.groups.panel_stride + group * p.groups.stride;
+      const __m512 scale = _mm512_loadu_ps(scales + at);
+      __m512 minimum = _mm512_setzero_ps();
+      if constexpr (Weights::kMinima) minimum = _mm512_loadu_ps(p.groups.minima + panel * p.groups.panel_stride + at);
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
         float* t = tile + r * tile_stride + kWidth * c;
         const __m512 before = from_tile ? _mm512_loadu_ps(t) : _mm512_setzero_ps();
-        _mm512_storeu_ps(t, _mm512_fmadd_ps(sum[r][c], scale, before));
+        __m512 after = _mm512_fmadd_ps(sum[r][c], scale, before);
+        if constexpr (Weights::kMinima) {
+          const float row_sum = p.group_sums[(row + r) * p.group_sums_stride + group];
+          after = _mm512_fmadd_ps(minimum, _mm512_set1_ps(row_sum), after);
+        }
+        _mm512_storeu_ps(t, after);
       }
     }
     from_tile = true;
@@ -194,6 +214,12 @@ template <int>
 using BrainFloats = Elements<BFloat16>;
 template <int>
 using Bytes = Elements<int8_t>;
+template <int>
+using AnyFloatsWithMinima = FloatsWithMinima;
+template <int P>
+using PlainNibbles = Nibbles<P, false>;
+template <int P>
+using NibblesWithMinima = Nibbles<P, true>;
 
 template <class Element>
 void widen(const Widen& w) {
@@ -203,11 +229,15 @@ void widen(const Widen& w) {
 
 }  // namespace
 
-void product_f32(const FloatProduct& p) { float_product<Floats>(p); }
+void product_f32(const FloatProduct& p) {
+  p.groups.minima == nullptr ? float_product<Floats>(p) : float_product<AnyFloatsWithMinima>(p);
+}
 void product_f16(const FloatProduct& p) { float_product<Halves>(p); }
 void product_bf16(const FloatProduct& p) { float_product<BrainFloats>(p); }
 void product_w8a16(const FloatProduct& p) { float_product<Bytes>(p); }
-void product_w4a16(const FloatProduct& p) { float_product<Nibbles>(p); }
+void product_w4a16(const FloatProduct& p) {
+  p.groups.minima == nullptr ? float_product<PlainNibbles>(p) : float_product<NibblesWithMinima>(p);
+}
 
 void widen_f16(const Widen& w) { widen<Half>(w); }
 void widen_bf16(const Widen& w) { widen<BFloat16>(w); }
@@ -216,8 +246,8 @@ void widen_w8(const Widen& w) { widen<int8_t>(w); }
 void widen_w4(const Widen& w) {
   const int64_t size = w.groups.size != 0 ? w.groups.size : w.depth;
   for (int64_t first = 0, group = 0; first < w.depth; first += size, ++group) {
-    const __m512 zero =
-        w.groups.zeros != nullptr ? zeros_of(w.groups.zeros + group * w.groups.stride) : _mm512_set1_ps(8.0f);
+    const __m512 zero = w.groups.zeros != nullptr ? zeros_of(w.groups.zeros + group * w.groups.stride)
+                                                  : _mm512_set1_ps(w.groups.minima != nullptr ? 0.0f : 8.0f);
     const __m512 low = _mm512_add_ps(_mm512_set1_ps(kLowUnit), zero);
     const __m512 high = _mm512_add_ps(_mm512_set1_ps(kHighUnit), zero);
     for (int64_t k = first; k < first + size; k += 8) {

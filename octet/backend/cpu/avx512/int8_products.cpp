@@ -14,6 +14,7 @@ inline __m512i four_codes(const char* p) { return _mm512_broadcastd_epi32(_mm_lo
 template <int P>
 class Bytes {
  public:
+  static constexpr bool kMinima = false;
   static constexpr int kStep = 4;  // codes of an activation (s8), which meet four of each output (as u8, code + 128)
   Bytes(const Int8Product& p, int64_t panel)
       : w_(static_cast<const int8_t*>(p.panels) + panel * p.panel_stride), stride_(p.panel_stride) {}
@@ -36,9 +37,11 @@ class Bytes {
   int64_t stride_;
 };
 
-template <int P>
+// From the nibbles of groups with minima nothing is taken off.
+template <int P, bool minima>
 class Nibbles {
  public:
+  static constexpr bool kMinima = minima;
   static constexpr int kStep = 8;  // a register has four k in its low nibbles, the next four in the high ones
   Nibbles(const Int8Product& p, int64_t panel)
       : w_(static_cast<const uint8_t*>(p.panels) + panel * p.panel_stride / 2),
@@ -47,6 +50,7 @@ class Nibbles {
         zeros_panel_stride_(p.groups.panel_stride),
         zeros_stride_(p.groups.stride) {}
   __m512i zero(int c, int64_t group) const {
+    if constexpr (minima) return _mm512_setzero_si512();
     if (zeros_ == nullptr) return _mm512_set1_epi32(8);
     const uint8_t* zeros = zeros_ + c * zeros_panel_stride_ + group * zeros_stride_;
     return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(zeros)));
@@ -124,13 +128,20 @@ void int8_tile(const Int8Product& p, int64_t row, int64_t panel) {
 #pragma GCC unroll 16
         for (int r = 0; r < R; ++r) _mm512_storeu_si512(out + r * p.tile_stride, sum[r][c]);
       } else {
-        const __m512 scale =
-            _mm512_loadu_ps(p.groups.scales + (panel + c) * p.groups.panel_stride + group * p.groups.stride);
+        const int64_t of_group = (panel + c) * p.groups.panel_stride + group * p.groups.stride;
+        const __m512 scale = _mm512_loadu_ps(p.groups.scales + of_group);
+        __m512 minimum = _mm512_setzero_ps();
+        if constexpr (Weights::kMinima) minimum = _mm512_loadu_ps(p.groups.minima + of_group);
         float* t = static_cast<float*>(p.tile) + at + c * kWidth;
 #pragma GCC unroll 16
         for (int r = 0; r < R; ++r) {
           const __m512 before = group == 0 ? _mm512_setzero_ps() : _mm512_loadu_ps(t + r * p.tile_stride);
-          _mm512_storeu_ps(t + r * p.tile_stride, _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[r][c]), scale, before));
+          __m512 after = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[r][c]), scale, before);
+          if constexpr (Weights::kMinima) {
+            const float row_sum = p.group_sums[(row + r) * p.group_sums_stride + group];
+            after = _mm512_fmadd_ps(minimum, _mm512_set1_ps(row_sum), after);
+          }
+          _mm512_storeu_ps(t + r * p.tile_stride, after);
         }
       }
     }
@@ -158,6 +169,11 @@ void int8_product(const Int8Product& p) {
   }
 }
 
+template <int P>
+using PlainNibbles = Nibbles<P, false>;
+template <int P>
+using NibblesWithMinima = Nibbles<P, true>;
+
 // What QuantizeRow says of all codes.
 struct Codes {
   __m512 inverse, low, high;
@@ -180,7 +196,9 @@ inline __mmask16 first_lanes(int64_t n) { return static_cast<__mmask16>((1u << n
 }  // namespace
 
 void product_w8a8(const Int8Product& p) { int8_product<Bytes>(p); }
-void product_w4a8(const Int8Product& p) { int8_product<Nibbles>(p); }
+void product_w4a8(const Int8Product& p) {
+  p.groups.minima == nullptr ? int8_product<PlainNibbles>(p) : int8_product<NibblesWithMinima>(p);
+}
 
 uint32_t absmax_bits(const float* x, int64_t count) {
   // Floats without their sign are ordered as their bits are; NaN and infinity are above all others.

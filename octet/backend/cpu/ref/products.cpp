@@ -42,11 +42,22 @@ struct PanelGroups {
   PanelGroups(const Groups& groups, int64_t panel, int64_t k)
       : all(groups), at(panel * groups.panel_stride), size(groups.size != 0 ? groups.size : k) {}
   float scale(int64_t group) const { return all.scales[at + group * all.stride]; }
-  int zero(int64_t group) const { return all.zeros != nullptr ? all.zeros[at + group * all.stride] : 8; }
+  int zero(int64_t group) const {
+    if (all.zeros != nullptr) return all.zeros[at + group * all.stride];
+    return all.minima != nullptr ? 0 : 8;
+  }
+  float minimum(int64_t group) const { return all.minima[at + group * all.stride]; }
 
   const Groups& all;
   int64_t at, size;
 };
+
+// What a minimum meets, added up here anew, though the sums are given, so that other kernels' are held against them.
+template <class Element, class Sum>
+Sum sum(const Element* x, int64_t count, Sum start) {
+  for (int64_t k = 0; k < count; ++k) start += x[k];
+  return start;
+}
 
 template <class Weights>
 void float_product(const FloatProduct& p) {
@@ -62,6 +73,7 @@ void float_product(const FloatProduct& p) {
           t = reference::dot(x, weights, k, k + groups.size, t);
         } else {
           t = std::fma(reference::dot(x, weights, k, k + groups.size, 0.0f), groups.scale(g), t);
+          if (p.groups.minima != nullptr) t = std::fma(groups.minimum(g), sum(x + k, groups.size, 0.0f), t);
         }
       }
       out = t;
@@ -80,15 +92,18 @@ void int8_product(const Int8Product& p) {
       for (int64_t first = 0, g = 0; first < p.depth; first += groups.size, ++g) {
         const Weights weights(p.panels, c * p.panel_stride, groups.zero(g));
         const int64_t last = std::min(p.depth, first + groups.size);
-        int32_t sum = p.start == Start::kFromTile ? static_cast<const int32_t*>(p.tile)[at] : 0;
+        int32_t total = p.start == Start::kFromTile ? static_cast<const int32_t*>(p.tile)[at] : 0;
         if (const auto& columns = p.column_sums; columns.sums != nullptr) {
-          sum += columns.factor * columns.sums[c * columns.panel_stride + g * columns.stride];
+          total += columns.factor * columns.sums[c * columns.panel_stride + g * columns.stride];
         }
-        for (int64_t k = first; k < last; ++k) sum += codes[k] * weights(k);
+        for (int64_t k = first; k < last; ++k) total += codes[k] * weights(k);
         if (p.groups.size == 0) {
-          static_cast<int32_t*>(p.tile)[at] = sum;
+          static_cast<int32_t*>(p.tile)[at] = total;
         } else {
-          t = std::fma(static_cast<float>(sum), groups.scale(g), t);
+          t = std::fma(static_cast<float>(total), groups.scale(g), t);
+          if (p.groups.minima != nullptr) {
+            t = std::fma(groups.minimum(g), static_cast<float>(sum(codes + first, last - first, 0)), t);
+          }
         }
       }
       if (p.groups.size != 0) static_cast<float*>(p.tile)[at] = t;

@@ -66,6 +66,9 @@ float apply_to(float x, Nonlinearity kind) {
 float rescaled(const Finish& f, int64_t r, int64_t c) {
   const int64_t at = r * f.tile_stride + c;
   const float bias = f.bias != nullptr ? f.bias[c] : 0.0f;
+  const auto with_minimum = [&f, r, c](float t) {
+    return std::fma(f.weight_minima[c], f.sums[r], std::fma(t, f.weight_scales[c], 0.0f));
+  };
   switch (f.rescale) {
     case Rescale::kNone: {
       const float t = static_cast<const float*>(f.tile)[at];
@@ -78,6 +81,13 @@ float rescaled(const Finish& f, int64_t r, int64_t c) {
     case Rescale::kBoth:
       return std::fma(static_cast<float>(static_cast<const int32_t*>(f.tile)[at]),
                       f.activation_scales[r] * f.weight_scales[c], bias);
+    case Rescale::kWeightMinimum: {
+      const float t = with_minimum(static_cast<const float*>(f.tile)[at]);
+      return f.bias != nullptr ? t + bias : t;
+    }
+    case Rescale::kBothMinimum:
+      return std::fma(with_minimum(static_cast<float>(static_cast<const int32_t*>(f.tile)[at])), f.activation_scales[r],
+                      bias);
   }
   return 0.0f;
 }
