@@ -178,6 +178,39 @@ void race_attention(Backend& backend, const AttentionCase& shape, const Options&
   print_rows(fmt::format("{} × {}", shape.heads, shape.head_width), contenders, work, false, peak);
 }
 
+// How long all weights of SmolLM2-135M take to pack: 30 layers, and a head of 49,152 outputs.
+void time_packing(Backend& backend, const Options& options, const std::regex& kinds) {
+  constexpr int64_t kLayers = 30, kWidth = 576, kVocabulary = 49'152;
+  for (const Weights& weights : kMainWeights) {
+    const std::string kind = fmt::format("packing {}", name(weights));
+    if (!weights.scheme || !std::regex_search(kind, kinds)) continue;
+    const auto weight_of = [&](int64_t n, int64_t k) {
+      const int64_t depth = fitted({1, n, k, Nonlinearity::kNone, false, false, ""}, weights).k;
+      return random_weight(n, depth, weights.scheme->weight, 1);
+    };
+    std::vector<QTensor> parts;
+    for (const bench::Layer& layer : bench::kLayers) {
+      if (std::string_view(layer.what).starts_with("SmolLM2")) parts.push_back(weight_of(layer.n, layer.k));
+    }
+    const QTensor head = weight_of(kVocabulary, kWidth);
+    int64_t bytes = 0;
+    const auto pack = [&](const QTensor& part) {
+      const QTensor* one = &part;
+      bytes += backend.pack({&one, 1}, weights.activations())->bytes();
+    };
+    double best = HUGE_VAL;
+    for (int round = 0; round < options.rounds; ++round) {
+      const auto start = std::chrono::steady_clock::now();
+      bytes = 0;
+      for (int64_t layer = 0; layer < kLayers; ++layer) std::ranges::for_each(parts, pack);
+      pack(head);
+      best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    }
+    fmt::print("{:<20} {:<22}{:>10.1f}  ms  {:>8.2f} GB/s of what is packed\n", "SmolLM2-135M", kind, best * 1e3,
+               static_cast<double>(bytes) / best * 1e-9);
+  }
+}
+
 // What a sum of K products of the largest codes becomes, as a share of the true sum.
 double extreme_sum(Backend& backend, int64_t k) {
   const LinearCase shape = {
@@ -223,6 +256,7 @@ void race(const Options& options, int threads) {
       if (std::regex_search(each.what, shapes)) race_attention(*backend, each, options, peak);
     }
   }
+  if (std::regex_search("SmolLM2-135M", shapes)) time_packing(*backend, options, kinds);
   fmt::print("\n");
 }
 
@@ -250,7 +284,8 @@ int main(int argc, char** argv) {
   app.add_option("--threads", options.threads, "Threads of every contender (default: 1, then all)")
       ->check(CLI::PositiveNumber);
   app.add_option("--shapes", options.shapes, "Regular expression: what a shape is called")->capture_default_str();
-  app.add_option("--kinds", options.kinds, "Regular expression: 'w8a8|oneDNN', 'attention'")->capture_default_str();
+  app.add_option("--kinds", options.kinds, "Regular expression: 'w8a8|oneDNN', 'attention', 'packing'")
+      ->capture_default_str();
   app.add_option("--rounds", options.rounds, "Turns of each contender; the best one counts")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();

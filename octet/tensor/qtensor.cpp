@@ -20,11 +20,13 @@ CodeRange code_range(const WeightScheme& scheme) {
 }
 
 void check_range(std::span<const int8_t> codes, CodeRange range, const char* kind, const std::string& what) {
-  const auto bad = std::find_if(codes.begin(), codes.end(),
-                                [range](int8_t code) { return code < range.lowest || code > range.highest; });
-  if (bad != codes.end()) {
-    fail<NumericError>("{}: holds the {} {}; {}s lie in [{}, {}]", what, kind, *bad, kind, range.lowest, range.highest);
-  }
+  const auto above_lowest = [range](int8_t code) { return static_cast<uint8_t>(code - range.lowest); };
+  const auto allowed = static_cast<uint8_t>(range.highest - range.lowest);
+  uint8_t most = 0;  // a loop without an exit can be vectorized
+  for (const int8_t code : codes) most = std::max(most, above_lowest(code));
+  if (most <= allowed) return;
+  const auto bad = std::find_if(codes.begin(), codes.end(), [&](int8_t code) { return above_lowest(code) > allowed; });
+  fail<NumericError>("{}: holds the {} {}; {}s lie in [{}, {}]", what, kind, *bad, kind, range.lowest, range.highest);
 }
 
 void check_finite(std::span<const float> values, const char* kind, const std::string& what) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 #include <vector>
 
 #include "octet/backend/cpu/operations.h"
@@ -248,6 +249,10 @@ CpuWeight::CpuWeight(const KernelTable& table, int threads, std::span<const QTen
                 scheme_of(parts), shapes_of(parts)) {
   activations_ = activations;
   const std::vector<Source> sources = sources_of(shapes_of(parts));
+  if (activations == ActivationMode::kStaticPerTensorZeroPoint) {
+    if (bits() != 8) fail<ShapeError>("activations with a zero point need 8-bit weights, not {}-bit ones", bits());
+    column_sums_ = Tensor(DType::kI32, {checked_mul(checked_mul(panel_count(), table.panel_width), sum_count())});
+  }
   const std::span<float> scales = scales_.mutable_as<float>();
   parallel_for(threads, panel_count(), [&](int64_t panel, int) {
     const int64_t first = panel * table.panel_width, last = std::min(rows_, first + table.panel_width);
@@ -266,8 +271,8 @@ CpuWeight::CpuWeight(const KernelTable& table, int threads, std::span<const QTen
       }
     }
     pack_codes(panel, codes);
+    if (column_sums_.bytes() != 0) sum_codes(panel, codes);
   });
-  if (activations == ActivationMode::kStaticPerTensorZeroPoint) add_column_sums(threads);
 }
 
 void CpuWeight::pack_codes(int64_t panel, std::span<const int8_t* const> rows) {
@@ -307,18 +312,14 @@ void CpuWeight::pack_codes(int64_t panel, std::span<const int8_t* const> rows) {
   }
 }
 
-void CpuWeight::add_column_sums(int threads) {
-  if (bits() != 8) fail<ShapeError>("activations with a zero point need 8-bit weights, not {}-bit ones", bits());
+void CpuWeight::sum_codes(int64_t panel, std::span<const int8_t* const> rows) {
   const int64_t width = table_->panel_width, depth = sum_depth() == 0 ? cols_ : sum_depth();
-  const int64_t count = (cols_ + depth - 1) / depth;
-  column_sums_ = Tensor(DType::kI32, {checked_mul(checked_mul(panel_count(), width), count)});
-  int32_t* const sums = column_sums_.mutable_as<int32_t>().data();
-  parallel_for(threads, panel_count(), [&](int64_t panel, int) {
-    int32_t* const of_panel = sums + panel * count * width;
-    for (int64_t n = panel * width; n < std::min(rows_, (panel + 1) * width); ++n) {
-      for_codes(n, [&](int64_t k, int8_t code) { of_panel[k / depth * width + n % width] += code; });
-    }
-  });
+  int32_t* out = column_sums_.mutable_as<int32_t>().data() + panel * sum_count() * width;
+  for (int64_t first = 0; first < cols_; first += depth, out += width) {
+    const int64_t last = std::min(cols_, first + depth);
+    std::transform(rows.begin(), rows.end(), out,
+                   [first, last](const int8_t* codes) { return std::accumulate(codes + first, codes + last, 0); });
+  }
 }
 
 int64_t CpuWeight::sum_depth() const noexcept {
@@ -327,10 +328,14 @@ int64_t CpuWeight::sum_depth() const noexcept {
   return cols_ <= (zero_point ? kLongestExactZeroPoint : kLongestExact) ? 0 : kChunk;
 }
 
+int64_t CpuWeight::sum_count() const noexcept {
+  const int64_t depth = sum_depth();
+  return depth == 0 ? 1 : (cols_ + depth - 1) / depth;
+}
+
 Int8Product::ColumnSums CpuWeight::column_sums(int64_t panel, int32_t factor) const {
   if (activations_ != ActivationMode::kStaticPerTensorZeroPoint) return {};
-  const int64_t width = table_->panel_width, depth = sum_depth() == 0 ? cols_ : sum_depth();
-  const int64_t panel_stride = (cols_ + depth - 1) / depth * width;
+  const int64_t width = table_->panel_width, panel_stride = sum_count() * width;
   return {.sums = column_sums_.as<int32_t>().data() + panel * panel_stride,
           .factor = factor,
           .panel_stride = panel_stride,

@@ -78,9 +78,11 @@ class CpuWeight final : public PackedWeight {
  private:
   CpuWeight(const KernelTable& table, Kind kind, const WeightScheme& scheme, std::span<const Shape> shapes);
 
-  // Lays out a panel's codes, those of each of its outputs in a row of memory.
+  // Lays out a panel's codes, or adds them up; those of each of its outputs are a row of memory.
   void pack_codes(int64_t panel, std::span<const int8_t* const> rows);
-  void add_column_sums(int threads);
+  void sum_codes(int64_t panel, std::span<const int8_t* const> rows);
+  // Sums of codes that an output has, where there are any: see sum_depth().
+  int64_t sum_count() const noexcept;
   // Lays out float parts, read as the elements that the panels have.
   template <class Element>
   void fill(int threads, std::span<const ConstTensorView> parts);

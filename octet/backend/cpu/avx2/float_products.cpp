@@ -14,9 +14,6 @@ inline __m256 widened(const int8_t* p) {
   return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
 }
 
-// What is taken off a nibble: 8, a zero point, or nothing where there are minima.
-enum class Zero { kEight, kStored, kNone };
-
 // The weights of a tile, kMinima saying whether groups have minima: load(c, k, j) are those of eight outputs, c
 // counting the registers of its panels, at k + j, where k is a multiple of kStep and j < kStep a constant.
 //

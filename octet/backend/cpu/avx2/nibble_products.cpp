@@ -11,8 +11,6 @@ namespace {
 // what wraps around on the way comes back: it ends at Σ (w - z) · code. Of 32 k that is at most 16 · 15 · 127 = 30,480
 // < 32,768; with the usual zero point, 8, and so |w - z| ≤ 8, even of 64 at most 32 · 8 · 127 = 32,512: exact.
 constexpr int64_t kSymmetricBlock = 64, kShiftedBlock = 32;
-// What is taken off a nibble: 8, a zero point, or nothing where there are minima.
-enum class Zero { kEight, kStored, kNone };
 static_assert(kNibbleSums == 32);
 
 // Zero points of eight outputs, for both lanes of each.

@@ -10,6 +10,9 @@ namespace {
 constexpr int64_t kWidth = 16;  // outputs of a panel: two registers
 constexpr int64_t kRows = 6;    // rows of a tile: 12 accumulators, leaving four registers for the operands
 
+// What is taken off a nibble: 8, a zero point, or nothing where there are minima.
+enum class Zero { kEight, kStored, kNone };
+
 // Loops over a tile carry "GCC unroll" (clang knows it too): only when they are unrolled before it splits arrays into
 // registers does gcc 12 keep the accumulators there; it stored all twelve in each step otherwise, at 40 % of the speed.
 
