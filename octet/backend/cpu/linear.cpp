@@ -169,7 +169,7 @@ void float_linear(const KernelTable& table, Workspace& workspace, const LinearOp
         product.depth = std::min(step, depth - k);
         product.start = k == 0 ? Start::kFromZero : Start::kFromTile;
         product.groups = weight.groups(panel, k);
-        product.group_sums = group_sums + task.first_row * sum_count + (group == 0 ? 0 : k / group);
+        product.group_sums = group_sums + task.first_row * sum_count + (minima && group != 0 ? k / group : 0);
         product.panels = weight.panels(panel, k);
         product.panel_stride = weight.panel_stride();
         if (widen) {

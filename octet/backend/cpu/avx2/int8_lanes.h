@@ -53,10 +53,14 @@ struct DepthBlock : Int8Product {
   bool begins() const { return first == 0; }  // else its sums are added to the tile's
 };
 
+constexpr int64_t kLargestOnce = 16'384;  // codes of all rows: half of an L1 cache
+
 // In blocks of `depth` k, a multiple of all sizes of groups but those that are longer.
 inline void by_depth_blocks(const Int8Product& p, int64_t depth, int bits, const Tile<DepthBlock> (&tiles)[kRows]) {
   const int64_t size = p.groups.size;
   if (depth < size) depth = size;
+  // What passes once is best read in one go: each leap to another panel stops the processor's own prefetching.
+  if (p.rows <= kRows && p.rows * p.depth <= kLargestOnce) depth = p.depth;
   for (int64_t first = 0, group = 0; first < p.depth; first += depth, group += size != 0 ? depth / size : 0) {
     DepthBlock block{p, first, p.depth};
     block.depth = first + depth < p.depth ? depth : p.depth - first;
