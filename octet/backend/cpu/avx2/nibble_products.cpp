@@ -71,12 +71,12 @@ void nibble_tile(const DepthBlock& p, int64_t row, int64_t panel) {
   const int64_t size = p.groups.size != 0 ? p.groups.size : p.depth;
   float* const tile = static_cast<float*>(p.tile) + row * tile_stride + panel * kWidth;  // floats only in groups
   int64_t at = panel * p.groups.panel_stride;  // of the group's scales and zero points
-  bool begins = p.begins();
-
   const float* group_sums = p.group_sums + row * p.group_sums_stride;
   const int64_t group_sums_stride = p.group_sums_stride;
+  int64_t group = 0;
+  bool begins = p.begins();
 
-  for (int64_t first = 0; first < p.depth; first += size, at += p.groups.stride, ++group_sums, begins = false) {
+  for (int64_t first = 0; first < p.depth; first += size, at += p.groups.stride, ++group, begins = false) {
     const int64_t last = first + size < p.depth ? first + size : p.depth;
     const float* scales = p.groups.scales + at;
     const float* minima = zero == Zero::kNone ? p.groups.minima + at : nullptr;
@@ -115,7 +115,7 @@ void nibble_tile(const DepthBlock& p, int64_t row, int64_t panel) {
       const auto add_to_tile = [&](int r, int c, Int32Lanes sum) __attribute__((always_inline)) {
         float* const t = tile + r * tile_stride + 8 * c;
         if constexpr (zero == Zero::kNone) {
-          add_scaled(sum, scales + 8 * c, minima + 8 * c, group_sums[r * group_sums_stride], begins, t);
+          add_scaled(sum, scales + 8 * c, minima + 8 * c, group_sums[r * group_sums_stride + group], begins, t);
         } else {
           add_scaled(sum, scales + 8 * c, begins, t);
         }
