@@ -31,17 +31,36 @@ class DeviceSpan {
   int64_t bytes_ = 0;
 };
 
-/// What flows between operations: a matrix [rows, cols] of fp32 in a backend's memory, its rows `stride` elements
-/// apart. Owns nothing; a slice of columns is another Activation on the same memory.
+/// What bytes of an Activation stand for: the INT8 codes, or UINT8 codes less 128, that a product with static
+/// activations makes of its x, made by the operation that has x in a cache.
+struct StaticCodes {
+  ActivationMode mode = ActivationMode::kStaticPerTensor;
+  ActivationScale scale = {};
+  int site = 0;  ///< whom to name if NaN or infinity was to become a code
+
+  /// Whether the same numbers give the same codes, whoever asks for them.
+  bool matches(ActivationMode other_mode, const ActivationScale& other) const noexcept {
+    return mode == other_mode && scale == other;
+  }
+};
+
+/// What flows between operations: a matrix [rows, cols] of fp32, or of bytes if it has codes, in a backend's memory,
+/// its rows `stride` elements apart. Owns nothing; a slice of columns is another Activation on the same memory.
 struct Activation {
   DeviceSpan memory;
   int64_t rows = 0, cols = 0, stride = 0;
+  std::optional<StaticCodes> codes = {};  ///< only where an operation says that it takes or makes them
 
-  Activation columns(int64_t first, int64_t count) const noexcept {
-    return {memory.slice(first * 4, memory.bytes() - first * 4), rows, count, stride};
-  }
+  int64_t element_bytes() const noexcept { return codes ? 1 : int64_t{sizeof(float)}; }
+  Activation columns(int64_t first, int64_t count) const noexcept { return {from(first), rows, count, stride, codes}; }
   Activation row_range(int64_t first, int64_t count) const noexcept {
-    return {memory.slice(first * stride * 4, memory.bytes() - first * stride * 4), count, cols, stride};
+    return {from(first * stride), count, cols, stride, codes};
+  }
+
+ private:
+  DeviceSpan from(int64_t element) const noexcept {
+    const int64_t offset = element * element_bytes();
+    return memory.slice(offset, memory.bytes() - offset);
   }
 };
 
@@ -73,13 +92,13 @@ struct NormalizeRows {
 
 /// y = nonlinearity(x · Wᵀ + bias) + residual.        x [M, K], W [N, K], bias [N], residual and y [M, N]
 struct LinearOp {
-  Activation x;
+  Activation x;  ///< fp32, or the codes of `input` for a weight that was packed for static activations
   const PackedWeight* weight = nullptr;
   DeviceSpan bias = {};  ///< fp32; empty: none
   Nonlinearity nonlinearity = Nonlinearity::kNone;
   std::optional<Activation> residual = {};  ///< may be y itself
   std::optional<NormalizeRows> normalize = {};
-  Activation y;
+  Activation y;                ///< fp32 or codes
   int site = 0;                ///< whom to name if x holds NaN or infinity while it is quantized
   ActivationScale input = {};  ///< how x is quantized, for a weight that was packed for static activations
 };
@@ -130,7 +149,7 @@ struct RopeOp {
 struct GatedOp {
   Activation x;  ///< [rows, 2 · cols]: the gate, then what it lets through
   Nonlinearity nonlinearity = Nonlinearity::kNone;
-  Activation y;  ///< [rows, cols]; may not overlap x
+  Activation y;  ///< [rows, cols], fp32 or codes; may not overlap x
 };
 
 /// Keys and values of the tokens that each sequence has had, in blocks of kKvBlockTokens; a block holds those of all
@@ -155,7 +174,8 @@ inline constexpr int64_t kKvBlockTokens = 64;
 /// Both products are in INT8 where `activations` is kDynamicPerToken: every row of a head of q, k and v has a scale,
 /// and so has the row of weights that meets v. A cache is I8 exactly then.
 struct AttentionOp {
-  Activation q, k, v, y;
+  Activation q, k, v;
+  Activation y;  ///< fp32 or codes
   int64_t heads = 0, kv_heads = 0, head_width = 0;
   float scale = 0;     ///< on q·k
   DeviceSpan offsets;  ///< int32 [sequences + 1], ascending, from 0 to rows

@@ -40,7 +40,7 @@ class BertBlock {
     {
       const Workspace::Scope attention_scope(context.workspace);
       const Activation qkv = context.workspace.take_matrix(x.rows, 3 * x.cols);
-      const Activation mixed = context.workspace.take_matrix(x.rows, x.cols);
+      const Activation mixed = context.workspace.take_matrix(x.rows, x.cols, attention_output_.input_codes());
       qkv_.forward(context, x, qkv);
       context.backend.attention({.q = qkv.columns(0, x.cols),
                                  .k = qkv.columns(x.cols, x.cols),
@@ -57,7 +57,7 @@ class BertBlock {
                                  .site = attention_site_.id});
       attention_output_.forward(context, mixed, x, Nonlinearity::kNone, x);
     }
-    const Activation inner = context.workspace.take_matrix(x.rows, intermediate_.outputs());
+    const Activation inner = context.workspace.take_matrix(x.rows, intermediate_.outputs(), output_.input_codes());
     intermediate_.forward(context, attention_norm_.rows(x), x, inner, nonlinearity_);
     output_.forward(context, inner, x, Nonlinearity::kNone, x);
     output_norm_.forward(context, x, x);

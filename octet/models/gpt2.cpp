@@ -40,7 +40,7 @@ class Gpt2Block {
     {
       const Workspace::Scope attention_scope(context.workspace);
       const Activation qkv = context.workspace.take_matrix(x.rows, 3 * x.cols);
-      const Activation mixed = context.workspace.take_matrix(x.rows, x.cols);
+      const Activation mixed = context.workspace.take_matrix(x.rows, x.cols, attention_output_.input_codes());
       qkv_.forward(context, attention_norm_.rows(), x, qkv);
       context.backend.attention({.q = qkv.columns(0, x.cols),
                                  .k = qkv.columns(x.cols, x.cols),
@@ -60,7 +60,7 @@ class Gpt2Block {
                                  .site = attention_site_.id});
       attention_output_.forward(context, mixed, x, Nonlinearity::kNone, x);
     }
-    const Activation inner = context.workspace.take_matrix(x.rows, sizes_.feed_forward);
+    const Activation inner = context.workspace.take_matrix(x.rows, sizes_.feed_forward, output_.input_codes());
     intermediate_.forward(context, mlp_norm_.rows(), x, inner, sizes_.nonlinearity);
     output_.forward(context, inner, x, Nonlinearity::kNone, x);
   }

@@ -40,7 +40,7 @@ class LlamaBlock {
     attend(context, rotary, layer, batch, x);
     const Workspace::Scope scope(context.workspace);
     const Activation gate_up = context.workspace.take_matrix(x.rows, gate_up_.outputs());
-    const Activation inner = context.workspace.take_matrix(x.rows, sizes_.feed_forward);
+    const Activation inner = context.workspace.take_matrix(x.rows, sizes_.feed_forward, down_.input_codes());
     gate_up_.forward(context, mlp_norm_.rows(), x, gate_up);
     context.backend.gated({.x = gate_up, .nonlinearity = sizes_.nonlinearity, .y = inner});
     down_.forward(context, inner, x, Nonlinearity::kNone, x);
@@ -64,7 +64,7 @@ class LlamaBlock {
     const Workspace::Scope scope(context.workspace);
     const int64_t q_width = sizes_.heads * sizes_.head_width, kv_width = sizes_.kv_heads * sizes_.head_width;
     const Activation qkv = context.workspace.take_matrix(x.rows, qkv_.outputs());
-    const Activation mixed = context.workspace.take_matrix(x.rows, q_width);
+    const Activation mixed = context.workspace.take_matrix(x.rows, q_width, attention_output_.input_codes());
     qkv_.forward(context, attention_norm_.rows(), x, qkv);
     rotary.forward(context, qkv.columns(0, q_width + kv_width), sizes_.head_width, batch.positions);
     context.backend.attention({.q = qkv.columns(0, q_width),

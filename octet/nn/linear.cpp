@@ -106,6 +106,11 @@ const PackedWeight& Linear::packed() const {
   return *products_.front().weight;
 }
 
+std::optional<StaticCodes> Linear::input_codes() const {
+  if (products_.size() != 1 || !is_static(site_.mode)) return std::nullopt;
+  return StaticCodes{site_.mode, products_.front().input, site_.id};
+}
+
 int64_t Linear::packed_bytes() const noexcept {
   int64_t bytes = bias_.span().bytes();
   for (const Product& product : products_) bytes += product.weight->bytes();

@@ -13,7 +13,9 @@ namespace octet {
 /// One or several linear layers that read the same input, their outputs side by side (a fusible group: query, key and
 /// value). Parts of one scheme that are neighbours run as one product.
 ///
-///   y = nonlinearity(x · Wᵀ + bias) + residual          x [T, in], y [T, Σ outᵢ], fp32
+///   y = nonlinearity(x · Wᵀ + bias) + residual          x [T, in], y [T, Σ outᵢ]
+///
+/// Both are fp32, or x holds input_codes(), and y those of the layer that reads it.
 class Linear {
  public:
   struct Part {
@@ -35,6 +37,9 @@ class Linear {
   void prepare(Backend& backend);
   /// The packed weight of a layer that is one product, for an embedding that shares it. Good once prepared.
   const PackedWeight& packed() const;
+  /// What its x may hold in place of fp32, so that whoever makes x makes the codes too: of static activations, where
+  /// all parts agree on them. Good once prepared.
+  std::optional<StaticCodes> input_codes() const;
   /// Bytes of the packed weights and biases; 0 before prepare.
   int64_t packed_bytes() const noexcept;
 

@@ -36,8 +36,10 @@ DeviceSpan Workspace::take(int64_t bytes) {
   return pieces_.back().span().slice(0, bytes);
 }
 
-Activation Workspace::take_matrix(int64_t rows, int64_t cols) {
-  return {take(checked_mul(checked_mul(rows, cols), int64_t{sizeof(float)})), rows, cols, cols};
+Activation Workspace::take_matrix(int64_t rows, int64_t cols, const std::optional<StaticCodes>& codes) {
+  Activation matrix{{}, rows, cols, cols, codes};
+  matrix.memory = take(checked_mul(checked_mul(rows, cols), matrix.element_bytes()));
+  return matrix;
 }
 
 int64_t Workspace::bytes() const noexcept {

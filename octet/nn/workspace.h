@@ -55,8 +55,8 @@ class Workspace {
 
   /// `bytes` of memory, aligned to 64, good until the scope around the call closes. Throws Error outside any scope.
   DeviceSpan take(int64_t bytes);
-  /// An fp32 matrix without gaps between its rows.
-  Activation take_matrix(int64_t rows, int64_t cols);
+  /// A matrix of fp32, or of codes, without gaps between its rows.
+  Activation take_matrix(int64_t rows, int64_t cols, const std::optional<StaticCodes>& codes = std::nullopt);
   /// `values` uploaded.
   template <class T>
   DeviceSpan upload(std::span<const T> values) {

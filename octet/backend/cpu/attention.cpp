@@ -5,8 +5,8 @@
 #include <limits>
 #include <optional>
 
+#include "octet/backend/cpu/code_writer.h"
 #include "octet/backend/cpu/kv_blocks.h"
-#include "octet/backend/cpu/operations.h"
 #include "octet/base/error.h"
 #include "octet/base/parallel.h"
 #include "octet/quant/quantize.h"
@@ -78,7 +78,7 @@ struct Frame {
     check_shape(op.q, rows, checked_mul(op.heads, width), "attention: q");
     check_shape(op.k, rows, checked_mul(op.kv_heads, width), "attention: k");
     check_shape(op.v, rows, checked_mul(op.kv_heads, width), "attention: v");
-    check_shape(op.y, rows, checked_mul(op.heads, width), "attention: y");
+    check_floats_or_codes(op.y, rows, checked_mul(op.heads, width), "attention: y");
     if (!op.causal && (op.cache || op.window != 0)) {
       fail<ShapeError>("attention: a cache or a window, but not causal");
     }
@@ -100,9 +100,10 @@ struct Head {
   }
   // Of the operation's rows the one that a query, or a row of the sequence, lies in.
   int64_t row_of(int64_t query) const { return frame.first_row(sequence) + query / frame.group; }
-  float* of_query(const Activation& x, int64_t query) const {
-    const int64_t query_head = head * frame.group + query % frame.group;
-    return data(x) + row_of(query) * x.stride + query_head * frame.op.head_width;
+  // Where its columns begin in q and y.
+  int64_t col_of(int64_t query) const { return (head * frame.group + query % frame.group) * frame.op.head_width; }
+  const float* of_query(const Activation& x, int64_t query) const {
+    return data(x) + row_of(query) * x.stride + col_of(query);
   }
   const float* of_token(const Activation& x, int64_t row) const {
     return data(x) + (frame.first_row(sequence) + row) * x.stride + head * frame.op.head_width;
@@ -466,10 +467,11 @@ class Attention {
       : workspace_(workspace),
         frame_(table, workspace.threads(), op),
         products_(frame_, layout_),
-        scores_(layout_.add<float>(frame_.strip * frame_.score_stride)) {}
+        scores_(layout_.add<float>(frame_.strip * frame_.score_stride)),
+        writer_(table, op.y, 1, op.head_width, layout_) {}
 
-  std::optional<int64_t> run() {
-    if (frame_.longest == 0) return std::nullopt;
+  Faults run() {
+    if (frame_.longest == 0) return {};
     workspace_.reserve({}, layout_);
     const int64_t kv_heads = frame_.op.kv_heads, groups = frame_.op.sequences * kv_heads;
     if (frame_.cache) {
@@ -483,7 +485,7 @@ class Attention {
       const int64_t end = std::min(begin + frame_.part, frame_.length(head.sequence) * frame_.group);
       if (begin < end) task(head, begin, end, workspace_.worker(worker));
     });
-    return products_.fault();
+    return {.input = products_.fault(), .output = writer_.fault()};
   }
 
  private:
@@ -533,7 +535,11 @@ class Attention {
       products_.mix(head, block, scores, mixed, count, start, memory);
       start = Start::kFromTile;
     });
-    for (int64_t i = 0; i < count; ++i) products_.write(i, head.of_query(frame_.op.y, first_query + i), memory);
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t row = head.row_of(first_query + i), col = head.col_of(first_query + i);
+      products_.write(i, writer_.floats(row, col, memory).data, memory);
+      writer_.write(row, 1, col, frame_.op.head_width, memory);
+    }
   }
 
   Workspace& workspace_;
@@ -541,11 +547,12 @@ class Attention {
   Frame frame_;
   Products products_;
   Layout::Part<float> scores_;
+  CodeWriter writer_;
 };
 
 }  // namespace
 
-std::optional<int64_t> attention(const KernelTable& table, Workspace& workspace, const AttentionOp& op) {
+Faults attention(const KernelTable& table, Workspace& workspace, const AttentionOp& op) {
   const bool int8 = op.activations == ActivationMode::kDynamicPerToken;
   if (op.cache && (op.cache->dtype == DType::kI8) != int8) {
     fail("attention in {} cannot read a cache of {}", int8 ? "INT8" : "float", name(op.cache->dtype));

@@ -18,11 +18,17 @@ namespace octet {
 namespace cpu {
 
 void check_shape(const Activation& x, int64_t rows, int64_t cols, const char* operand) {
+  if (x.codes) fail<ShapeError>("{} is codes; fp32 is needed", operand);
+  check_floats_or_codes(x, rows, cols, operand);
+}
+
+void check_floats_or_codes(const Activation& x, int64_t rows, int64_t cols, const char* operand) {
   if (x.rows != rows || x.cols != cols || x.rows < 0 || x.stride < x.cols) {
     fail<ShapeError>("{} is [{}, {}] with {} from row to row; [{}, {}] is needed", operand, x.rows, x.cols, x.stride,
                      rows, cols);
   }
-  if (rows > 0 && checked_mul(checked_add(checked_mul(rows - 1, x.stride), cols), 4) > x.memory.bytes()) {
+  const auto bytes = [&] { return checked_mul(checked_add(checked_mul(rows - 1, x.stride), cols), x.element_bytes()); };
+  if (rows > 0 && bytes() > x.memory.bytes()) {
     fail<ShapeError>("{}: [{}, {}] with {} from row to row does not fit its {} bytes", operand, rows, cols, x.stride,
                      x.memory.bytes());
   }
@@ -53,9 +59,6 @@ int64_t check_offsets(DeviceSpan memory, int64_t sequences, int64_t rows) {
 int threads_for(int64_t work, int threads) { return static_cast<int>(std::clamp<int64_t>(work >> 17, 1, threads)); }
 
 namespace {
-
-// Rows that a task of a row operation takes: about 16,384 elements, some microseconds.
-int64_t rows_per_task(int64_t cols) { return std::max<int64_t>(1, 16'384 / std::max<int64_t>(1, cols)); }
 
 // Sine and cosine are right up to 2^20; what a frequency that is not finite gives is NaN.
 void check_angles(std::span<const int32_t> positions, std::span<const float> frequencies) {
@@ -176,7 +179,7 @@ class CpuBackend final : public Backend {
     });
   }
 
-  void linear(const LinearOp& op) override { note_fault(op.site, cpu::linear(table_, workspace_, op)); }
+  void linear(const LinearOp& op) override { note(cpu::linear(table_, workspace_, op), op.site, op.y); }
 
   void layer_norm(const LayerNormOp& op) override {
     check_shape(op.x, op.x.rows, op.x.cols, "layer_norm: x");
@@ -216,16 +219,9 @@ class CpuBackend final : public Backend {
     });
   }
 
-  void gated(const GatedOp& op) override {
-    check_shape(op.y, op.y.rows, op.y.cols, "gated: y");
-    check_shape(op.x, op.y.rows, checked_mul(2, op.y.cols), "gated: x");
-    for_row_blocks(op.x.rows, op.x.cols, [&](int64_t first, int64_t count) {
-      table_.gated({data(op.x) + first * op.x.stride, op.x.stride, count, op.y.cols, op.nonlinearity,
-                    data(op.y) + first * op.y.stride, op.y.stride});
-    });
-  }
+  void gated(const GatedOp& op) override { note(cpu::gated(table_, workspace_, op), 0, op.y); }
 
-  void attention(const AttentionOp& op) override { note_fault(op.site, cpu::attention(table_, workspace_, op)); }
+  void attention(const AttentionOp& op) override { note(cpu::attention(table_, workspace_, op), op.site, op.y); }
 
   void pool(const PoolOp& op) override {
     check_shape(op.x, op.x.rows, op.x.cols, "pool: x");
@@ -269,8 +265,13 @@ class CpuBackend final : public Backend {
  private:
   static constexpr int64_t kCacheLine = 64;
 
-  void note_fault(int site, std::optional<int64_t> row) {
-    if (row && !fault_) fault_ = NumericFault{site, *row};
+  void note(const Faults& faults, int input_site, const Activation& y) {
+    if (fault_) return;
+    if (faults.input) {
+      fault_ = NumericFault{input_site, *faults.input};
+    } else if (faults.output) {
+      fault_ = NumericFault{y.codes->site, *faults.output};
+    }
   }
 
   // A weight as this backend made it.

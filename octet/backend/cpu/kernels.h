@@ -228,13 +228,23 @@ struct QuantizeRow {
   int32_t offset = 0;
 };
 
-/// What multiplies int8 rows by quantized weights. For 8-bit weights `quantize` may lay codes out as it likes; for
-/// 4-bit ones each is a byte at its k.
+/// The same of codes that exist, each a byte at its k.
+struct ArrangeRow {
+  const int8_t* given = nullptr;
+  int64_t depth = 0;
+  void* codes = nullptr;
+  int64_t step = 0;
+  int32_t* sums = nullptr;
+};
+
+/// What multiplies int8 rows by quantized weights. For 8-bit weights `quantize` and `arrange` may lay codes out as they
+/// like; for 4-bit ones each is a byte at its k.
 struct Int8Kernels {
   PanelFormat format;
   int64_t (*row_bytes)(int64_t depth);
   int64_t sum_block = 0;  ///< k whose codes are summed; 0: those of a group, which are a multiple of it
   void (*quantize)(const QuantizeRow&);
+  void (*arrange)(const ArrangeRow&);
   void (*product)(const Int8Product&);
 };
 

@@ -4,8 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include "octet/backend/cpu/code_writer.h"
 #include "octet/backend/cpu/group_sums.h"
-#include "octet/backend/cpu/operations.h"
 #include "octet/backend/cpu/packed_weight.h"
 #include "octet/base/error.h"
 #include "octet/base/parallel.h"
@@ -57,7 +57,8 @@ struct Task {
         last_panel(first_panel + grid.panel_block) {}
 };
 
-Finish finish_of(const LinearOp& op, const CpuWeight& weight, const Task& task, int64_t panel, int64_t panels) {
+Finish finish_of(const LinearOp& op, const CpuWeight& weight, const Task& task, int64_t panel, int64_t panels,
+                 const CodeWriter& writer, std::byte* memory) {
   const int64_t width = weight.table().panel_width, first = panel * width;
   Finish f;
   f.tile_stride = panels * width;
@@ -72,8 +73,9 @@ Finish finish_of(const LinearOp& op, const CpuWeight& weight, const Task& task, 
     f.residual = data(*op.residual) + task.first_row * op.residual->stride + first;
     f.residual_stride = op.residual->stride;
   }
-  f.y = data(op.y) + task.first_row * op.y.stride + first;
-  f.y_stride = op.y.stride;
+  const CodeWriter::Floats y = writer.floats(task.first_row, first, memory);
+  f.y = y.data;
+  f.y_stride = y.stride;
   return f;
 }
 
@@ -100,19 +102,16 @@ void normalize(const KernelTable& table, const LinearOp& op, int64_t first, int6
   }
 }
 
-// Elements of x that a task normalizes or quantizes ahead of the products: 64 KB.
-constexpr int64_t kRowElements = 16'384;
-
 // Calls body(first, count, worker) for blocks of rows.
 template <class Body>
 void for_row_blocks(int threads, int64_t rows, int64_t depth, Body body) {
-  const int64_t block = std::clamp<int64_t>(kRowElements / depth, 1, rows), blocks = (rows + block - 1) / block;
+  const int64_t block = std::min(rows_per_task(depth), rows), blocks = (rows + block - 1) / block;
   parallel_for(threads, blocks,
                [&](int64_t index, int worker) { body(index * block, std::min(block, rows - index * block), worker); });
 }
 
 // fp32 activations, by fp32 weights or by narrower ones that are widened: in each tile, or once for many rows.
-void float_linear(const KernelTable& table, Workspace& workspace, const LinearOp& op, const CpuWeight& weight) {
+Faults float_linear(const KernelTable& table, Workspace& workspace, const LinearOp& op, const CpuWeight& weight) {
   const Grid grid(table, weight, op.x.rows, workspace.threads());
   const int64_t width = table.panel_width, depth = weight.cols(), group = weight.scheme().group_size;
   const FloatKernels* narrow = weight.float_kernels();  // null: the weight is fp32
@@ -126,6 +125,7 @@ void float_linear(const KernelTable& table, Workspace& workspace, const LinearOp
   const auto tile = layout.add<float>(grid.row_block * grid.group * width);
   const auto widened = layout.add<float>(narrow == nullptr ? 0 : grid.group * width * k_block);
   const auto normalized = shared.add<float>(op.normalize && !op.normalize->y ? op.x.rows * depth : 0);
+  CodeWriter writer(table, op.y, grid.row_block, grid.group * width, layout);
   workspace.reserve(shared, layout);
 
   const float* x = data(op.x);
@@ -155,7 +155,7 @@ void float_linear(const KernelTable& table, Workspace& workspace, const LinearOp
     const int64_t step = widen || task.rows > 3 ? k_block : depth;
     for (int64_t panel = task.first_panel; panel < last; panel += grid.group) {
       const int64_t panels = std::min(grid.group, last - panel);
-      Finish finish = finish_of(op, weight, task, panel, panels);
+      Finish finish = finish_of(op, weight, task, panel, panels, writer, memory);
       prefetch(finish);
       FloatProduct product;
       product.x_stride = x_stride;
@@ -193,8 +193,10 @@ void float_linear(const KernelTable& table, Workspace& workspace, const LinearOp
                                                        : Rescale::kWeight;
       finish.sums = group_sums + task.first_row * sum_count;
       table.finish(finish);
+      writer.write(task.first_row, task.rows, panel * width, finish.cols, memory);
     }
   });
+  return {.output = writer.fault()};
 }
 
 // Rows of x as codes, with what the product and the epilogue need to know of them.
@@ -239,9 +241,10 @@ class Int8Linear {
         rows_(kernels_, ahead_ ? op.x.rows : grid_.row_block, depth_, group_,
               weight.scheme().mapping == CodeMapping::kMinimum, ahead_ ? shared_ : worker_),
         normalized_(worker_.add<float>(op.normalize && !op.normalize->y ? depth_ : 0)),
-        tile_(worker_.add<int32_t>(grid_.row_block * grid_.group * table_.panel_width)) {}
+        tile_(worker_.add<int32_t>(grid_.row_block * grid_.group * table_.panel_width)),
+        writer_(table, op.y, grid_.row_block, grid_.group * table_.panel_width, worker_) {}
 
-  std::optional<int64_t> run() {
+  Faults run() {
     workspace_.reserve(shared_, worker_);
     if (ahead_) {
       for_row_blocks(grid_.threads, op_.x.rows, depth_, [&](int64_t first, int64_t count, int worker) {
@@ -249,16 +252,25 @@ class Int8Linear {
       });
     }
     parallel_for(grid_.threads, grid_.tasks(), [&](int64_t index, int worker) { multiply(index, worker); });
-    return lowest_.get();
+    return {.input = lowest_.get(), .output = writer_.fault()};
   }
 
  private:
-  // Codes in [0, 255] are kept as int8, so much less: Σ (a - z) w = Σ (a - 128) w + (128 - z) Σ w.
-  static constexpr int kUint8Offset = 128;
-
   // Rows [first, first + count) of x into places [place, place + count) of the codes at `memory`.
   void quantize(int64_t first, int64_t count, int worker, std::byte* memory, int64_t place) {
+    const ActivationMode mode = weight_.activations();
     for (int64_t i = 0; i < count; ++i) {
+      std::byte* codes = rows_.codes.in(memory) + (place + i) * rows_.stride;
+      int32_t* sums = rows_.sums.in(memory) + (place + i) * rows_.sum_count;
+      float* group_sums = rows_.group_sums.in(memory) + (place + i) * rows_.group_count;
+      float& scale = rows_.scales.in(memory)[place + i];
+      if (op_.x.codes) {
+        scale = op_.input.scale;
+        const std::byte* given = op_.x.memory.address() + (first + i) * op_.x.stride;
+        kernels_.arrange({reinterpret_cast<const int8_t*>(given), depth_, codes, rows_.step, sums});
+        sum_groups_of(codes, group_sums);
+        continue;
+      }
       const float* x = data(op_.x) + (first + i) * op_.x.stride;
       if (op_.normalize) {
         float* const y = op_.normalize->y ? data(*op_.normalize->y) + (first + i) * op_.normalize->y->stride
@@ -266,10 +278,6 @@ class Int8Linear {
         normalize(table_, op_, first + i, 1, y, depth_);
         x = y;
       }
-      std::byte* codes = rows_.codes.in(memory) + (place + i) * rows_.stride;
-      int32_t* sums = rows_.sums.in(memory) + (place + i) * rows_.sum_count;
-      float* group_sums = rows_.group_sums.in(memory) + (place + i) * rows_.group_count;
-      float& scale = rows_.scales.in(memory)[place + i];
       const float absmax = std::bit_cast<float>(table_.absmax_bits(x, depth_));
       if (!std::isfinite(absmax)) {
         // Zero codes under a NaN scale: the row's outputs are NaN, and say what happened if nobody asks for the fault.
@@ -280,18 +288,22 @@ class Int8Linear {
         scale = std::numeric_limits<float>::quiet_NaN();
         continue;
       }
-      scale = is_static(weight_.activations()) ? op_.input.scale : int8_scale(absmax);
-      QuantizeRow row{x, depth_, 1.0f / scale, codes, rows_.step, sums};
-      if (weight_.activations() == ActivationMode::kStaticPerTensorZeroPoint) {
-        row.low = static_cast<float>(-op_.input.zero_point);
-        row.high = static_cast<float>(255 - op_.input.zero_point);
-        row.offset = op_.input.zero_point - kUint8Offset;
-      }
+      scale = is_static(mode) ? op_.input.scale : int8_scale(absmax);
+      QuantizeRow row = is_static(mode) ? static_row(mode, op_.input) : QuantizeRow{.inverse = 1.0f / scale};
+      row.x = x;
+      row.depth = depth_;
+      row.codes = codes;
+      row.step = rows_.step;
+      row.sums = sums;
       kernels_.quantize(row);
-      if (rows_.group_count != 0) {
-        sum_codes(reinterpret_cast<const int8_t*>(codes), depth_, group_ == 0 ? depth_ : group_, group_sums);
-      }
+      sum_groups_of(codes, group_sums);
     }
+  }
+
+  // What minima meet of a row, if the weight has any.
+  void sum_groups_of(const std::byte* codes, float* group_sums) const {
+    if (rows_.group_count == 0) return;
+    sum_codes(reinterpret_cast<const int8_t*>(codes), depth_, group_ == 0 ? depth_ : group_, group_sums);
   }
 
   void multiply(int64_t index, int worker) {
@@ -304,7 +316,7 @@ class Int8Linear {
 
     for (int64_t panel = task.first_panel; panel < last; panel += grid_.group) {
       const int64_t panels = std::min(grid_.group, last - panel);
-      Finish finish = finish_of(op_, weight_, task, panel, panels);
+      Finish finish = finish_of(op_, weight_, task, panel, panels, writer_, memory);
       prefetch(finish);
       Int8Product product;
       product.codes = rows_.codes.in(quantized) + place * rows_.stride;
@@ -331,6 +343,7 @@ class Int8Linear {
                        : rows_.group_count != 0 ? Rescale::kBothMinimum
                                                 : Rescale::kBoth;
       table_.finish(finish);
+      writer_.write(task.first_row, task.rows, panel * table_.panel_width, finish.cols, memory);
     }
   }
 
@@ -347,6 +360,7 @@ class Int8Linear {
   QuantizedRows rows_;
   Layout::Part<float> normalized_;  // one row
   Layout::Part<int32_t> tile_;      // or floats, if sums are rescaled by the product
+  CodeWriter writer_;
   LowestRow lowest_;
 };
 
@@ -354,11 +368,14 @@ class Int8Linear {
 
 int64_t plain_row_bytes(int64_t depth) { return round_up(depth, kCodePadding); }
 
-std::optional<int64_t> linear(const KernelTable& table, Workspace& workspace, const LinearOp& op) {
+Faults linear(const KernelTable& table, Workspace& workspace, const LinearOp& op) {
   const auto* weight = dynamic_cast<const CpuWeight*>(op.weight);
   if (weight == nullptr || &weight->table() != &table) fail("linear: the weight was not packed by this backend");
-  check_shape(op.x, op.x.rows, weight->cols(), "linear: x");
-  check_shape(op.y, op.x.rows, weight->rows(), "linear: y");
+  check_floats_or_codes(op.x, op.x.rows, weight->cols(), "linear: x");
+  check_floats_or_codes(op.y, op.x.rows, weight->rows(), "linear: y");
+  if (op.x.codes && (op.normalize || !op.x.codes->matches(weight->activations(), op.input))) {
+    fail("linear: x holds codes, but not those that the weight was packed for");
+  }
   if (!op.bias.empty()) check_vector(op.bias, weight->rows(), "linear: bias");
   if (op.residual) check_shape(*op.residual, op.x.rows, weight->rows(), "linear: residual");
   if (op.normalize) {
@@ -367,10 +384,9 @@ std::optional<int64_t> linear(const KernelTable& table, Workspace& workspace, co
     if (op.normalize->y) check_shape(*op.normalize->y, op.x.rows, weight->cols(), "linear: normalized x");
   }
   if (is_static(weight->activations())) octet::check(op.input, weight->activations(), "linear");
-  if (op.x.rows == 0) return std::nullopt;
+  if (op.x.rows == 0) return {};
   if (weight->meets_int8()) return Int8Linear(table, workspace, op, *weight).run();
-  float_linear(table, workspace, op, *weight);
-  return std::nullopt;
+  return float_linear(table, workspace, op, *weight);
 }
 
 }  // namespace octet::cpu

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <limits>
 #include <optional>
@@ -11,8 +12,10 @@
 
 namespace octet::cpu {
 
-/// Throws ShapeError, naming the operation and the operand, unless `x` is [rows, cols] and lies in its memory.
+/// Throws ShapeError, naming the operation and the operand, unless `x` is [rows, cols] of fp32 and lies in its memory.
 void check_shape(const Activation& x, int64_t rows, int64_t cols, const char* operand);
+/// The same of fp32 or codes.
+void check_floats_or_codes(const Activation& x, int64_t rows, int64_t cols, const char* operand);
 /// The same for a vector of `count` elements of four bytes.
 void check_vector(DeviceSpan memory, int64_t count, const char* operand);
 
@@ -25,6 +28,9 @@ int64_t check_offsets(DeviceSpan offsets, int64_t sequences, int64_t rows);
 
 /// Threads worth starting for `work` multiplications; starting one costs as much as about 2^17 of them.
 int threads_for(int64_t work, int threads);
+
+/// Rows that a task of a row operation takes: about 16,384 elements (64 KB), some microseconds.
+inline int64_t rows_per_task(int64_t cols) { return std::max<int64_t>(1, 16'384 / std::max<int64_t>(1, cols)); }
 
 /// |Σ code · code| ≤ 127² K fits int32 up to here: 16,129 · 133,144 = 2,147,479,576 < 2^31.
 inline constexpr int64_t kLongestExact = 133'144;
@@ -44,9 +50,13 @@ class LowestRow {
   std::atomic<int64_t> row_{kNone};
 };
 
-/// Returns the lowest row of x that could not be quantized, if any.
-std::optional<int64_t> linear(const KernelTable& table, Workspace& workspace, const LinearOp& op);
-/// Returns, of INT8, the lowest row of q, k or v that could not be quantized, or else of p, if any.
-std::optional<int64_t> attention(const KernelTable& table, Workspace& workspace, const AttentionOp& op);
+/// The lowest row that could not be quantized of what an operation reads, and of a y of codes, if any.
+struct Faults {
+  std::optional<int64_t> input = {}, output = {};
+};
+Faults linear(const KernelTable& table, Workspace& workspace, const LinearOp& op);
+/// In INT8 `input` is of q, k or v, or else of p.
+Faults attention(const KernelTable& table, Workspace& workspace, const AttentionOp& op);
+Faults gated(const KernelTable& table, Workspace& workspace, const GatedOp& op);
 
 }  // namespace octet::cpu

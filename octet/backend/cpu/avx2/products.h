@@ -26,6 +26,8 @@ uint32_t absmax_bits(const float* x, int64_t count);
 int64_t byte_row_bytes(int64_t depth);
 void quantize_for_bytes(const QuantizeRow& q);
 void quantize_for_nibbles(const QuantizeRow& q);
+void arrange_for_bytes(const ArrangeRow& a);
+void arrange_for_nibbles(const ArrangeRow& a);
 
 void absmax_rows(const AbsmaxRows& a);
 void quantize_rows(const QuantizeRows& q);

@@ -7,26 +7,39 @@ namespace octet::cpu::avx2 {
 namespace {
 
 // What QuantizeRow says of all codes.
-struct Codes {
-  __m256 inverse, low, high;
-  __m256i offset;
-
+class Codes {
+ public:
   explicit Codes(const QuantizeRow& q)
       : inverse(_mm256_set1_ps(q.inverse)),
         low(_mm256_set1_ps(q.low)),
         high(_mm256_set1_ps(q.high)),
         offset(_mm256_set1_epi32(q.offset)) {}
+  // Sixteen as int16. packs interleaves the 128-bit halves of its operands; the permutation mends that.
+  __m256i sixteen(const float* x) const {
+    const __m256i both = _mm256_packs_epi32(of(_mm256_loadu_ps(x)), of(_mm256_loadu_ps(x + 8)));
+    return _mm256_permute4x64_epi64(both, 0b11'01'10'00);
+  }
+  int32_t one(const float* x) const { return _mm256_extract_epi32(of(_mm256_broadcast_ss(x)), 0); }
+
+ private:
   // Eight as int32: cvtps rounds to nearest, ties to even.
   __m256i of(__m256 x) const {
     const __m256 scaled = _mm256_max_ps(_mm256_min_ps(_mm256_mul_ps(x, inverse), high), low);
     return _mm256_add_epi32(_mm256_cvtps_epi32(scaled), offset);
   }
+
+  __m256 inverse, low, high;
+  __m256i offset;
 };
 
-// Sixteen codes of int16 in order. packs interleaves the 128-bit halves of its operands; the permutation mends that.
-inline __m256i sixteen_codes(__m256i low, __m256i high) {
-  return _mm256_permute4x64_epi64(_mm256_packs_epi32(low, high), 0b11'01'10'00);
-}
+// Codes that exist.
+struct SameCodes {
+  __m256i sixteen(const int8_t* codes) const {
+    return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes)));
+  }
+  int32_t one(const int8_t* code) const { return *code; }
+};
+
 inline void store_codes(__m256i codes, int8_t* out) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(out),
                    _mm_packs_epi16(_mm256_castsi256_si128(codes), _mm256_extracti128_si256(codes, 1)));
@@ -37,11 +50,12 @@ struct PairSums {
   int32_t first = 0, second = 0;
 };
 
-[[gnu::always_inline]] inline PairSums quantize(const float* x, int64_t count, const Codes& by, int8_t* out) {
+template <class Value, class Making>
+[[gnu::always_inline]] inline PairSums make_codes(const Value* x, int64_t count, const Making& by, int8_t* out) {
   __m256i pairs = _mm256_setzero_si256();  // those of sixteen codes: first, second, first, …
   int64_t i = 0;
   for (; i + 16 <= count; i += 16) {
-    const __m256i codes = sixteen_codes(by.of(_mm256_loadu_ps(x + i)), by.of(_mm256_loadu_ps(x + i + 8)));
+    const __m256i codes = by.sixteen(x + i);
     pairs = _mm256_add_epi32(pairs, _mm256_madd_epi16(codes, _mm256_set1_epi16(1)));
     store_codes(codes, out + i);
   }
@@ -49,7 +63,7 @@ struct PairSums {
   _mm256_store_si256(reinterpret_cast<__m256i*>(lanes), pairs);
   PairSums sums{lanes[0] + lanes[2] + lanes[4] + lanes[6], lanes[1] + lanes[3] + lanes[5] + lanes[7]};
   for (; i < count; ++i) {
-    const int32_t code = _mm256_extract_epi32(by.of(_mm256_broadcast_ss(x + i)), 0);
+    const int32_t code = by.one(x + i);
     out[i] = static_cast<int8_t>(code);
     (i % 4 < 2 ? sums.first : sums.second) += code;
   }
@@ -177,33 +191,33 @@ uint32_t absmax_bits(const float* x, int64_t count) {
   return result;
 }
 
+namespace {
+
 // Codes of a row are summed by 32: -Σ of the first and second of each four in the low half, of the others in the high
 // one.
-void quantize_for_nibbles(const QuantizeRow& q) {
-  int8_t* codes = static_cast<int8_t*>(q.codes);
-  int32_t* sums = q.sums;
-  const Codes by(q);
-  for (int64_t k = 0; k < q.depth; k += kNibbleSums) {
-    const int64_t count = k + kNibbleSums < q.depth ? kNibbleSums : q.depth - k;
-    const PairSums pairs = quantize(q.x + k, count, by, codes + k);
+template <class Value, class Making>
+void row_for_nibbles(const Value* x, int64_t depth, const Making& by, void* out, int32_t* sums) {
+  int8_t* codes = static_cast<int8_t*>(out);
+  for (int64_t k = 0; k < depth; k += kNibbleSums) {
+    const int64_t count = k + kNibbleSums < depth ? kNibbleSums : depth - k;
+    const PairSums pairs = make_codes(x + k, count, by, codes + k);
     *sums++ = static_cast<int32_t>(static_cast<uint32_t>(-pairs.second) << 16 |
                                    (static_cast<uint32_t>(-pairs.first) & 0xffff));
   }
-  for (int64_t k = q.depth; k < plain_row_bytes(q.depth); ++k) codes[k] = 0;
+  for (int64_t k = depth; k < plain_row_bytes(depth); ++k) codes[k] = 0;
 }
 
-void quantize_for_bytes(const QuantizeRow& q) {
-  const ByteRow layout(q.depth);
-  char* const row = static_cast<char*>(q.codes);
+template <class Value, class Making>
+void row_for_bytes(const Value* x, int64_t depth, int64_t step, const Making& by, void* out, int32_t* sums) {
+  const ByteRow layout(depth);
+  char* const row = static_cast<char*>(out);
   int8_t* const codes = reinterpret_cast<int8_t*>(row);
-  int32_t* sums = q.sums;
-  const Codes by(q);
-  for (int64_t k = 0; k < q.depth; k += q.step) {
-    const int64_t count = k + q.step < q.depth ? q.step : q.depth - k;
-    const PairSums pairs = quantize(q.x + k, count, by, codes + k);
+  for (int64_t k = 0; k < depth; k += step) {
+    const int64_t count = k + step < depth ? step : depth - k;
+    const PairSums pairs = make_codes(x + k, count, by, codes + k);
     *sums++ = pairs.first + pairs.second;
   }
-  for (int64_t k = q.depth; k < layout.padded; ++k) codes[k] = 0;
+  for (int64_t k = depth; k < layout.padded; ++k) codes[k] = 0;
 
   Calm& calm = *reinterpret_cast<Calm*>(row + layout.calm);
   Calming calming(layout, row);
@@ -213,6 +227,13 @@ void quantize_for_bytes(const QuantizeRow& q) {
   calm = Calm::kNot;
   calming.clear();
 }
+
+}  // namespace
+
+void quantize_for_nibbles(const QuantizeRow& q) { row_for_nibbles(q.x, q.depth, Codes(q), q.codes, q.sums); }
+void quantize_for_bytes(const QuantizeRow& q) { row_for_bytes(q.x, q.depth, q.step, Codes(q), q.codes, q.sums); }
+void arrange_for_nibbles(const ArrangeRow& a) { row_for_nibbles(a.given, a.depth, SameCodes(), a.codes, a.sums); }
+void arrange_for_bytes(const ArrangeRow& a) { row_for_bytes(a.given, a.depth, a.step, SameCodes(), a.codes, a.sums); }
 
 void absmax_rows(const AbsmaxRows& a) {
   for (int64_t r = 0; r < a.rows; ++r) {
@@ -233,7 +254,7 @@ void quantize_rows(const QuantizeRows& q) {
     const float inverse = q.inverses[r];
     int64_t k = 0;
     if (inverse == inverse) {
-      quantize(q.x + r * q.x_stride, q.cols, Codes({.inverse = inverse}), codes);
+      make_codes(q.x + r * q.x_stride, q.cols, Codes({.inverse = inverse}), codes);
       k = q.cols;
     }
     for (; k < padded; ++k) codes[k] = 0;

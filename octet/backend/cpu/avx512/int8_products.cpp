@@ -185,9 +185,17 @@ struct Codes {
         high(_mm512_set1_ps(q.high)),
         offset(_mm512_set1_epi32(q.offset)) {}
   // Sixteen as int32, zeros beyond `lanes`: cvtps rounds to nearest, ties to even.
-  __m512i of(__m512 x, __mmask16 lanes) const {
-    const __m512 scaled = _mm512_max_ps(_mm512_min_ps(_mm512_mul_ps(x, inverse), high), low);
+  __m512i of(const float* x, __mmask16 lanes) const {
+    const __m512 scaled =
+        _mm512_max_ps(_mm512_min_ps(_mm512_mul_ps(_mm512_maskz_loadu_ps(lanes, x), inverse), high), low);
     return _mm512_maskz_add_epi32(lanes, _mm512_cvtps_epi32(scaled), offset);
+  }
+};
+
+// Codes that exist.
+struct SameCodes {
+  __m512i of(const int8_t* codes, __mmask16 lanes) const {
+    return _mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(lanes, codes));
   }
 };
 
@@ -218,17 +226,18 @@ uint32_t absmax_bits(const float* x, int64_t count) {
 namespace {
 
 // Codes of `count` values, zeros up to a multiple of kCodePadding; returns their sum.
-int32_t quantize(const float* x, int64_t count, const Codes& codes, int8_t* out) {
+template <class Value, class Making>
+int32_t make_codes(const Value* x, int64_t count, const Making& codes, int8_t* out) {
   __m512i sums = _mm512_setzero_si512();
   int64_t i = 0;
   for (; i + 16 <= count; i += 16) {
-    const __m512i values = codes.of(_mm512_loadu_ps(x + i), 0xffff);
+    const __m512i values = codes.of(x + i, 0xffff);
     sums = _mm512_add_epi32(sums, values);
     _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i), _mm512_cvtepi32_epi8(values));
   }
   if (i < count) {
     const __mmask16 lanes = first_lanes(count - i);
-    const __m512i values = codes.of(_mm512_maskz_loadu_ps(lanes, x + i), lanes);
+    const __m512i values = codes.of(x + i, lanes);
     sums = _mm512_add_epi32(sums, values);
     const int64_t padded = (count - i + kCodePadding - 1) / kCodePadding * kCodePadding;
     _mm512_mask_cvtepi32_storeu_epi8(out + i, first_lanes(padded), values);
@@ -242,7 +251,14 @@ void quantize(const QuantizeRow& q) {
   int8_t* out = static_cast<int8_t*>(q.codes);
   const Codes codes(q);
   for (int64_t k = 0, i = 0; k < q.depth; k += q.step, ++i) {
-    q.sums[i] = quantize(q.x + k, q.depth - k < q.step ? q.depth - k : q.step, codes, out + k);
+    q.sums[i] = make_codes(q.x + k, q.depth - k < q.step ? q.depth - k : q.step, codes, out + k);
+  }
+}
+
+void arrange(const ArrangeRow& a) {
+  int8_t* out = static_cast<int8_t*>(a.codes);
+  for (int64_t k = 0, i = 0; k < a.depth; k += a.step, ++i) {
+    a.sums[i] = make_codes(a.given + k, a.depth - k < a.step ? a.depth - k : a.step, SameCodes(), out + k);
   }
 }
 
@@ -269,7 +285,7 @@ void quantize_rows(const QuantizeRows& q) {
       const int64_t count = q.cols - k < q.step ? q.cols - k : q.step;
       int32_t codes_sum = 0;
       if (inverse == inverse) {
-        codes_sum = quantize(q.x + r * q.x_stride + k, count, by, codes + k);
+        codes_sum = make_codes(q.x + r * q.x_stride + k, count, by, codes + k);
       } else {
         for (int64_t i = k; i < (k + count < q.cols ? k + count : padded); ++i) codes[i] = 0;
       }

@@ -31,11 +31,13 @@ constexpr KernelTable kTable = {
     .w8a8 = {.format = {.bits = 8, .interleave = 4, .flip = -128},
              .row_bytes = plain_row_bytes,
              .quantize = avx512::quantize,
+             .arrange = avx512::arrange,
              .product = avx512::product_w8a8},
     // A register has four k of all outputs in its low nibbles, the next four in the high ones.
     .w4a8 = {.format = {.bits = 4, .interleave = 4, .nibble_block = 128},
              .row_bytes = plain_row_bytes,
              .quantize = avx512::quantize,
+             .arrange = avx512::arrange,
              .product = avx512::product_w4a8},
     // Keys and values too are stored + 128.
     .int8_attention = {.flip = -128,

@@ -20,6 +20,7 @@ void product_w8a8(const Int8Product& p);
 void product_w4a8(const Int8Product& p);
 uint32_t absmax_bits(const float* x, int64_t count);
 void quantize(const QuantizeRow& q);
+void arrange(const ArrangeRow& a);
 
 void absmax_rows(const AbsmaxRows& a);
 void quantize_rows(const QuantizeRows& q);

@@ -151,6 +151,16 @@ void quantize(const QuantizeRow& q) {
   }
 }
 
+void arrange(const ArrangeRow& a) {
+  int8_t* codes = static_cast<int8_t*>(a.codes);
+  std::fill(codes, codes + plain_row_bytes(a.depth), int8_t{0});
+  for (int64_t k = 0; k < a.depth; ++k) {
+    if (k % a.step == 0) a.sums[k / a.step] = 0;
+    codes[k] = a.given[k];
+    a.sums[k / a.step] += codes[k];
+  }
+}
+
 void absmax_rows(const AbsmaxRows& a) {
   for (int64_t r = 0; r < a.rows; ++r) a.bits[r] = absmax_bits(a.x + r * a.stride, a.cols);
 }

@@ -20,6 +20,7 @@ void widen_w8(const Widen& w);
 void widen_w4(const Widen& w);
 uint32_t absmax_bits(const float* x, int64_t count);
 void quantize(const QuantizeRow& q);
+void arrange(const ArrangeRow& a);
 
 // Attention in INT8. A panel of keys is a token's codes, one of values the codes of one column.
 void absmax_rows(const AbsmaxRows& a);
