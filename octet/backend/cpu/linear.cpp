@@ -32,7 +32,7 @@ struct Grid {
     row_block = std::min<int64_t>(rows, table.row_block);
     row_blocks = (rows + row_block - 1) / row_block;
     const int64_t panels = weight.panel_count();
-    group = std::min<int64_t>(panels, rows <= 3 ? table.wide_panels : table.tile_panels);
+    group = std::min<int64_t>(panels, rows <= 3 ? panels_for_few_rows(table, panels) : table.tile_panels);
     const int64_t groups = (panels + group - 1) / group;
     // Blocks as large as the cache allows, but at least four tasks a thread, so that the last to finish is not late.
     const int64_t wanted = threads == 1 ? 1 : (4 * threads + row_blocks - 1) / row_blocks;
@@ -43,6 +43,14 @@ struct Grid {
   }
 
   int64_t tasks() const { return row_blocks * panel_blocks; }
+
+ private:
+  // All panels of a task together, so that a product may read them in long streams; up to where a tile fills some KB.
+  int64_t panels_for_few_rows(const KernelTable& table, int64_t panels) const {
+    const int64_t of_task = threads == 1 ? panels : panels / (4 * threads);
+    return std::clamp<int64_t>(of_task / table.wide_panels, 1, kMostWide / table.wide_panels) * table.wide_panels;
+  }
+  static constexpr int64_t kMostWide = 32;
 };
 
 // A block of rows and a block of panels of the product. Blocks of panels are the outer loop: tasks that follow each
@@ -123,7 +131,8 @@ Faults float_linear(const KernelTable& table, Workspace& workspace, const Linear
   const int64_t sum_count = minima ? weight.scheme().groups(depth) : 0;
   const auto sums = shared.add<float>(op.x.rows * sum_count);
   const auto tile = layout.add<float>(grid.row_block * grid.group * width);
-  const auto widened = layout.add<float>(narrow == nullptr ? 0 : grid.group * width * k_block);
+  const bool widens = narrow != nullptr && grid.row_block >= kRowsToWiden;
+  const auto widened = layout.add<float>(widens ? grid.group * width * k_block : 0);
   const auto normalized = shared.add<float>(op.normalize && !op.normalize->y ? op.x.rows * depth : 0);
   CodeWriter writer(table, op.y, grid.row_block, grid.group * width, layout);
   workspace.reserve(shared, layout);

@@ -13,29 +13,36 @@ inline Int16Lanes pairs(__m256i weights, __m256i codes) {
   return reinterpret_cast<Int16Lanes>(_mm256_maddubs_epi16(weights, codes));
 }
 
-template <int R>
-[[gnu::always_inline]] inline void multiply_pairs(const uint8_t* w, const int8_t* codes, int64_t stride, int64_t quads,
-                                                  Int32Lanes (&sum)[R][2]) {
-  for (; quads > 0; --quads, w += kQuad, codes += 4) {
-    const __m256i low = load(w), high = load(w + 32);
+// Where weights are read, of P panels; column c of eight outputs counts through all of them.
+struct Panels {
+  const uint8_t* first;
+  int64_t stride;
+
+  __m256i at(int c, int64_t offset = 0) const { return load(first + (c / 2) * stride + 32 * (c % 2) + offset); }
+};
+
+template <int R, int P>
+[[gnu::always_inline]] inline void multiply_pairs(Panels w, const int8_t* codes, int64_t stride, int64_t quads,
+                                                  Int32Lanes (&sum)[R][2 * P]) {
+  for (; quads > 0; --quads, w.first += kQuad, codes += 4) {
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
       const __m256i a = four_bytes(codes + r * stride);
-      sum[r][0] += widened(pairs(low, a));
-      sum[r][1] += widened(pairs(high, a));
+#pragma GCC unroll 16
+      for (int c = 0; c < 2 * P; ++c) sum[r][c] += widened(pairs(w.at(c), a));
     }
   }
 }
 
 // Sums of `quads` quads, the rows' codes being calm enough: ten operations for the 128 products of two quads with eight
 // outputs and a row, of which six need the two multiplying ports. The known exact sequences need sixteen.
-template <int R>
-[[gnu::always_inline]] inline void multiply_fours(const uint8_t* w, const int8_t* codes, int64_t stride, int64_t quads,
-                                                  Int32Lanes (&sum)[R][2]) {
-  for (; quads >= 2; quads -= 2, w += 2 * kQuad, codes += 8) {
+template <int R, int P>
+[[gnu::always_inline]] inline void multiply_fours(Panels w, const int8_t* codes, int64_t stride, int64_t quads,
+                                                  Int32Lanes (&sum)[R][2 * P]) {
+  for (; quads >= 2; quads -= 2, w.first += 2 * kQuad, codes += 8) {
 #pragma GCC unroll 16
-    for (int c = 0; c < 2; ++c) {
-      const __m256i first = load(w + 32 * c), second = load(w + kQuad + 32 * c);
+    for (int c = 0; c < 2 * P; ++c) {
+      const __m256i first = w.at(c), second = w.at(c, kQuad);
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
         sum[r][c] +=
@@ -43,36 +50,37 @@ template <int R>
       }
     }
   }
-  multiply_pairs<R>(w, codes, stride, quads, sum);
+  multiply_pairs<R, P>(w, codes, stride, quads, sum);
 }
 
 // For any codes, -128 too: the sign of a code goes to the weights that it meets, and |code · weight| ≤ 128 · 127 leaves
 // a pair sum at most 32,512 < 32,768.
-template <int R>
-[[gnu::always_inline]] inline void multiply_any(const uint8_t* w, const int8_t* codes, int64_t stride, int64_t quads,
-                                                Int32Lanes (&sum)[R][2]) {
-  for (; quads > 0; --quads, w += kQuad, codes += 4) {
-    const __m256i low = _mm256_xor_si256(load(w), _mm256_set1_epi8(-128));
-    const __m256i high = _mm256_xor_si256(load(w + 32), _mm256_set1_epi8(-128));
+template <int R, int P>
+[[gnu::always_inline]] inline void multiply_any(Panels w, const int8_t* codes, int64_t stride, int64_t quads,
+                                                Int32Lanes (&sum)[R][2 * P]) {
+  for (; quads > 0; --quads, w.first += kQuad, codes += 4) {
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
       const __m256i a = four_bytes(codes + r * stride), magnitudes = _mm256_abs_epi8(a);
-      sum[r][0] += widened(pairs(magnitudes, _mm256_sign_epi8(low, a)));
-      sum[r][1] += widened(pairs(magnitudes, _mm256_sign_epi8(high, a)));
+#pragma GCC unroll 16
+      for (int c = 0; c < 2 * P; ++c) {
+        const __m256i weights = _mm256_xor_si256(w.at(c), _mm256_set1_epi8(-128));
+        sum[r][c] += widened(pairs(magnitudes, _mm256_sign_epi8(weights, a)));
+      }
     }
   }
 }
 
-template <int R>
-[[gnu::always_inline]] inline void multiply(Calm calm, const uint8_t* w, const int8_t* codes, int64_t stride,
-                                            int64_t depth, Int32Lanes (&sum)[R][2]) {
+template <int R, int P>
+[[gnu::always_inline]] inline void multiply(Calm calm, Panels w, const int8_t* codes, int64_t stride, int64_t depth,
+                                            Int32Lanes (&sum)[R][2 * P]) {
   const int64_t quads = (depth + 3) / 4;
   if (calm == Calm::kFours) {
-    multiply_fours<R>(w, codes, stride, quads, sum);
+    multiply_fours<R, P>(w, codes, stride, quads, sum);
   } else if (calm == Calm::kPairs) {
-    multiply_pairs<R>(w, codes, stride, quads, sum);
+    multiply_pairs<R, P>(w, codes, stride, quads, sum);
   } else {
-    multiply_any<R>(w, codes, stride, quads, sum);
+    multiply_any<R, P>(w, codes, stride, quads, sum);
   }
 }
 
@@ -81,17 +89,17 @@ struct Outliers {
   const Outlier *next, *end;
 
   // Adds the products of those before the quad `last`; quads count from `begin` in the panel.
-  [[gnu::always_inline]] void add(const uint8_t* w, int64_t begin, int64_t last, Int32Lanes (&sum)[2]) {
+  template <int C>
+  [[gnu::always_inline]] void add(Panels w, int64_t begin, int64_t last, Int32Lanes (&sum)[C]) {
     for (; next < end && next->quad < last; ++next) {
-      const uint8_t* quad = w + (next->quad - begin) * kQuad;
       const __m256i code = four_bytes(next->codes);
-      sum[0] += widened(pairs(load(quad), code));
-      sum[1] += widened(pairs(load(quad + 32), code));
+#pragma GCC unroll 16
+      for (int c = 0; c < C; ++c) sum[c] += widened(pairs(w.at(c, (next->quad - begin) * kQuad), code));
     }
   }
 };
 
-template <int R>
+template <int R, int P>
 void byte_tile(const DepthBlock& p, int64_t row, int64_t panel) {
   const ByteRow layout(p.whole_depth);
   const char* const rows = static_cast<const char*>(p.codes) + row * p.codes_stride;
@@ -108,26 +116,31 @@ void byte_tile(const DepthBlock& p, int64_t row, int64_t panel) {
   }
   const bool any = calm == Calm::kNot;  // codes as they are, and no outliers
   const int8_t* codes = reinterpret_cast<const int8_t*>(rows) + (any ? 0 : layout.calm_codes) + p.first;
-  const uint8_t* w = static_cast<const uint8_t*>(p.panels) + panel * p.panel_stride;
+  const Panels w{static_cast<const uint8_t*>(p.panels) + panel * p.panel_stride, p.apart * p.panel_stride};
   const int64_t begin = p.first / 4, size = p.groups.size;
-  Int32Lanes sum[R][2];
+  constexpr int kColumns = 2 * P;
+  Int32Lanes sum[R][kColumns];
+  const auto place = [&p](int c) __attribute__((always_inline)) { return (c / 2) * p.apart * kWidth + 8 * (c % 2); };
 
   // The products of unsigned weights are 128 Σ code too large.
   const auto start = [&](int64_t group) __attribute__((always_inline)) {
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
       const auto code_sum = static_cast<uint32_t>(p.code_sums[(row + r) * p.code_sums_stride + group]);
-      sum[r][0] = sum[r][1] =
-          reinterpret_cast<Int32Lanes>(_mm256_set1_epi32(any ? 0 : static_cast<int32_t>(-128u * code_sum)));
+      const auto too_large = static_cast<int32_t>(-128u * code_sum);
+#pragma GCC unroll 16
+      for (int c = 0; c < kColumns; ++c) {
+        sum[r][c] = reinterpret_cast<Int32Lanes>(_mm256_set1_epi32(any ? 0 : too_large));
+      }
     }
     if (p.column_sums.sums == nullptr) return;
     const int32_t* columns = p.column_sums.sums + panel * p.column_sums.panel_stride + group * p.column_sums.stride;
-    const Int32Lanes low = load_lanes(columns) * static_cast<uint32_t>(p.column_sums.factor);
-    const Int32Lanes high = load_lanes(columns + 8) * static_cast<uint32_t>(p.column_sums.factor);
 #pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) {
-      sum[r][0] += low;
-      sum[r][1] += high;
+    for (int c = 0; c < kColumns; ++c) {
+      const int32_t* const of_column = columns + (c / 2) * p.apart * p.column_sums.panel_stride + 8 * (c % 2);
+      const Int32Lanes taken_off = load_lanes(of_column) * static_cast<uint32_t>(p.column_sums.factor);
+#pragma GCC unroll 16
+      for (int r = 0; r < R; ++r) sum[r][c] += taken_off;
     }
   };
   if (size == 0) {
@@ -137,16 +150,16 @@ void byte_tile(const DepthBlock& p, int64_t row, int64_t panel) {
     } else {
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
-        sum[r][0] = load_lanes(tile + r * tile_stride);
-        sum[r][1] = load_lanes(tile + r * tile_stride + 8);
+#pragma GCC unroll 16
+        for (int c = 0; c < kColumns; ++c) sum[r][c] = load_lanes(tile + r * tile_stride + place(c));
       }
     }
-    multiply<R>(calm, w, codes, stride, p.depth, sum);
+    multiply<R, P>(calm, w, codes, stride, p.depth, sum);
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
       if (!any) outliers[r].add(w, begin, begin + (p.depth + 3) / 4, sum[r]);
-      store_lanes(tile + r * tile_stride, sum[r][0]);
-      store_lanes(tile + r * tile_stride + 8, sum[r][1]);
+#pragma GCC unroll 16
+      for (int c = 0; c < kColumns; ++c) store_lanes(tile + r * tile_stride + place(c), sum[r][c]);
     }
     return;
   }
@@ -156,12 +169,15 @@ void byte_tile(const DepthBlock& p, int64_t row, int64_t panel) {
   for (int64_t first = 0; first < p.depth; first += size, scales += p.groups.stride, begins = false) {
     const int64_t depth = first + size < p.depth ? size : p.depth - first;
     start((p.first + first) / size);
-    multiply<R>(calm, w + first * kWidth, codes + first, stride, depth, sum);
+    multiply<R, P>(calm, {w.first + first * kWidth, w.stride}, codes + first, stride, depth, sum);
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
       if (!any) outliers[r].add(w, begin, begin + (first + depth + 3) / 4, sum[r]);
-      add_scaled(sum[r][0], scales, begins, tile + r * tile_stride);
-      add_scaled(sum[r][1], scales + 8, begins, tile + r * tile_stride + 8);
+#pragma GCC unroll 16
+      for (int c = 0; c < kColumns; ++c) {
+        const float* const of_column = scales + (c / 2) * p.apart * p.groups.panel_stride + 8 * (c % 2);
+        add_scaled(sum[r][c], of_column, begins, tile + r * tile_stride + place(c));
+      }
     }
   }
 }
@@ -170,8 +186,10 @@ void byte_tile(const DepthBlock& p, int64_t row, int64_t panel) {
 
 // kByteBlock k of a panel are 16 KB, of six rows 6 KB.
 void product_w8a8(const Int8Product& p) {
-  by_depth_blocks(p, kByteBlock, 8,
-                  {byte_tile<1>, byte_tile<2>, byte_tile<3>, byte_tile<4>, byte_tile<5>, byte_tile<6>});
+  by_depth_blocks(
+      p, kByteBlock, 8,
+      {byte_tile<1, 1>, byte_tile<2, 1>, byte_tile<3, 1>, byte_tile<4, 1>, byte_tile<5, 1>, byte_tile<6, 1>},
+      {byte_tile<1, 4>, byte_tile<2, 2>, byte_tile<3, 2>});
 }
 
 }  // namespace octet::cpu::avx2

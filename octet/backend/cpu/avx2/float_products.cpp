@@ -14,6 +14,11 @@ inline __m256 widened(const int8_t* p) {
   return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
 }
 
+// The panels of a tile lie `apart` panels from each other: see kPanelsAtOnce in int8_lanes.h.
+struct SpreadProduct : FloatProduct {
+  int64_t apart = 1;
+};
+
 // The weights of a tile, kMinima saying whether groups have minima: load(c, k, j) are those of eight outputs, c
 // counting the registers of its panels, at k + j, where k is a multiple of kStep and j < kStep a constant.
 //
@@ -23,8 +28,8 @@ class Elements {
  public:
   static constexpr int kStep = 1;
   static constexpr bool kMinima = false;
-  Elements(const FloatProduct& p, int64_t panel)
-      : w_(static_cast<const Element*>(p.panels) + panel * p.panel_stride), stride_(p.panel_stride) {}
+  Elements(const SpreadProduct& p, int64_t panel)
+      : w_(static_cast<const Element*>(p.panels) + panel * p.panel_stride), stride_(p.apart * p.panel_stride) {}
   void begin_group(int64_t) {}
   __m256 load(int c, int64_t k, int) const { return widened(w_ + (c / 2) * stride_ + k * kWidth + 8 * (c % 2)); }
 
@@ -45,8 +50,8 @@ class BrainFloats {
  public:
   static constexpr int kStep = 2;
   static constexpr bool kMinima = false;
-  BrainFloats(const FloatProduct& p, int64_t panel)
-      : w_(static_cast<const BFloat16*>(p.panels) + panel * p.panel_stride), stride_(p.panel_stride) {}
+  BrainFloats(const SpreadProduct& p, int64_t panel)
+      : w_(static_cast<const BFloat16*>(p.panels) + panel * p.panel_stride), stride_(p.apart * p.panel_stride) {}
   void begin_group(int64_t) {}
   __m256 load(int c, int64_t k, int j) const {
     return brain_float(w_ + (c / 2) * stride_ + k * kWidth + 16 * (c % 2), j);
@@ -82,11 +87,11 @@ class Nibbles {
  public:
   static constexpr int kStep = 8;
   static constexpr bool kMinima = zero == Zero::kNone;
-  Nibbles(const FloatProduct& p, int64_t panel)
+  Nibbles(const SpreadProduct& p, int64_t panel)
       : w_(static_cast<const uint8_t*>(p.panels) + panel * p.panel_stride / 2),
-        stride_(p.panel_stride / 2),
+        stride_(p.apart * p.panel_stride / 2),
         zeros_(zero == Zero::kStored ? p.groups.zeros + panel * p.groups.panel_stride : nullptr),
-        zeros_panel_stride_(p.groups.panel_stride),
+        zeros_panel_stride_(p.apart * p.groups.panel_stride),
         zeros_stride_(p.groups.stride) {}
   void begin_group(int64_t group) {
     if constexpr (zero == Zero::kStored) {
@@ -130,8 +135,9 @@ class FloatsWithMinima : public Elements<float> {
 // R rows by P panels, two accumulators each. Where rows are few they take several panels: an fma takes four cycles and
 // two start in each, so fewer than eight accumulators leave the units waiting.
 template <int R, int P, class Weights>
-void float_tile(const FloatProduct& p, int64_t row, int64_t panel) {
+void float_tile(const SpreadProduct& p, int64_t row, int64_t panel) {
   constexpr int kColumns = 2 * P;
+  const auto place = [&p](int c) __attribute__((always_inline)) { return (c / 2) * p.apart * kWidth + 8 * (c % 2); };
   const float* x = p.x + row * p.x_stride;
   const int64_t x_stride = p.x_stride, depth = p.depth, tile_stride = p.tile_stride;
   const bool grouped = p.groups.size != 0;
@@ -148,7 +154,7 @@ void float_tile(const FloatProduct& p, int64_t row, int64_t panel) {
     for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 16
       for (int c = 0; c < kColumns; ++c) {
-        sum[r][c] = from_tile && !grouped ? _mm256_loadu_ps(tile + r * tile_stride + 8 * c) : _mm256_setzero_ps();
+        sum[r][c] = from_tile && !grouped ? _mm256_loadu_ps(tile + r * tile_stride + place(c)) : _mm256_setzero_ps();
       }
     }
     int64_t k = first;
@@ -195,19 +201,19 @@ void float_tile(const FloatProduct& p, int64_t row, int64_t panel) {
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 16
-        for (int c = 0; c < kColumns; ++c) _mm256_storeu_ps(tile + r * tile_stride + 8 * c, sum[r][c]);
+        for (int c = 0; c < kColumns; ++c) _mm256_storeu_ps(tile + r * tile_stride + place(c), sum[r][c]);
       }
       return;
     }
 #pragma GCC unroll 16
     for (int c = 0; c < kColumns; ++c) {
-      const int64_t at = (c / 2) * p.groups.panel_stride + group * p.groups.stride + 8 * (c % 2);
+      const int64_t at = (c / 2) * p.apart * p.groups.panel_stride + group * p.groups.stride + 8 * (c % 2);
       const __m256 scale = _mm256_loadu_ps(scales + at);
       __m256 minimum = _mm256_setzero_ps();
       if constexpr (Weights::kMinima) minimum = _mm256_loadu_ps(p.groups.minima + panel * p.groups.panel_stride + at);
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
-        float* t = tile + r * tile_stride + 8 * c;
+        float* t = tile + r * tile_stride + place(c);
         const __m256 before = from_tile ? _mm256_loadu_ps(t) : _mm256_setzero_ps();
         __m256 after = _mm256_fmadd_ps(sum[r][c], scale, before);
         if constexpr (Weights::kMinima) {
@@ -224,9 +230,9 @@ void float_tile(const FloatProduct& p, int64_t row, int64_t panel) {
 // P panels at once, and the last ones one by one.
 template <int R, int P, template <int> class Weights>
 void few_rows(const FloatProduct& p) {
-  int64_t panel = 0;
-  for (; panel + P <= p.panel_count; panel += P) float_tile<R, P, Weights<P>>(p, 0, panel);
-  for (; panel < p.panel_count; ++panel) float_tile<R, 1, Weights<1>>(p, 0, panel);
+  const SpreadProduct wide{p, p.panel_count / P}, rest{p};
+  for (int64_t panel = 0; panel < wide.apart; ++panel) float_tile<R, P, Weights<P>>(wide, 0, panel);
+  for (int64_t panel = wide.apart * P; panel < p.panel_count; ++panel) float_tile<R, 1, Weights<1>>(rest, 0, panel);
 }
 
 template <template <int> class Weights>
@@ -241,8 +247,8 @@ void float_product(const FloatProduct& p) {
       return few_rows < 3, One::kStep == 1 ? 2 : 1, Weights > (p);  // nibbles need registers on their way to floats
     default:
       // Four rows and more make groups of at least three.
-      return by_tiles<FloatProduct>(p, {nullptr, nullptr, float_tile<3, 1, One>, float_tile<4, 1, One>,
-                                        float_tile<5, 1, One>, float_tile<6, 1, One>});
+      return by_tiles<SpreadProduct>({p}, {nullptr, nullptr, float_tile<3, 1, One>, float_tile<4, 1, One>,
+                                           float_tile<5, 1, One>, float_tile<6, 1, One>});
   }
 }
 

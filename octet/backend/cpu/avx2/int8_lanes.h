@@ -50,19 +50,23 @@ inline void add_scaled(Int32Lanes sum, const float* scales, const float* minima,
 struct DepthBlock : Int8Product {
   int64_t first = 0;
   int64_t whole_depth = 0;
+  int64_t apart = 1;                          // from a panel of a tile to its next
   bool begins() const { return first == 0; }  // else its sums are added to the tile's
 };
 
-constexpr int64_t kLargestOnce = 16'384;  // codes of all rows: half of an L1 cache
+// Few rows wait for their weights. They read several panels side by side, for one stream of lines leaves the memory
+// idle. Each is read to its end, and what a stream reads next is the panel that follows it in memory, for every leap to
+// another place stops the processor's own prefetching: so the panels of a tile lie as far apart as may be.
+constexpr int64_t kFewRows = 3;
+constexpr int64_t kPanelsAtOnce[kFewRows] = {4, 2, 2};  // by rows: as many as accumulators have registers
 
-// In blocks of `depth` k, a multiple of all sizes of groups but those that are longer.
-inline void by_depth_blocks(const Int8Product& p, int64_t depth, int bits, const Tile<DepthBlock> (&tiles)[kRows]) {
+// Visits blocks of `depth` k, a multiple of all sizes of groups but those that are longer.
+template <class Visit>
+void for_depth_blocks(const Int8Product& p, int64_t depth, int bits, int64_t apart, Visit visit) {
   const int64_t size = p.groups.size;
   if (depth < size) depth = size;
-  // What passes once is best read in one go: each leap to another panel stops the processor's own prefetching.
-  if (p.rows <= kRows && p.rows * p.depth <= kLargestOnce) depth = p.depth;
   for (int64_t first = 0, group = 0; first < p.depth; first += depth, group += size != 0 ? depth / size : 0) {
-    DepthBlock block{p, first, p.depth};
+    DepthBlock block{p, first, p.depth, apart};
     block.depth = first + depth < p.depth ? depth : p.depth - first;
     block.panels = static_cast<const char*>(p.panels) + first * kWidth * bits / 8;
     if (size != 0) block.groups.scales += group * p.groups.stride;
@@ -71,7 +75,23 @@ inline void by_depth_blocks(const Int8Product& p, int64_t depth, int bits, const
       block.groups.minima += group * p.groups.stride;
       block.group_sums += group;
     }
-    by_tiles<DepthBlock>(block, tiles);
+    visit(block);
+  }
+}
+
+// `tiles` take a panel; `wide` ones as many as kPanelsAtOnce says.
+inline void by_depth_blocks(const Int8Product& p, int64_t depth, int bits, const Tile<DepthBlock> (&tiles)[kRows],
+                            const Tile<DepthBlock> (&wide)[kFewRows]) {
+  if (p.rows > kFewRows) {
+    for_depth_blocks(p, depth, bits, 1, [&](const DepthBlock& block) { by_tiles<DepthBlock>(block, tiles); });
+    return;
+  }
+  const int64_t at_once = kPanelsAtOnce[p.rows - 1], apart = p.panel_count / at_once;
+  for (int64_t panel = 0; panel < apart; ++panel) {
+    for_depth_blocks(p, depth, bits, apart, [&](const DepthBlock& block) { wide[p.rows - 1](block, 0, panel); });
+  }
+  for (int64_t panel = apart * at_once; panel < p.panel_count; ++panel) {
+    for_depth_blocks(p, depth, bits, 1, [&](const DepthBlock& block) { tiles[p.rows - 1](block, 0, panel); });
   }
 }
 
