@@ -26,6 +26,7 @@ def main():
     config = transformers.BertConfig(
         hidden_size=width, num_hidden_layers=options.layers or layers, num_attention_heads=heads,
         intermediate_size=4 * width)
+    config.position_embedding_type = "absolute"  # CTranslate2's converter asks for it
     torch.manual_seed(0)
     transformers.BertModel(config).save_pretrained(options.out)
 
