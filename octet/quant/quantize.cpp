@@ -379,7 +379,7 @@ void for_each_value(const QTensor& tensor, Body&& body) {
     for (int64_t g = 0; g < groups; ++g) {
       const int64_t at = row * groups + g;
       const float scale = steps_of.scale(at), minimum = steps_of.minimum(at);
-      const int zero_point = steps_of.zero_point(at);
+      const int8_t zero_point = steps_of.zero_point(at);
       for (int64_t i = 0; i < width; ++i) body(row, g * width + i, *codes++ - zero_point, scale, minimum);
     }
   }

@@ -310,7 +310,7 @@ struct KernelTable {
   const char* name;
   int panel_width;  ///< outputs of a panel
   int tile_panels;  ///< panels that a product takes at once where there are many rows,
-  int wide_panels;  ///< and where there are at most three
+  int wide_panels;  ///< and where there are at most three: a multiple of this
   int row_block;    ///< rows that a task multiplies by the same panels
   int k_block;      ///< k of an fp32 panel that a task keeps in the L1 cache while it goes through its rows
 

@@ -10,10 +10,10 @@ namespace {
 class Codes {
  public:
   explicit Codes(const QuantizeRow& q)
-      : inverse(_mm256_set1_ps(q.inverse)),
-        low(_mm256_set1_ps(q.low)),
-        high(_mm256_set1_ps(q.high)),
-        offset(_mm256_set1_epi32(q.offset)) {}
+      : inverse_(_mm256_set1_ps(q.inverse)),
+        low_(_mm256_set1_ps(q.low)),
+        high_(_mm256_set1_ps(q.high)),
+        offset_(_mm256_set1_epi32(q.offset)) {}
   // Sixteen as int16. packs interleaves the 128-bit halves of its operands; the permutation mends that.
   __m256i sixteen(const float* x) const {
     const __m256i both = _mm256_packs_epi32(of(_mm256_loadu_ps(x)), of(_mm256_loadu_ps(x + 8)));
@@ -24,12 +24,12 @@ class Codes {
  private:
   // Eight as int32: cvtps rounds to nearest, ties to even.
   __m256i of(__m256 x) const {
-    const __m256 scaled = _mm256_max_ps(_mm256_min_ps(_mm256_mul_ps(x, inverse), high), low);
-    return _mm256_add_epi32(_mm256_cvtps_epi32(scaled), offset);
+    const __m256 scaled = _mm256_max_ps(_mm256_min_ps(_mm256_mul_ps(x, inverse_), high_), low_);
+    return _mm256_add_epi32(_mm256_cvtps_epi32(scaled), offset_);
   }
 
-  __m256 inverse, low, high;
-  __m256i offset;
+  __m256 inverse_, low_, high_;
+  __m256i offset_;
 };
 
 // Codes that exist.
