@@ -120,7 +120,7 @@ void byte_tile(const DepthBlock& p, int64_t row, int64_t panel) {
   const int64_t begin = p.first / 4, size = p.groups.size;
   constexpr int kColumns = 2 * P;
   Int32Lanes sum[R][kColumns];
-  const auto place = [&p](int c) __attribute__((always_inline)) { return (c / 2) * p.apart * kWidth + 8 * (c % 2); };
+  const int64_t tile_panel_stride = p.apart * kWidth;
 
   // The products of unsigned weights are 128 Σ code too large.
   const auto start = [&](int64_t group) __attribute__((always_inline)) {
@@ -137,7 +137,7 @@ void byte_tile(const DepthBlock& p, int64_t row, int64_t panel) {
     const int32_t* columns = p.column_sums.sums + panel * p.column_sums.panel_stride + group * p.column_sums.stride;
 #pragma GCC unroll 16
     for (int c = 0; c < kColumns; ++c) {
-      const int32_t* const of_column = columns + (c / 2) * p.apart * p.column_sums.panel_stride + 8 * (c % 2);
+      const int32_t* const of_column = columns + place(c, p.apart * p.column_sums.panel_stride);
       const Int32Lanes taken_off = load_lanes(of_column) * static_cast<uint32_t>(p.column_sums.factor);
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) sum[r][c] += taken_off;
@@ -151,7 +151,7 @@ void byte_tile(const DepthBlock& p, int64_t row, int64_t panel) {
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 16
-        for (int c = 0; c < kColumns; ++c) sum[r][c] = load_lanes(tile + r * tile_stride + place(c));
+        for (int c = 0; c < kColumns; ++c) sum[r][c] = load_lanes(tile + r * tile_stride + place(c, tile_panel_stride));
       }
     }
     multiply<R, P>(calm, w, codes, stride, p.depth, sum);
@@ -159,7 +159,7 @@ void byte_tile(const DepthBlock& p, int64_t row, int64_t panel) {
     for (int r = 0; r < R; ++r) {
       if (!any) outliers[r].add(w, begin, begin + (p.depth + 3) / 4, sum[r]);
 #pragma GCC unroll 16
-      for (int c = 0; c < kColumns; ++c) store_lanes(tile + r * tile_stride + place(c), sum[r][c]);
+      for (int c = 0; c < kColumns; ++c) store_lanes(tile + r * tile_stride + place(c, tile_panel_stride), sum[r][c]);
     }
     return;
   }
@@ -175,8 +175,8 @@ void byte_tile(const DepthBlock& p, int64_t row, int64_t panel) {
       if (!any) outliers[r].add(w, begin, begin + (first + depth + 3) / 4, sum[r]);
 #pragma GCC unroll 16
       for (int c = 0; c < kColumns; ++c) {
-        const float* const of_column = scales + (c / 2) * p.apart * p.groups.panel_stride + 8 * (c % 2);
-        add_scaled(sum[r][c], of_column, begins, tile + r * tile_stride + place(c));
+        const float* const of_column = scales + place(c, p.apart * p.groups.panel_stride);
+        add_scaled(sum[r][c], of_column, begins, tile + r * tile_stride + place(c, tile_panel_stride));
       }
     }
   }

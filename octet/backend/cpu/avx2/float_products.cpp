@@ -137,7 +137,7 @@ class FloatsWithMinima : public Elements<float> {
 template <int R, int P, class Weights>
 void float_tile(const SpreadProduct& p, int64_t row, int64_t panel) {
   constexpr int kColumns = 2 * P;
-  const auto place = [&p](int c) __attribute__((always_inline)) { return (c / 2) * p.apart * kWidth + 8 * (c % 2); };
+  const int64_t tile_panel_stride = p.apart * kWidth;
   const float* x = p.x + row * p.x_stride;
   const int64_t x_stride = p.x_stride, depth = p.depth, tile_stride = p.tile_stride;
   const bool grouped = p.groups.size != 0;
@@ -154,7 +154,8 @@ void float_tile(const SpreadProduct& p, int64_t row, int64_t panel) {
     for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 16
       for (int c = 0; c < kColumns; ++c) {
-        sum[r][c] = from_tile && !grouped ? _mm256_loadu_ps(tile + r * tile_stride + place(c)) : _mm256_setzero_ps();
+        sum[r][c] = from_tile && !grouped ? _mm256_loadu_ps(tile + r * tile_stride + place(c, tile_panel_stride))
+                                          : _mm256_setzero_ps();
       }
     }
     int64_t k = first;
@@ -201,19 +202,20 @@ void float_tile(const SpreadProduct& p, int64_t row, int64_t panel) {
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 16
-        for (int c = 0; c < kColumns; ++c) _mm256_storeu_ps(tile + r * tile_stride + place(c), sum[r][c]);
+        for (int c = 0; c < kColumns; ++c)
+          _mm256_storeu_ps(tile + r * tile_stride + place(c, tile_panel_stride), sum[r][c]);
       }
       return;
     }
 #pragma GCC unroll 16
     for (int c = 0; c < kColumns; ++c) {
-      const int64_t at = (c / 2) * p.apart * p.groups.panel_stride + group * p.groups.stride + 8 * (c % 2);
+      const int64_t at = place(c, p.apart * p.groups.panel_stride) + group * p.groups.stride;
       const __m256 scale = _mm256_loadu_ps(scales + at);
       __m256 minimum = _mm256_setzero_ps();
       if constexpr (Weights::kMinima) minimum = _mm256_loadu_ps(p.groups.minima + panel * p.groups.panel_stride + at);
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
-        float* t = tile + r * tile_stride + place(c);
+        float* t = tile + r * tile_stride + place(c, tile_panel_stride);
         const __m256 before = from_tile ? _mm256_loadu_ps(t) : _mm256_setzero_ps();
         __m256 after = _mm256_fmadd_ps(sum[r][c], scale, before);
         if constexpr (Weights::kMinima) {

@@ -76,10 +76,6 @@ void nibble_tile(const DepthBlock& p, int64_t row, int64_t panel) {
   const int64_t group_sums_stride = p.group_sums_stride;
   int64_t group = 0;
   bool begins = p.begins();
-  // Where eight outputs lie, c counting through panels that are `panel_stride` apart.
-  const auto place = [](int c, int64_t panel_stride) __attribute__((always_inline)) {
-    return (c / 2) * panel_stride + 8 * (c % 2);
-  };
   const int64_t groups_stride = p.apart * p.groups.panel_stride, tile_panel_stride = p.apart * kWidth;
 
   for (int64_t first = 0; first < p.depth; first += size, at += p.groups.stride, ++group, begins = false) {

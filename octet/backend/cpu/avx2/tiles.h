@@ -10,6 +10,11 @@ namespace {
 constexpr int64_t kWidth = 16;  // outputs of a panel: two registers
 constexpr int64_t kRows = 6;    // rows of a tile: 12 accumulators, leaving four registers for the operands
 
+// Where eight outputs lie, c counting through a tile's panels, which are `panel_stride` apart.
+[[gnu::always_inline]] inline int64_t place(int c, int64_t panel_stride) {
+  return (c / 2) * panel_stride + 8 * (c % 2);
+}
+
 // What is taken off a nibble: 8, a zero point, or nothing where there are minima.
 enum class Zero { kEight, kStored, kNone };
 
