@@ -183,6 +183,7 @@ void run(GenerateCommandOptions options) {
                                                                 printer.emplace(prompts, texts);
                                                               texts[prompt].push(id);
                                                               if (printer && !printer->done()) printer->update();
+                                                              return OnToken::kContinue;
                                                             },
                                                         .on_finish =
                                                             [&](size_t prompt) {

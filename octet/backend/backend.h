@@ -219,6 +219,8 @@ class Backend {
   virtual void free(DeviceSpan memory) noexcept = 0;
   virtual void upload(std::span<const std::byte> source, DeviceSpan target) = 0;
   virtual void download(DeviceSpan source, std::span<std::byte> target) = 0;
+  /// All of source to the beginning of target, which may not overlap it.
+  virtual void copy(DeviceSpan source, DeviceSpan target) = 0;
   /// The rows of x, without the gaps that its stride leaves, as [rows, cols] fp32.
   virtual void download(const Activation& x, std::span<float> target) = 0;
 

@@ -36,6 +36,7 @@ class ProfilingBackend final : public Backend {
   void upload(std::span<const std::byte> source, DeviceSpan target) override { inner_->upload(source, target); }
   void download(DeviceSpan source, std::span<std::byte> target) override { inner_->download(source, target); }
   void download(const Activation& x, std::span<float> target) override { inner_->download(x, target); }
+  void copy(DeviceSpan source, DeviceSpan target) override { inner_->copy(source, target); }
   DeviceTable table(const Tensor& tensor) override { return inner_->table(tensor); }
   std::unique_ptr<PackedWeight> pack(std::span<const ConstTensorView> parts) override { return inner_->pack(parts); }
   std::unique_ptr<PackedWeight> pack(std::span<const QTensor* const> parts, ActivationMode activations) override {

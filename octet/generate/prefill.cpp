@@ -2,6 +2,7 @@
 #include "octet/generate/prefill.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "octet/base/error.h"
 
@@ -19,19 +20,26 @@ void require_decoder(const Session& session) {
 
 void step_in_pieces(Session& session, KvCache& cache, std::span<Continuation> continuations, int64_t most_tokens,
                     std::vector<float>& logits) {
+  const auto least = [](const Continuation& continuation) {
+    return continuation.rows > 1 ? std::ssize(continuation.ids) : 1;
+  };
+  int64_t spare = most_tokens;
+  for (const Continuation& continuation : continuations) spare -= least(continuation);
   TokenBatch batch;
   std::vector<int> sequences;
-  auto spare = std::max<int64_t>(0, most_tokens - static_cast<int64_t>(continuations.size()));
+  std::vector<int64_t> rows;
   for (Continuation& continuation : continuations) {
-    const int64_t more = std::min(spare, static_cast<int64_t>(continuation.ids.size()) - 1);
+    const int64_t more = std::clamp<int64_t>(spare, 0, std::ssize(continuation.ids) - least(continuation));
     spare -= more;
-    const auto piece = continuation.ids.first(static_cast<size_t>(more) + 1);
+    const auto piece = continuation.ids.first(static_cast<size_t>(least(continuation) + more));
     batch.add(piece, {}, cache.length(continuation.sequence));
     sequences.push_back(continuation.sequence);
     continuation.ids = continuation.ids.subspan(piece.size());
+    rows.push_back(continuation.ids.empty() ? continuation.rows : 0);
   }
-  logits.resize(continuations.size() * static_cast<size_t>(session.model().info().vocabulary));
-  session.step(cache, sequences, batch, logits);
+  const int64_t wanted = std::accumulate(rows.begin(), rows.end(), int64_t{0});
+  logits.resize(static_cast<size_t>(wanted * session.model().info().vocabulary));
+  session.step(cache, sequences, batch, logits, rows);
 }
 
 }  // namespace octet

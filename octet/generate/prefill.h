@@ -22,10 +22,11 @@ constexpr int64_t kPrefillTokens = 512;
 struct Continuation {
   int sequence = 0;
   std::span<const int32_t> ids;  ///< not empty
+  int64_t rows = 1;              ///< of logits wanted at its end; where more than one, its tokens are run together
 };
 
 /// Runs the first tokens of the continuations, `most_tokens` at most but one of each at least, and takes them off their
-/// spans. `logits` [continuations, vocabulary] are those after the last token run of each.
+/// spans. `logits` [Σ rows, vocabulary] are those after the last `rows` tokens of each that was run to its end.
 void step_in_pieces(Session& session, KvCache& cache, std::span<Continuation> continuations, int64_t most_tokens,
                     std::vector<float>& logits);
 

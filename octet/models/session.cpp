@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 
+#include "octet/base/checked.h"
 #include "octet/base/error.h"
 #include "octet/base/memory.h"
 
@@ -76,37 +77,48 @@ KvCache Session::make_cache(std::optional<DType> dtype) {
            .max_tokens = info.max_positions}};
 }
 
-void Session::step(KvCache& cache, std::span<const int> sequences, const TokenBatch& batch, std::span<float> logits) {
+void Session::step(KvCache& cache, std::span<const int> sequences, const TokenBatch& batch, std::span<float> logits,
+                   std::span<const int64_t> rows) {
   const Workspace::Scope scope(workspace_);
   Context context = this->context();
+  if (!rows.empty() && std::cmp_not_equal(rows.size(), batch.sequences())) {
+    fail<ShapeError>("rows of logits for {} sequences of {}", rows.size(), batch.sequences());
+  }
   std::vector<int64_t> lengths;
   for (const int sequence : sequences) lengths.push_back(cache.length(sequence));
-  std::vector<int32_t> last_rows;
+  std::vector<int32_t> wanted, wanted_offsets = {0};  // rows of the batch, sequence by sequence
   for (int64_t b = 0; b < batch.sequences(); ++b) {
     const auto at = static_cast<size_t>(b);
-    if (batch.offsets[at + 1] == batch.offsets[at]) fail("sequence {} of a batch is empty; nothing follows it", b);
-    last_rows.push_back(batch.offsets[at + 1] - 1);
+    const int32_t begin = batch.offsets[at], end = batch.offsets[at + 1];
+    if (end == begin) fail("sequence {} of a batch is empty; nothing follows it", b);
+    const int64_t count = rows.empty() ? 1 : rows[at];
+    if (count < 0 || count > end - begin) fail<ShapeError>("logits of {} rows of a sequence of {}", count, end - begin);
+    for (auto row = static_cast<int32_t>(end - count); row < end; ++row) wanted.push_back(row);
+    wanted_offsets.push_back(narrow<int32_t>(std::ssize(wanted)));
   }
   try {
     DeviceBatch on_device = upload(context, batch);
-    on_device.kv = cache.extend(workspace_, sequences, batch.offsets);
+    on_device.kv = cache.extend(workspace_, sequences, batch.offsets, batch.ids);
     const Activation x = model_->hidden_states(context, on_device);
-    // Each sequence's last row, gathered unless all rows are that.
-    Activation last = x;
-    if (batch.sequences() != x.rows) {
-      last = workspace_.take_matrix(batch.sequences(), x.cols);
-      const std::array<EmbedOp::Lookup, 1> rows = {
-          {{.table = {.memory = x.memory, .dtype = DType::kF32, .rows = x.rows, .cols = x.cols},
-            .indices = workspace_.upload(std::span<const int32_t>(last_rows))}}};
-      backend_->embed({.lookups = rows, .y = last});
+    if (!wanted.empty()) {
+      // Gathered, unless they are all rows.
+      Activation last = x;
+      if (std::cmp_not_equal(wanted.size(), x.rows)) {
+        last = workspace_.take_matrix(std::ssize(wanted), x.cols);
+        const std::array<EmbedOp::Lookup, 1> lookup = {
+            {{.table = {.memory = x.memory, .dtype = DType::kF32, .rows = x.rows, .cols = x.cols},
+              .indices = workspace_.upload(std::span<const int32_t>(wanted))}}};
+        backend_->embed({.lookups = lookup, .y = last});
+      }
+      const Activation output = model_->head(context, on_device, last);
+      check_numerics(context, model_->sites(), wanted_offsets);
+      backend_->download(output, logits);
     }
-    const Activation output = model_->head(context, on_device, last);
-    check_numerics(context, model_->sites(), batch.offsets);
-    backend_->download(output, logits);
   } catch (...) {
     for (size_t b = 0; b < lengths.size(); ++b) cache.truncate(sequences[b], lengths[b]);
     throw;
   }
+  cache.publish(sequences);
 }
 
 }  // namespace octet

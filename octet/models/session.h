@@ -49,9 +49,11 @@ class Session {
   /// no decoder.
   KvCache make_cache(std::optional<DType> dtype = std::nullopt);
   /// Runs a batch whose sequence b continues sequences[b] of `cache`: its positions are cache.length(sequences[b]) and
-  /// on. `logits` [sequences, vocabulary] are those after each sequence's last token; no sequence may be empty. Where
-  /// it throws, the cache's sequences are as long as before.
-  void step(KvCache& cache, std::span<const int> sequences, const TokenBatch& batch, std::span<float> logits);
+  /// on. `logits` [Σ rows, vocabulary] are those after the last rows[b] tokens of each sequence, in their order; none
+  /// given: after the last one of each. No sequence may be empty. Where it throws, the cache's sequences are as long as
+  /// before.
+  void step(KvCache& cache, std::span<const int> sequences, const TokenBatch& batch, std::span<float> logits,
+            std::span<const int64_t> rows = {});
 
  private:
   std::unique_ptr<Backend> make_backend(const LoadOptions& options);

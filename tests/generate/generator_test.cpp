@@ -78,9 +78,10 @@ TEST_P(Decoders, StepByStepGivesTheBitsOfOnePass) {
     KvCache cache = session_.make_cache();
     std::vector<Continuation> continuation = {{.sequence = cache.add_sequence(), .ids = ids}};
     std::vector<float> logits;
-    for (bool first = true; !continuation[0].ids.empty(); first = false) {
-      step_in_pieces(session_, cache, continuation, first ? prefill : 1, logits);
-      const int64_t row = cache.length(continuation[0].sequence) - 1;
+    for (int64_t row = prefill - 1; row < kContext; ++row) {
+      const auto run = static_cast<size_t>(cache.length(continuation[0].sequence));
+      continuation[0].ids = std::span(ids).subspan(run, static_cast<size_t>(row) + 1 - run);
+      step_in_pieces(session_, cache, continuation, kContext, logits);
       EXPECT_TRUE(std::equal(logits.begin(), logits.end(), expected.as<float>().begin() + row * vocabulary))
           << "row " << row << " after a first piece of " << prefill;
     }
@@ -113,7 +114,11 @@ TEST_P(Decoders, TokensAndEndsAreTold) {
   std::vector<std::vector<int32_t>> told(prompts.size());
   std::vector<size_t> ended;
   const std::vector<Generation> texts = generate(session_, prompts, {.max_tokens = 5, .batch = 2},
-                                                 {.on_token = [&](size_t i, int32_t id) { told[i].push_back(id); },
+                                                 {.on_token =
+                                                      [&](size_t i, int32_t id) {
+                                                        told[i].push_back(id);
+                                                        return OnToken::kContinue;
+                                                      },
                                                   .on_finish = [&](size_t i) { ended.push_back(i); }});
   for (size_t i = 0; i < prompts.size(); ++i) EXPECT_EQ(told[i], texts[i].ids);
   EXPECT_THAT(ended, testing::ElementsAre(0, 1, 2));

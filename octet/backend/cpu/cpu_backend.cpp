@@ -125,6 +125,11 @@ class CpuBackend final : public Backend {
     std::copy_n(source.address(), target.size(), target.begin());
   }
 
+  void copy(DeviceSpan source, DeviceSpan target) override {
+    if (source.bytes() > target.bytes()) fail<ShapeError>("copy: {} bytes into {}", source.bytes(), target.bytes());
+    std::copy_n(source.address(), source.bytes(), target.address());
+  }
+
   void download(const Activation& x, std::span<float> target) override {
     check_shape(x, x.rows, x.cols, "download: x");
     if (std::cmp_not_equal(target.size(), x.rows * x.cols)) {
