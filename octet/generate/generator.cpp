@@ -20,6 +20,7 @@ struct Active {
   std::vector<int32_t> ids;  // of the prompt, then those generated
   size_t run = 0;            // of ids, those that the cache holds
   Clock::time_point start, first_token;
+  bool stopped = false;  // by on_token
 };
 
 void check(const ModelInfo& info, std::span<const std::vector<int32_t>> prompts, const GenerateOptions& options) {
@@ -45,7 +46,7 @@ class Batch {
         prompts_(prompts),
         options_(options),
         callbacks_(callbacks),
-        sampler_(options.sampling),
+        sampler_(options.sampling, options.stop_ids),
         cache_(session.make_cache(options.kv_dtype)),
         results_(prompts.size()) {}
 
@@ -67,7 +68,8 @@ class Batch {
                          .ids = prompts_[next_],
                          .run = 0,
                          .start = Clock::now(),
-                         .first_token = {}});
+                         .first_token = {},
+                         .stopped = false});
       ++next_;
     }
     return !active_.empty();
@@ -85,7 +87,8 @@ class Batch {
       Active& active = active_[i];
       active.run = active.ids.size() - continuations[i].ids.size();
       if (!continuations[i].ids.empty()) continue;
-      add_token(active, sampler_.sample(std::span(logits_).subspan(i * vocabulary, vocabulary), active.ids));
+      add_token(active, sampler_.sample(std::span(logits_).subspan(i * vocabulary, vocabulary), active.ids,
+                                        prompts_[active.prompt].size()));
     }
   }
 
@@ -99,14 +102,14 @@ class Batch {
     result.decode_ms = milliseconds(now - active.first_token);
     result.ids.push_back(id);
     active.ids.push_back(id);
-    callbacks_.on_token(active.prompt, id);
+    active.stopped = callbacks_.on_token(active.prompt, id) == OnToken::kStop;
   }
 
   bool finished(const Active& active) {
     Generation& result = results_[active.prompt];
     if (result.ids.empty()) return false;
     const auto is_stop = [&](int32_t id) { return std::ranges::count(options_.stop_ids, id) > 0; };
-    if (is_stop(result.ids.back())) {
+    if (active.stopped || is_stop(result.ids.back())) {
       result.finish_reason = FinishReason::kStop;
     } else if (std::cmp_greater_equal(result.ids.size(), options_.max_tokens)) {
       result.finish_reason = FinishReason::kLength;

@@ -23,7 +23,7 @@ struct GenerateOptions {
 };
 
 enum class FinishReason : uint8_t {
-  kStop,     ///< one of stop_ids came
+  kStop,     ///< one of stop_ids came, or on_token ended the text
   kLength,   ///< max_tokens were generated
   kContext,  ///< prompt and text fill the model's longest context
 };
@@ -43,9 +43,12 @@ struct Generation {
   double decode_tokens_per_s() const noexcept;
 };
 
+/// What on_token says: whether the text goes on or ends with this token.
+enum class OnToken : uint8_t { kContinue, kStop };
+
 struct GenerateCallbacks {
   /// A token was generated for prompt `prompt`.
-  std::function<void(size_t prompt, int32_t id)> on_token = [](size_t, int32_t) {};
+  std::function<OnToken(size_t prompt, int32_t id)> on_token = [](size_t, int32_t) { return OnToken::kContinue; };
   /// The prompt's text has ended.
   std::function<void(size_t prompt)> on_finish = [](size_t) {};
 };
