@@ -38,9 +38,10 @@ std::vector<std::string> read_beginnings(const fs::path& model) {
 TextWindows sample_texts(Session& session, const Tokenizer& tokenizer, const std::vector<std::string>& beginnings,
                          const std::vector<int32_t>& stop_ids) {
   std::vector<std::vector<int32_t>> prompts;
-  GenerateOptions options{.sampling = {.temperature = 1},
-                          .max_tokens = std::min(kTextTokens, session.model().info().max_positions / 2),
-                          .stop_ids = stop_ids};
+  GenerateOptions options;
+  options.sampling.temperature = 1;
+  options.max_tokens = std::min(kTextTokens, session.model().info().max_positions / 2);
+  options.stop_ids = stop_ids;
   TextWindows texts;
   for (int64_t i = 0; i < kTexts; ++i) {
     // A seed of its own for each text: those of one prompt would be the same otherwise.
@@ -62,8 +63,10 @@ TextWindows sample_texts(Session& session, const Tokenizer& tokenizer, const std
 std::string continuation(Session& session, const Tokenizer& tokenizer, const std::string& prompt,
                          const std::vector<int32_t>& stop_ids) {
   const std::vector<std::vector<int32_t>> ids = {tokenizer.encode(prompt).ids};
-  const Generation story =
-      generate(session, ids, {.sampling = {}, .max_tokens = kStoryTokens, .stop_ids = stop_ids})[0];
+  GenerateOptions options;
+  options.max_tokens = kStoryTokens;
+  options.stop_ids = stop_ids;
+  const Generation story = generate(session, ids, options)[0];
   std::vector<int32_t> all = ids.front();
   all.insert(all.end(), story.ids.begin(), story.ids.end());
   std::string text = tokenizer.decode(all).substr(tokenizer.decode(ids.front()).size());

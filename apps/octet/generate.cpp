@@ -7,10 +7,12 @@
 #include "apps/octet/commands.h"
 #include "apps/octet/decoder_options.h"
 #include "apps/octet/options.h"
+#include "apps/octet/sampling_group.h"
 #include "octet/base/error.h"
 #include "octet/data/lines.h"
 #include "octet/generate/generation_config.h"
 #include "octet/generate/generator.h"
+#include "octet/generate/stop_strings.h"
 #include "octet/report/format.h"
 #include "octet/text/stream_decoder.h"
 
@@ -21,6 +23,7 @@ struct GenerateCommandOptions : ModelOptions {
   std::optional<std::string> prompt, prompt_file;
   std::string kv_dtype;
   bool ignore_eos = false;
+  SamplingGroup sampling;
   GenerateOptions generate;
 };
 
@@ -43,29 +46,39 @@ std::vector<std::vector<int32_t>> tokenize(const Tokenizer& tokenizer, const std
   return ids;
 }
 
-// What the continuation of one prompt adds to its text, character by character.
+// What the continuation of one prompt adds to its text, character by character, up to the first stop string. Those
+// that come in the first `min_tokens` tokens do not count.
 class Continued {
  public:
-  Continued(const Tokenizer& tokenizer, const std::vector<int32_t>& prompt)
-      : tokenizer_(&tokenizer), decoder_(tokenizer) {
+  Continued(const Tokenizer& tokenizer, const std::vector<int32_t>& prompt, StopStrings stops, int64_t min_tokens)
+      : tokenizer_(&tokenizer), decoder_(tokenizer), stops_(std::move(stops)), min_tokens_(min_tokens) {
     // A space before a word belongs to the word's token, and only at the beginning of a text is it left out.
     for (const int32_t id : prompt) decoder_.push(id);
   }
 
   void push(int32_t id) {
+    ++tokens_;
     // Vocabularies of models are often padded to round sizes, with ids that no tokenizer has and that mean no text.
-    if (tokenizer_->id_to_token(id)) text_ += decoder_.push(id);
+    if (tokenizer_->id_to_token(id)) add(decoder_.push(id));
   }
   void finish() {
-    text_ += decoder_.finish();
+    add(decoder_.finish());
+    text_ += stops_.finish();
     finished_ = true;
   }
   bool finished() const { return finished_; }
+  /// Whether a stop string came.
+  bool stopped() const { return stops_.found(); }
+  const std::string& stop_string() const { return stops_.which(); }
   const std::string& text() const { return text_; }
 
  private:
+  void add(const std::string& piece) { text_ += tokens_ < min_tokens_ ? piece : stops_.push(piece); }
+
   const Tokenizer* tokenizer_;
   StreamDecoder decoder_;
+  StopStrings stops_;
+  int64_t min_tokens_, tokens_ = 0;
   std::string text_;
   bool finished_ = false;
 };
@@ -123,14 +136,17 @@ class Printer {
 };
 
 nlohmann::ordered_json to_json(const std::string& prompt, const Continued& text, const Generation& generation) {
-  return {{"prompt", prompt},
-          {"text", text.text()},
-          {"ids", generation.ids},
-          {"prompt_tokens", generation.prompt_tokens},
-          {"generated_tokens", generation.ids.size()},
-          {"finish_reason", to_string(generation.finish_reason)},
-          {"time_to_first_token_ms", generation.first_token_ms},
-          {"decode_tokens_per_s", generation.decode_tokens_per_s()}};
+  nlohmann::ordered_json json = {
+      {"prompt", prompt},
+      {"text", text.text()},
+      {"ids", generation.ids},
+      {"prompt_tokens", generation.prompt_tokens},
+      {"generated_tokens", generation.ids.size()},
+      {"finish_reason", to_string(text.stopped() ? FinishReason::kStop : generation.finish_reason)},
+      {"time_to_first_token_ms", generation.first_token_ms},
+      {"decode_tokens_per_s", generation.decode_tokens_per_s()}};
+  if (text.stopped()) json["stop_string"] = text.stop_string();
+  return json;
 }
 
 std::string tokens(int64_t count) { return fmt::format("{} token{}", format_count(count), count == 1 ? "" : "s"); }
@@ -165,31 +181,35 @@ void print_summary(const std::vector<Generation>& generations, double seconds, i
 void run(GenerateCommandOptions options) {
   const std::vector<std::string> prompts = read_prompts(options);
   options.generate.kv_dtype = parse_kv_dtype(options.kv_dtype);
-  const Sampler checked(options.generate.sampling);  // before the model is loaded
+  options.sampling.check();
   Session session = open_session(options);
   require_decoder(session);
   const Tokenizer tokenizer = Tokenizer::load(options.model);
+  options.generate.sampling =
+      options.sampling.options(session.checkpoint(), tokenizer, session.model().info().vocabulary);
   if (!options.ignore_eos) options.generate.stop_ids = read_eos_ids(session.checkpoint(), tokenizer.eos_id());
   const std::vector<std::vector<int32_t>> ids = tokenize(tokenizer, prompts);
   std::vector<Continued> texts;
-  for (const std::vector<int32_t>& prompt : ids) texts.emplace_back(tokenizer, prompt);
+  const StopStrings stops(options.sampling.stop_strings());
+  for (const std::vector<int32_t>& prompt : ids)
+    texts.emplace_back(tokenizer, prompt, stops, options.generate.sampling.min_tokens);
 
   std::optional<Printer> printer;
   const auto start = std::chrono::steady_clock::now();
-  const std::vector<Generation> generations = generate(session, ids, options.generate,
-                                                       {.on_token =
-                                                            [&](size_t prompt, int32_t id) {
-                                                              if (!printer && !options.json)
-                                                                printer.emplace(prompts, texts);
-                                                              texts[prompt].push(id);
-                                                              if (printer && !printer->done()) printer->update();
-                                                              return OnToken::kContinue;
-                                                            },
-                                                        .on_finish =
-                                                            [&](size_t prompt) {
-                                                              texts[prompt].finish();
-                                                              if (printer && !printer->done()) printer->update();
-                                                            }});
+  const std::vector<Generation> generations =
+      generate(session, ids, options.generate,
+               {.on_token =
+                    [&](size_t prompt, int32_t id) {
+                      if (!printer && !options.json) printer.emplace(prompts, texts);
+                      texts[prompt].push(id);
+                      if (printer && !printer->done()) printer->update();
+                      return texts[prompt].stopped() ? OnToken::kStop : OnToken::kContinue;
+                    },
+                .on_finish =
+                    [&](size_t prompt) {
+                      texts[prompt].finish();
+                      if (printer && !printer->done()) printer->update();
+                    }});
   const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
   if (options.json) {
     nlohmann::ordered_json json = nlohmann::ordered_json::array();
@@ -198,30 +218,6 @@ void run(GenerateCommandOptions options) {
     return;
   }
   print_summary(generations, elapsed.count(), session.model().info().max_positions);
-}
-
-// Sampler says what is out of range.
-void add_sampling(CLI::App& command, SamplingOptions& sampling) {
-  command
-      .add_option("--temperature", sampling.temperature,
-                  "Sample at this temperature; 0 always takes the most likely token")
-      ->capture_default_str()
-      ->type_name("T");
-  command.add_option("--top-k", sampling.top_k, "Sample from the K most likely tokens only (0: from all)")
-      ->capture_default_str()
-      ->type_name("K");
-  command
-      .add_option("--top-p", sampling.top_p, "Sample from the fewest most likely tokens whose probabilities reach P")
-      ->capture_default_str()
-      ->type_name("P");
-  command
-      .add_option("--repetition-penalty", sampling.repetition_penalty,
-                  "Above 1: make tokens that were there before less likely")
-      ->capture_default_str()
-      ->type_name("R");
-  command.add_option("--seed", sampling.seed, "The same seed gives the same text, on every machine")
-      ->capture_default_str()
-      ->type_name("S");
 }
 
 }  // namespace
@@ -240,7 +236,7 @@ void add_generate(CLI::App& app) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str()
       ->type_name("N");
-  add_sampling(*command, options->generate.sampling);
+  options->sampling.add_to(*command);
   command->add_flag("--ignore-eos", options->ignore_eos, "Do not stop at the model's end-of-text tokens");
   command->add_option("--batch", options->generate.batch, "Prompts of a file at work at once; changes no text")
       ->check(CLI::Range(1, 4096))
@@ -250,10 +246,15 @@ void add_generate(CLI::App& app) {
   command->footer(
       "Without --temperature the text is the model's most likely one, token by token; sampling settings in the "
       "model's\n"
-      "generation_config.json are not used. The text goes to stdout, counts and speed to stderr.\n"
+      "generation_config.json are used with --generation-config only. Steps are taken in this order: logit bias,\n"
+      "repetition, frequency and presence penalty, no-repeat-ngram-size, min-tokens; and where there is a "
+      "temperature:\n"
+      "temperature, top-k, top-p, min-p, typical-p. The text goes to stdout, counts and speed to stderr.\n"
       "Examples:\n"
       "  octet generate smollm2 --prompt 'The capital of France is' --max-tokens 64\n"
       "  octet generate smollm2 --prompt 'Once upon a time' --temperature 0.8 --top-p 0.95 --seed 7\n"
+      "  octet generate smollm2 --prompt 'Q: Why is the sky blue?' --stop 'Q:' --stop $'\\n\\n' --min-tokens 8\n"
+      "  octet generate smollm2 --prompt 'My favourite colour is' --logit-bias ' blue=-inf' --logit-bias 2563=1.5\n"
       "  octet generate smollm2 --prompt-file prompts.txt --recipe w8a16 --kv-dtype fp16 --json");
   command->callback([options] { run(*options); });
 }

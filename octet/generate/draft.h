@@ -13,7 +13,8 @@ namespace octet {
 
 /// A text at work, as a Draft sees it.
 struct DraftText {
-  int64_t request = 0;           ///< its number, the same from call to call
+  int64_t request = 0;  ///< its number, the same from call to call
+  size_t prompt_tokens = 0;
   std::span<const int32_t> ids;  ///< prompt and what was generated
   Sampler* sampler = nullptr;    ///< what chooses its tokens
   int64_t most = 0;              ///< guesses wanted at most

@@ -58,7 +58,8 @@ std::vector<std::vector<int32_t>> DraftModel::guess(std::span<const DraftText> t
     for (size_t c = 0; c < continuations.size(); ++c) {
       if (!continuations[c].ids.empty()) continue;
       const size_t i = of_text[c];
-      const int32_t id = texts[i].sampler->sample(std::span(logits_).subspan(row++ * vocabulary, vocabulary), ids[i]);
+      const int32_t id = texts[i].sampler->sample(std::span(logits_).subspan(row++ * vocabulary, vocabulary), ids[i],
+                                                  texts[i].prompt_tokens);
       guesses[i].push_back(id);
       ids[i].push_back(id);
     }

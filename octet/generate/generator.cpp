@@ -40,8 +40,9 @@ Generator::Generator(Session& session, const GeneratorOptions& options)
 int64_t Generator::submit(GenerateRequest request) {
   check_prompt(session_.model().info(), request.prompt, "the prompt");
   if (request.max_tokens < 1) fail<UsageError>("{} tokens to generate; at least 1 is", request.max_tokens);
-  const SamplingOptions sampling = request.sampling;
-  Active added{.number = submitted_, .request = std::move(request), .sampler = Sampler(sampling)};
+  check_sampling(request.sampling, session_.model().info().vocabulary);
+  Sampler sampler(request.sampling, request.stop_ids);
+  Active added{.number = submitted_, .request = std::move(request), .sampler = std::move(sampler)};
   added.ids = added.request.prompt;
   added.result.prompt_tokens = std::ssize(added.ids);
   added.most_guesses = options_.draft_tokens;
@@ -131,7 +132,11 @@ void Generator::guess() {
     const int64_t wanted = active.request.max_tokens - std::ssize(active.result.ids) - 1;
     const int64_t most = std::min({active.most_guesses, wanted, longest - length});
     if (most < 1) continue;
-    texts.push_back({.request = active.number, .ids = active.ids, .sampler = &active.sampler, .most = most});
+    texts.push_back({.request = active.number,
+                     .prompt_tokens = active.request.prompt.size(),
+                     .ids = active.ids,
+                     .sampler = &active.sampler,
+                     .most = most});
     of_text.push_back(&active);
   }
   if (texts.empty()) return;
@@ -152,7 +157,8 @@ void Generator::take_tokens(Active& active, std::span<const float> logits) {
   if (active.finished) return;  // cancelled by a function of another request
   size_t kept = 0;
   for (;; ++kept) {
-    add_token(active, active.sampler.sample(logits.subspan(kept * vocabulary, vocabulary), active.ids));
+    add_token(active, active.sampler.sample(logits.subspan(kept * vocabulary, vocabulary), active.ids,
+                                            active.request.prompt.size()));
     if (active.finished || kept == active.guesses.size() || active.ids.back() != active.guesses[kept]) break;
   }
   active.result.kept_guesses += static_cast<int64_t>(kept);

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <set>
 
 #include <gmock/gmock.h>
 
@@ -64,6 +65,54 @@ TEST_F(CliDecoder, GenerateGivesEachPromptOfAFileItsOwnText) {
   EXPECT_THAT(err_, HasSubstr("3 prompts"));
 }
 
+TEST_F(CliDecoder, GenerateEndsBeforeAStopString) {
+  const std::string settings = "generate model --prompt 'a fox' --max-tokens 20 --ignore-eos";
+  const json whole = run_json(settings);
+  const std::string text = whole["text"];
+  // A piece from its middle that does not stand before.
+  size_t begin = text.size() / 2;
+  std::string stop;
+  for (size_t length = 1; text.find(stop = text.substr(begin, length)) < begin; ++length) ASSERT_LT(length, 30);
+  ASSERT_EQ(stop.find('\''), std::string::npos);
+  const json stopped = run_json(settings + " --stop '§§' --stop '" + stop + "'");
+  EXPECT_EQ(stopped["text"], text.substr(0, begin));
+  EXPECT_EQ(stopped["finish_reason"], "stop");
+  EXPECT_EQ(stopped["stop_string"], stop);
+  EXPECT_LT(stopped["ids"].size(), 20);
+  EXPECT_EQ(run(settings + " --stop '" + stop + "'"), 0);
+  EXPECT_EQ(out_, text.substr(0, begin) + "\n");
+  const json later = run_json(settings + " --min-tokens 21 --stop '" + stop + "'");
+  EXPECT_EQ(later["text"], text) << "no stop string counts in the first tokens";
+}
+
+TEST_F(CliDecoder, GenerateTakesLogitBiasesByIdAndByText) {
+  const std::string settings = "generate model --prompt 'a fox' --max-tokens 5 --ignore-eos";
+  EXPECT_THAT(run_json(settings + " --logit-bias 6=1e4")["ids"], testing::Each(6));
+  EXPECT_THAT(run_json(settings + " --logit-bias '##a=1e4'")["ids"], testing::Each(6));
+  EXPECT_THAT(run_json(settings + " --logit-bias '##a=1e4' --logit-bias 6=-inf")["ids"],
+              testing::Not(testing::Contains(6)));
+  EXPECT_THAT(run_json(settings + " --logit-bias b=1e4")["ids"], testing::Each(7));
+  EXPECT_EQ(run(settings + " --logit-bias fox=1"), 2);
+  EXPECT_THAT(err_, HasSubstr("'fox' is 3 tokens"));
+  EXPECT_EQ(run(settings + " --logit-bias 97=1"), 2);
+  EXPECT_THAT(err_, HasSubstr("0 to 96"));
+  EXPECT_THAT(run_json(settings + " --no-repeat-ngram-size 1")["ids"].get<std::set<int>>(), testing::SizeIs(5));
+}
+
+TEST_F(CliDecoder, GenerateSamplesAsTheModelAsksOnlyWhereTold) {
+  const std::string settings = "generate model --prompt 'a fox' --max-tokens 20 --ignore-eos --seed 4";
+  const json greedy = run_json(settings);
+  EXPECT_EQ(run(settings + " --generation-config"), 1);
+  EXPECT_THAT(err_, HasSubstr("generation_config.json"));
+  write("model/generation_config.json", R"({"do_sample": true, "temperature": 1.5, "top_k": 30, "num_beams": 2})");
+  EXPECT_EQ(run_json(settings)["ids"], greedy["ids"]);
+  const json sampled = run_json(settings + " --generation-config");
+  EXPECT_THAT(err_, HasSubstr("num_beams 2"));
+  EXPECT_EQ(sampled["ids"], run_json(settings + " --temperature 1.5 --top-k 30")["ids"]);
+  EXPECT_NE(sampled["ids"], greedy["ids"]);
+  EXPECT_EQ(run_json(settings + " --generation-config --temperature 0")["ids"], greedy["ids"]);
+}
+
 TEST_F(CliDecoder, GenerateSaysWhenTheContextIsFull) {
   EXPECT_EQ(run("generate model --prompt 'a fox' --max-tokens 1000 --ignore-eos"), 0) << err_;
   EXPECT_THAT(err_, AllOf(HasSubstr("43 tokens at"), HasSubstr("longest context, 48 tokens")));
@@ -78,6 +127,16 @@ TEST_F(CliDecoder, BadInputToDecodersIsOneMessage) {
                                                  "generate model --temperature -1" + fox,
                                                  "generate model --top-p 0" + fox,
                                                  "generate model --top-p 1.5" + fox,
+                                                 "generate model --min-p 2" + fox,
+                                                 "generate model --typical-p 0" + fox,
+                                                 "generate model --frequency-penalty nan" + fox,
+                                                 "generate model --no-repeat-ngram-size -1" + fox,
+                                                 "generate model --stop ''" + fox,
+                                                 "generate model --logit-bias 6" + fox,
+                                                 "generate model --logit-bias =1" + fox,
+                                                 "generate model --logit-bias 6=much" + fox,
+                                                 "generate model --logit-bias 6=nan" + fox,
+                                                 "generate model --logit-bias 6=inf" + fox,
                                                  "generate model --max-tokens 0" + fox,
                                                  "generate model --kv-dtype int8" + fox,
                                                  "generate model --kv-dtype int4" + fox,

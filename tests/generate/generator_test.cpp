@@ -124,6 +124,27 @@ TEST_P(Decoders, TokensAndEndsAreTold) {
   EXPECT_THAT(ended, testing::ElementsAre(0, 1, 2));
 }
 
+TEST_P(Decoders, ATokenToldMayEndItsText) {
+  const Prompts prompts = {prompt_of(3), prompt_of(9)};
+  const std::vector<Generation> all = generate(session_, prompts, {.max_tokens = 6});
+  size_t seen = 0;
+  const std::vector<Generation> ended = generate(
+      session_, prompts, {.max_tokens = 6},
+      {.on_token = [&](size_t i, int32_t) { return i == 0 && ++seen == 3 ? OnToken::kStop : OnToken::kContinue; }});
+  EXPECT_THAT(ended[0].ids, testing::ElementsAreArray(all[0].ids.begin(), all[0].ids.begin() + 3));
+  EXPECT_EQ(to_string(ended[0].finish_reason), "stop");
+  EXPECT_EQ(ended[1].ids, all[1].ids) << "the other goes on";
+}
+
+TEST_P(Decoders, NoStopTokenComesBeforeTheLeastLength) {
+  const std::vector<int32_t> ids = ids_of(session_, prompt_of(10), {.max_tokens = 10});
+  GenerateOptions options{.max_tokens = 10, .stop_ids = {ids[0]}};
+  options.sampling.min_tokens = 4;
+  const std::vector<int32_t> longer = ids_of(session_, prompt_of(10), options);
+  ASSERT_GE(longer.size(), 4);
+  for (size_t i = 0; i < 4; ++i) EXPECT_NE(longer[i], ids[0]) << i;
+}
+
 TEST_P(Decoders, WhatCannotBeContinuedIsRefused) {
   try {
     generate(session_, Prompts{prompt_of(3), prompt_of(49)}, {});
@@ -147,24 +168,28 @@ TEST(Generate, RefusesModelsThatPredictNoToken) {
   }
 }
 
-class EosIds : public testing::Test {
+class GenerationConfig : public testing::Test {
  protected:
-  EosIds() {
+  GenerationConfig() {
     fs::remove_all(folder_);
     fs::create_directory(folder_);
     fs::copy(kGolden + "/llama_base/model.safetensors", folder_);
     write("config.json", R"({"architectures": ["LlamaForCausalLM"], "eos_token_id": 2})");
   }
-  ~EosIds() override { fs::remove_all(folder_); }
+  ~GenerationConfig() override { fs::remove_all(folder_); }
 
   void write(const std::string& name, const std::string& text) { std::ofstream(folder_ / name) << text; }
+  SamplingConfig sampling(const std::string& json) {
+    write("generation_config.json", json);
+    return read_sampling(Checkpoint::open(folder_));
+  }
   std::vector<int32_t> read() { return read_eos_ids(Checkpoint::open(folder_), 7); }
 
-  fs::path folder_ = fs::path(testing::TempDir()) /
-                     (std::string("eos_ids_") + testing::UnitTest::GetInstance()->current_test_info()->name());
+  fs::path folder_ = fs::path(testing::TempDir()) / (std::string("generation_config_") +
+                                                     testing::UnitTest::GetInstance()->current_test_info()->name());
 };
 
-TEST_F(EosIds, ComeFromTheGenerationConfigThenTheConfigThenTheTokenizer) {
+TEST_F(GenerationConfig, EosIdsComeFromTheGenerationConfigThenTheConfigThenTheTokenizer) {
   EXPECT_THAT(read(), testing::ElementsAre(2));
   write("generation_config.json", R"({"eos_token_id": [3, 4]})");
   EXPECT_THAT(read(), testing::ElementsAre(3, 4));
@@ -173,10 +198,52 @@ TEST_F(EosIds, ComeFromTheGenerationConfigThenTheConfigThenTheTokenizer) {
   EXPECT_THAT(read(), testing::ElementsAre(7));
 }
 
-TEST_F(EosIds, ThatAreNoneAreAnError) {
+TEST_F(GenerationConfig, EosIdsThatAreNoneAreAnError) {
   for (const char* value : {"-1", "\"2\"", "2.5", "[2, null]", "[[2]]", "4294967296", "18446744073709551615", "true"}) {
     write("generation_config.json", std::string(R"({"eos_token_id": )") + value + "}");
     EXPECT_THROW(read(), FormatError) << value;
+  }
+}
+
+TEST_F(GenerationConfig, SamplingIsReadAsTransformersReadsIt) {
+  const SamplingOptions all = sampling(R"({"do_sample": true, "temperature": 0.6, "top_k": 20, "top_p": 0.9,
+      "min_p": 0.05, "typical_p": 0.95, "repetition_penalty": 1.1, "no_repeat_ngram_size": 3, "min_new_tokens": 2,
+      "num_beams": 1, "max_length": 4096})")
+                                  .sampling;
+  EXPECT_EQ(all.temperature, 0.6);
+  EXPECT_EQ(all.top_k, 20);
+  EXPECT_EQ(all.top_p, 0.9);
+  EXPECT_EQ(all.min_p, 0.05);
+  EXPECT_EQ(all.typical_p, 0.95);
+  EXPECT_EQ(all.repetition_penalty, 1.1);
+  EXPECT_EQ(all.no_repeat_ngram_size, 3);
+  EXPECT_EQ(all.min_tokens, 2);
+  const SamplingOptions sampled = sampling(R"({"do_sample": true, "top_p": null})").sampling;
+  EXPECT_EQ(sampled.temperature, 1);
+  EXPECT_EQ(sampled.top_k, 50);
+  EXPECT_EQ(sampled.top_p, 1);
+  const SamplingOptions greedy = sampling(R"({"temperature": 0.6, "top_k": 20, "repetition_penalty": 1.1})").sampling;
+  EXPECT_EQ(greedy.temperature, 0);
+  EXPECT_EQ(greedy.top_k, 0);
+  EXPECT_EQ(greedy.repetition_penalty, 1.1);
+}
+
+TEST_F(GenerationConfig, SettingsThatOctetDoesNotHaveAreNamed) {
+  EXPECT_THAT(sampling(R"({"num_beams": 4, "eta_cutoff": 0.0, "bad_words_ids": [[3]], "suppress_tokens": []})").ignored,
+              testing::ElementsAre("num_beams 4", "bad_words_ids [[3]]"));
+}
+
+TEST_F(GenerationConfig, SamplingOutOfRangeIsAnErrorThatNamesTheFile) {
+  EXPECT_THROW(read_sampling(Checkpoint::open(folder_)), FormatError) << "no file";
+  for (const char* json : {R"({"do_sample": true, "temperature": -1})", R"({"do_sample": true, "top_p": 2})",
+                           R"({"repetition_penalty": 0})", R"({"repetition_penalty": "1.1"})", R"({"do_sample": 1})",
+                           R"({"no_repeat_ngram_size": 2.5})", R"({"do_sample": true, "top_k": -3})"}) {
+    try {
+      sampling(json);
+      ADD_FAILURE() << json << " was taken";
+    } catch (const FormatError& error) {
+      EXPECT_THAT(error.what(), testing::HasSubstr("generation_config.json"));
+    }
   }
 }
 
