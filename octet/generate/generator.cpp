@@ -13,16 +13,6 @@ double milliseconds(std::chrono::steady_clock::duration time) {
   return std::chrono::duration<double, std::milli>(time).count();
 }
 
-// `which` names the prompt.
-void check_prompt(const ModelInfo& info, std::span<const int32_t> prompt, const std::string& which) {
-  if (prompt.empty()) fail("{} has no tokens; there is nothing to continue", which);
-  // One position more is needed for the first token to follow the prompt; it need not be run, so a prompt may be as
-  // long as the context.
-  if (std::cmp_greater(prompt.size(), info.max_positions)) {
-    fail("{} has {} tokens; this model's longest context is {}. Shorten it.", which, prompt.size(), info.max_positions);
-  }
-}
-
 Session& checked(Session& session, const GeneratorOptions& options) {
   require_decoder(session);
   if (options.batch < 1 || options.prefill_tokens < 1) fail<UsageError>("a batch holds at least one prompt and token");

@@ -18,6 +18,15 @@ void require_decoder(const Session& session) {
   }
 }
 
+void check_prompt(const ModelInfo& info, std::span<const int32_t> prompt, const std::string& which) {
+  if (prompt.empty()) fail("{} has no tokens; there is nothing to continue", which);
+  // One position more is needed for the first token to follow the prompt; it need not be run, so a prompt may be as
+  // long as the context.
+  if (std::cmp_greater(prompt.size(), info.max_positions)) {
+    fail("{} has {} tokens; this model's longest context is {}. Shorten it.", which, prompt.size(), info.max_positions);
+  }
+}
+
 void step_in_pieces(Session& session, KvCache& cache, std::span<Continuation> continuations, int64_t most_tokens,
                     std::vector<float>& logits) {
   const auto least = [](const Continuation& continuation) {

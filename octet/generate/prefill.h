@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "octet/models/session.h"
@@ -13,6 +14,8 @@ namespace octet {
 bool predicts_next_token(const ModelInfo& info);
 /// Throws UsageError where the session's model does not.
 void require_decoder(const Session& session);
+/// Throws Error where a prompt, called `which`, has no tokens or leaves the model's context no room.
+void check_prompt(const ModelInfo& info, std::span<const int32_t> prompt, const std::string& which);
 
 /// Tokens of prompts that go through a model at once, unless told otherwise: enough for its matrix products to run at
 /// full speed, while the workspace does not grow with the prompt.

@@ -69,8 +69,14 @@ Sampler::Sampler(SamplingOptions options, std::span<const int32_t> stop_ids)
   check_sampling(options_, int64_t{std::numeric_limits<int32_t>::max()} + 1);
 }
 
-int32_t Sampler::sample(std::span<const float> logits, std::span<const int32_t> before, size_t prompt_tokens) {
+std::span<const double> Sampler::adjust(std::span<const double> logits, std::span<const int32_t> before,
+                                        size_t prompt_tokens) {
   logits_.assign(logits.begin(), logits.end());
+  adjust_logits(before, prompt_tokens);
+  return logits_;
+}
+
+void Sampler::adjust_logits(std::span<const int32_t> before, size_t prompt_tokens) {
   check_numbers(logits_);
   add_bias();
   if (options_.repetition_penalty != 1 || options_.frequency_penalty != 0 || options_.presence_penalty != 0)
@@ -79,6 +85,11 @@ int32_t Sampler::sample(std::span<const float> logits, std::span<const int32_t> 
   if (std::cmp_less(before.size() - prompt_tokens, options_.min_tokens)) exclude_stop_ids();
   // A bias or a penalty near the largest double can have carried a logit beyond it.
   check_numbers(logits_);
+}
+
+int32_t Sampler::sample(std::span<const float> logits, std::span<const int32_t> before, size_t prompt_tokens) {
+  logits_.assign(logits.begin(), logits.end());
+  adjust_logits(before, prompt_tokens);
   const int32_t best = most_likely(logits_);
   if (options_.temperature == 0) return best;
 

@@ -49,6 +49,9 @@ class Sampler {
   /// excludes a token. Of exactly equal logits the lowest id goes first. Throws NumericError for NaN, +∞, or where
   /// nothing is left to choose from; UsageError for a token of logit_bias that has no logit.
   int32_t sample(std::span<const float> logits, std::span<const int32_t> before, size_t prompt_tokens);
+  /// What the first group of options makes of logits, or of log-probabilities, for whoever chooses by other means. Good
+  /// until the next call. Throws as sample() does.
+  std::span<const double> adjust(std::span<const double> logits, std::span<const int32_t> before, size_t prompt_tokens);
 
  private:
   struct Candidate {
@@ -61,6 +64,7 @@ class Sampler {
   };
   enum class Ties { kLowestIdFirst, kTogether };
 
+  void adjust_logits(std::span<const int32_t> before, size_t prompt_tokens);
   void add_bias();
   void penalize(std::span<const int32_t> before, size_t prompt_tokens);
   void exclude_repeated_ngrams(std::span<const int32_t> before);

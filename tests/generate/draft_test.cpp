@@ -71,7 +71,7 @@ class Speculation : public testing::TestWithParam<const char*> {
   // The third fills the context of 48 tokens.
   std::vector<Ids> prompts_ = {prompt_of(3, 5), prompt_of(12, 8), prompt_of(40, 1), prompt_of(1, 9)};
   const std::vector<SamplingOptions> samplings_ = {
-      {}, {.temperature = 1.0, .top_k = 20, .seed = 4}, {.temperature = 0.7, .repetition_penalty = 1.3, .seed = 5}};
+      {}, {.temperature = 1.0, .top_k = 20, .seed = 4}, {.repetition_penalty = 1.3, .temperature = 0.7, .seed = 5}};
 };
 
 TEST_P(Speculation, GuessesRightAndWrongChangeNoText) {
