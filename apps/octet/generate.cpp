@@ -4,8 +4,10 @@
 
 #include <fmt/format.h>
 
+#include "apps/octet/beam_group.h"
 #include "apps/octet/commands.h"
 #include "apps/octet/decoder_options.h"
+#include "apps/octet/draft_group.h"
 #include "apps/octet/options.h"
 #include "apps/octet/sampling_group.h"
 #include "octet/base/error.h"
@@ -24,6 +26,8 @@ struct GenerateCommandOptions : ModelOptions {
   std::string kv_dtype;
   bool ignore_eos = false;
   SamplingGroup sampling;
+  DraftGroup draft;
+  BeamGroup beams;
   GenerateOptions generate;
 };
 
@@ -141,11 +145,16 @@ nlohmann::ordered_json to_json(const std::string& prompt, const Continued& text,
       {"text", text.text()},
       {"ids", generation.ids},
       {"prompt_tokens", generation.prompt_tokens},
+      {"cached_tokens", generation.cached_tokens},
       {"generated_tokens", generation.ids.size()},
       {"finish_reason", to_string(text.stopped() ? FinishReason::kStop : generation.finish_reason)},
       {"time_to_first_token_ms", generation.first_token_ms},
       {"decode_tokens_per_s", generation.decode_tokens_per_s()}};
   if (text.stopped()) json["stop_string"] = text.stop_string();
+  if (generation.guessed_tokens > 0) {
+    json["guessed_tokens"] = generation.guessed_tokens;
+    json["kept_guesses"] = generation.kept_guesses;
+  }
   return json;
 }
 
@@ -153,11 +162,13 @@ std::string tokens(int64_t count) { return fmt::format("{} token{}", format_coun
 
 // Totals on stderr.
 void print_summary(const std::vector<Generation>& generations, double seconds, int64_t longest_context) {
-  int64_t prompt_tokens = 0, generated = 0;
+  int64_t prompt_tokens = 0, generated = 0, guessed = 0, kept = 0;
   size_t full = 0;
   for (const Generation& generation : generations) {
     prompt_tokens += generation.prompt_tokens;
     generated += std::ssize(generation.ids);
+    guessed += generation.guessed_tokens;
+    kept += generation.kept_guesses;
     full += generation.finish_reason == FinishReason::kContext ? 1 : 0;
   }
   if (generations.size() == 1) {
@@ -169,6 +180,7 @@ void print_summary(const std::vector<Generation>& generations, double seconds, i
     fmt::print(stderr, "{} prompts with {}; {} in {} s, {} tokens/s in all", generations.size(), tokens(prompt_tokens),
                tokens(generated), format_number(seconds), format_number(static_cast<double>(generated) / seconds));
   }
+  if (guessed > 0) fmt::print(stderr, "; {} of {} guesses right", format_count(kept), format_count(guessed));
   fmt::print(stderr, "\n");
   if (full > 0) {
     warn(generations.size() == 1
@@ -178,10 +190,48 @@ void print_summary(const std::vector<Generation>& generations, double seconds, i
   }
 }
 
-void run(GenerateCommandOptions options) {
+// The best texts of each prompt, one after another.
+void run_beams(Session& session, const Tokenizer& tokenizer, const GenerateCommandOptions& options,
+               const std::vector<std::string>& prompts, const std::vector<std::vector<int32_t>>& ids) {
+  BeamSearchOptions search = options.beams.search();
+  search.max_tokens = options.generate.max_tokens;
+  search.stop_ids = options.generate.stop_ids;
+  search.sampling = options.generate.sampling;
+  search.kv_dtype = options.generate.kv_dtype;
+  nlohmann::ordered_json json = nlohmann::ordered_json::array();
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    std::vector<Continued> texts;
+    nlohmann::ordered_json results = nlohmann::ordered_json::array();
+    for (const BeamText& found : beam_search(session, ids[i], search)) {
+      Continued& text = texts.emplace_back(tokenizer, ids[i], StopStrings(), 0);
+      for (const int32_t id : found.ids) text.push(id);
+      text.finish();
+      results.push_back({{"text", text.text()},
+                         {"ids", found.ids},
+                         {"score", found.score},
+                         {"finish_reason", to_string(found.finish_reason)}});
+    }
+    json.push_back({{"prompt", prompts[i]}, {"prompt_tokens", ids[i].size()}, {"texts", std::move(results)}});
+    if (options.json) continue;
+    if (i > 0) fmt::print("\n");
+    const std::vector<std::string> shown(texts.size(), prompts[i]);
+    Printer(shown, texts).update();
+  }
+  if (options.json) print_json(options.prompt ? json.front() : json);
+}
+
+void check(const GenerateCommandOptions& options) {
+  options.sampling.check();
+  options.draft.check();
+  if (!options.beams.given()) return;
+  if (!options.sampling.stop_strings().empty()) fail<UsageError>("--stop with --beams: beams end at tokens only");
+  if (options.draft.given()) fail<UsageError>("guesses with --beams: beams are not one text, and take none");
+}
+
+void run(GenerateCommandOptions& options) {
   const std::vector<std::string> prompts = read_prompts(options);
   options.generate.kv_dtype = parse_kv_dtype(options.kv_dtype);
-  options.sampling.check();
+  check(options);
   Session session = open_session(options);
   require_decoder(session);
   const Tokenizer tokenizer = Tokenizer::load(options.model);
@@ -189,6 +239,13 @@ void run(GenerateCommandOptions options) {
       options.sampling.options(session.checkpoint(), tokenizer, session.model().info().vocabulary);
   if (!options.ignore_eos) options.generate.stop_ids = read_eos_ids(session.checkpoint(), tokenizer.eos_id());
   const std::vector<std::vector<int32_t>> ids = tokenize(tokenizer, prompts);
+  if (options.beams.given()) {
+    run_beams(session, tokenizer, options, prompts, ids);
+    return;
+  }
+  options.draft.open(tokenizer, options.threads);
+  options.generate.draft = options.draft.draft();
+  options.generate.draft_tokens = options.draft.tokens();
   std::vector<Continued> texts;
   const StopStrings stops(options.sampling.stop_strings());
   for (const std::vector<int32_t>& prompt : ids)
@@ -237,6 +294,8 @@ void add_generate(CLI::App& app) {
       ->capture_default_str()
       ->type_name("N");
   options->sampling.add_to(*command);
+  options->beams.add_to(*command);
+  options->draft.add_to(*command);
   command->add_flag("--ignore-eos", options->ignore_eos, "Do not stop at the model's end-of-text tokens");
   command->add_option("--batch", options->generate.batch, "Prompts of a file at work at once; changes no text")
       ->check(CLI::Range(1, 4096))
@@ -255,6 +314,8 @@ void add_generate(CLI::App& app) {
       "  octet generate smollm2 --prompt 'Once upon a time' --temperature 0.8 --top-p 0.95 --seed 7\n"
       "  octet generate smollm2 --prompt 'Q: Why is the sky blue?' --stop 'Q:' --stop $'\\n\\n' --min-tokens 8\n"
       "  octet generate smollm2 --prompt 'My favourite colour is' --logit-bias ' blue=-inf' --logit-bias 2563=1.5\n"
+      "  octet generate smollm2 --prompt 'The capital of France is' --beams 4 --results 2 --no-repeat-ngram-size 3\n"
+      "  octet generate smollm2 --prompt-file articles.txt --prompt-lookup 3\n"
       "  octet generate smollm2 --prompt-file prompts.txt --recipe w8a16 --kv-dtype fp16 --json");
   command->callback([options] { run(*options); });
 }

@@ -13,6 +13,9 @@ double milliseconds(std::chrono::steady_clock::duration time) {
   return std::chrono::duration<double, std::milli>(time).count();
 }
 
+// 2^(6 - 1) = 32 steps between guesses at most.
+constexpr int64_t kMostMisses = 6;
+
 Session& checked(Session& session, const GeneratorOptions& options) {
   require_decoder(session);
   if (options.batch < 1 || options.prefill_tokens < 1) fail<UsageError>("a batch holds at least one prompt and token");
@@ -118,6 +121,10 @@ void Generator::guess() {
     // One that is still being read has no next token to guess at.
     const int64_t length = std::ssize(active.ids);
     if (active.finished || cache_.length(active.sequence) + 1 < length) continue;
+    if (active.pause > 0) {
+      --active.pause;
+      continue;
+    }
     // The step gives one token besides.
     const int64_t wanted = active.request.max_tokens - std::ssize(active.result.ids) - 1;
     const int64_t most = std::min({active.most_guesses, wanted, longest - length});
@@ -156,6 +163,9 @@ void Generator::take_tokens(Active& active, std::span<const float> logits) {
     // Longer after a run of right guesses, shorter after a wrong one.
     active.most_guesses = kept == active.guesses.size() ? std::min(active.most_guesses + 2, options_.draft_tokens)
                                                         : std::max<int64_t>(active.most_guesses - 1, 1);
+    // Where they are never right, ever fewer steps pay for them.
+    active.misses = kept == 0 ? std::min<int64_t>(active.misses + 1, kMostMisses) : 0;
+    active.pause = active.misses < 2 ? 0 : int64_t{1} << (active.misses - 1);
   }
   active.guesses.clear();
 }

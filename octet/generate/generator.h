@@ -94,7 +94,8 @@ class Generator {
     std::vector<int32_t> ids = {};      ///< of the prompt, then those generated
     std::vector<int32_t> guesses = {};  ///< at what follows them, in this step
     int64_t most_guesses = 0;
-    int sequence = -1;  ///< of the cache; none while it waits
+    int64_t misses = 0, pause = 0;  ///< guesses in a row that were wrong from the first; steps to go without any
+    int sequence = -1;              ///< of the cache; none while it waits
     std::optional<FinishReason> finished = {};
     Clock::time_point start = {}, first_token = {};
   };
