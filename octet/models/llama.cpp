@@ -66,7 +66,8 @@ class LlamaBlock {
     const Activation qkv = context.workspace.take_matrix(x.rows, qkv_.outputs());
     const Activation mixed = context.workspace.take_matrix(x.rows, q_width, attention_output_.input_codes());
     qkv_.forward(context, attention_norm_.rows(), x, qkv);
-    rotary.forward(context, qkv.columns(0, q_width + kv_width), sizes_.head_width, batch.positions);
+    rotary.forward(context, qkv.columns(0, q_width + kv_width), {sizes_.heads + sizes_.kv_heads, sizes_.head_width},
+                   batch.positions);
     context.backend.attention({.q = qkv.columns(0, q_width),
                                .k = qkv.columns(q_width, kv_width),
                                .v = qkv.columns(q_width + kv_width, kv_width),

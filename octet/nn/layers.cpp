@@ -43,11 +43,11 @@ void Rotary::prepare(Backend& backend) {
   backend.upload(bytes, memory_.span());
 }
 
-void Rotary::forward(Context& context, const Activation& x, int64_t head_width, DeviceSpan positions) const {
+void Rotary::forward(Context& context, const Activation& x, const HeadColumns& heads, DeviceSpan positions) const {
   context.backend.rope({.x = x,
-                        .heads = x.cols / head_width,
-                        .head_width = head_width,
+                        .heads = heads,
                         .rotary_width = 2 * static_cast<int64_t>(frequencies_.size()),
+                        .layout = layout_,
                         .positions = positions,
                         .frequencies = memory_.span(),
                         .factor = factor_});

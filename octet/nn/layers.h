@@ -48,16 +48,18 @@ class RmsNorm {
 class Rotary {
  public:
   /// `frequencies` in radians a position, one for each pair of columns; `factor` on sine and cosine.
-  Rotary(std::vector<float> frequencies, float factor) : frequencies_(std::move(frequencies)), factor_(factor) {}
+  Rotary(std::vector<float> frequencies, float factor, RotaryLayout layout = RotaryLayout::kHalves)
+      : frequencies_(std::move(frequencies)), factor_(factor), layout_(layout) {}
 
   void prepare(Backend& backend);
   int64_t packed_bytes() const noexcept { return memory_.span().bytes(); }
-  /// Turns the heads of x [T, heads · head_width] in place, by int32 positions [T].
-  void forward(Context& context, const Activation& x, int64_t head_width, DeviceSpan positions) const;
+  /// Turns the heads of x [T, heads.columns()] in place, by int32 positions [T].
+  void forward(Context& context, const Activation& x, const HeadColumns& heads, DeviceSpan positions) const;
 
  private:
   std::vector<float> frequencies_;
   float factor_;
+  RotaryLayout layout_;
   DeviceMemory memory_;
 };
 
