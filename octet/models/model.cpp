@@ -10,7 +10,11 @@
 #include "octet/models/bert.h"
 #include "octet/models/distilbert.h"
 #include "octet/models/gpt2.h"
+#include "octet/models/gpt_neox.h"
+#include "octet/models/gptj.h"
 #include "octet/models/llama.h"
+#include "octet/models/opt.h"
+#include "octet/models/phi.h"
 
 namespace octet {
 namespace {
@@ -43,10 +47,20 @@ const std::map<std::string, Loader>& loaders() {
       {"DistilBertForMaskedLM", load_distilbert},
       {"LlamaModel", load_llama},
       {"LlamaForCausalLM", load_llama},
+      {"MistralModel", load_llama},
       {"MistralForCausalLM", load_llama},
+      {"Qwen2Model", load_llama},
       {"Qwen2ForCausalLM", load_llama},
       {"GPT2Model", load_gpt2},
       {"GPT2LMHeadModel", load_gpt2},
+      {"GPTJModel", load_gptj},
+      {"GPTJForCausalLM", load_gptj},
+      {"GPTNeoXModel", load_gpt_neox},
+      {"GPTNeoXForCausalLM", load_gpt_neox},
+      {"OPTModel", load_opt},
+      {"OPTForCausalLM", load_opt},
+      {"PhiModel", load_phi},
+      {"PhiForCausalLM", load_phi},
   };
   return table;
 }

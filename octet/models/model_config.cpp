@@ -89,9 +89,10 @@ float scale_yarn(const RopeConfig& rope, std::vector<float>& frequencies) {
 }  // namespace
 
 Nonlinearity read_nonlinearity(const Config& config, std::string_view key, std::string_view fallback) {
-  static const std::array<std::pair<std::string, Nonlinearity>, 7> known = {
+  static const std::array<std::pair<std::string, Nonlinearity>, 8> known = {
       {{"gelu", Nonlinearity::kGelu},
        {"gelu_new", Nonlinearity::kGeluTanh},
+       {"gelu_fast", Nonlinearity::kGeluTanh},
        {"gelu_pytorch_tanh", Nonlinearity::kGeluTanh},
        {"relu", Nonlinearity::kRelu},
        {"silu", Nonlinearity::kSilu},

@@ -21,6 +21,7 @@ Transformer::Transformer(const WeightSource& source, Plan plan)
                               plan.head.vocabulary),
              sites_),
       word_width_(plan.embedding.word_width),
+      width_(plan.width),
       types_(std::move(plan.embedding.types)),
       positions_(std::move(plan.embedding.positions)),
       padding_id_(plan.embedding.padding_id),
@@ -50,7 +51,7 @@ Transformer::Transformer(const WeightSource& source, Plan plan)
            .vocabulary = words_.entries(),
            .token_types = types_ ? types_->entries() : 0,
            .max_positions = plan.max_positions,
-           .width = plan.width,
+           .width = inner_ && outputs() == nullptr ? inner_->outputs() : width_,
            .blocks = plan.blocks,
            .output = plan.head.output,
            .causal = attention.causal,
@@ -104,7 +105,7 @@ int64_t Transformer::packed_bytes() const {
 
 Activation Transformer::embed(Context& context, const DeviceBatch& batch) const {
   Workspace& workspace = context.workspace;
-  const Activation x = workspace.take_matrix(batch.host.tokens(), info_.width);
+  const Activation x = workspace.take_matrix(batch.host.tokens(), width_);
   const Workspace::Scope scope(workspace);
   const Activation e = project_ ? workspace.take_matrix(x.rows, word_width_) : x;
   const DeviceSpan at = padding_id_ ? positions_without_padding(context, batch.host) : batch.positions;

@@ -76,7 +76,7 @@ class Transformer : public Model {
   const Linear* outputs() const;
 
   TokenEmbedding words_;
-  int64_t word_width_;
+  int64_t word_width_, width_;
   std::optional<Embedding> types_, positions_;
   std::optional<int32_t> padding_id_;
   std::optional<Normalization> embedding_norm_;

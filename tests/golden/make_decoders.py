@@ -327,7 +327,7 @@ def main():
     make(out, "gpt_neox", GPTNeoXForCausalLM, GPTNeoXConfig(**PLAIN, **neox), ["right", "full"], seed=51,
          dtype=torch.float16, greedy=True)
     sequential = PLAIN_SMALL | neox | dict(num_hidden_layers=2, use_parallel_residual=False, attention_bias=False,
-                                           tie_word_embeddings=True)
+                                           tie_word_embeddings=True, hidden_act="gelu_fast")
     make(out, "gpt_neox_sequential", GPTNeoXForCausalLM, GPTNeoXConfig(**sequential), ["full"], seed=52)
     make(out, "gpt_neox_model", GPTNeoXModel, GPTNeoXConfig(**PLAIN_SMALL, **neox), ["right"], seed=53,
          older=as_pythia_is_stored)

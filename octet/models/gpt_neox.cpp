@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "octet/models/gpt_neox.h"
+
+#include "octet/models/model_config.h"
+#include "octet/models/transformer.h"
+
+namespace octet {
+namespace {
+
+struct Sizes {
+  int64_t width, heads, head_width, feed_forward;
+  float eps;
+  Nonlinearity nonlinearity;
+  bool parallel, attention_biases;
+
+  explicit Sizes(const Config& config)
+      : width(config.integer("hidden_size", {1, kLargestExtent})),
+        heads(config.integer("num_attention_heads", {1, kLargestExtent})),
+        head_width(read_head_width(config, "hidden_size", "num_attention_heads")),
+        feed_forward(config.integer("intermediate_size", {1, kLargestExtent})),
+        eps(static_cast<float>(config.number("layer_norm_eps", 1e-5))),
+        nonlinearity(read_nonlinearity(config, "hidden_act", "gelu")),
+        parallel(config.flag("use_parallel_residual", true)),
+        attention_biases(config.flag("attention_bias", true)) {}
+};
+
+TransformerBlock::Plan block_of(const WeightSource& source, const std::string& path, const Sizes& sizes) {
+  const std::string attention = path + "attention.", mlp = path + "mlp.";
+  const int64_t width = sizes.width;
+  if (sizes.attention_biases) source.require_biases(attention, {"query_key_value", "dense"});
+  source.require_biases(mlp, {"dense_h_to_4h", "dense_4h_to_h"});
+  return {.norms = sizes.parallel ? TransformerBlock::Norms::kParallel : TransformerBlock::Norms::kBefore,
+          .attention = {.heads = sizes.heads,
+                        .head_width = sizes.head_width,
+                        .order = TransformerBlock::HeadOrder::kHeadByHead,
+                        .causal = true,
+                        .mode = source.attention()},
+          .attention_site = attention + "attention",
+          .qkv = source.lone_linear(attention + "query_key_value", 3 * width, width),
+          .attention_output = source.lone_linear(attention + "dense", width, width),
+          .attention_norm = source.layer_norm(path + "input_layernorm", width, sizes.eps),
+          .inner = source.lone_linear(mlp + "dense_h_to_4h", sizes.feed_forward, width),
+          .output = source.lone_linear(mlp + "dense_4h_to_h", width, sizes.feed_forward),
+          .mlp_norm = source.layer_norm(path + "post_attention_layernorm", width, sizes.eps),
+          .nonlinearity = sizes.nonlinearity};
+}
+
+}  // namespace
+
+std::unique_ptr<Model> load_gpt_neox(const std::string& architecture, const WeightSource& source) {
+  const Config& config = source.config();
+  const std::string prefix = source.contains("embed_in.weight") ? "" : "gpt_neox.";
+  const Sizes sizes(config);
+  // Named so before transformers 5.
+  const RotaryDefaults rotary{.theta = config.number("rotary_emb_base", 10'000),
+                              .share = config.number("rotary_pct", 0.25)};
+  Transformer::Plan plan{
+      .architecture = architecture,
+      .width = sizes.width,
+      .max_positions = config.integer("max_position_embeddings", {1, kLargestExtent}),
+      .embedding = {.words = prefix + "embed_in",
+                    .vocabulary = config.integer("vocab_size", {1, kLargestExtent}),
+                    .word_width = sizes.width},
+      .rotary = read_rotary(config, sizes.head_width, rotary),
+      .blocks = read_block_count(config, "num_hidden_layers"),
+      .block_path = prefix + "layers",
+      .block = [&](const std::string& path, int64_t) { return block_of(source, path, sizes); },
+      .head = {.final_norm = source.layer_norm(prefix + "final_layer_norm", sizes.width, sizes.eps)}};
+  if (architecture == "GPTNeoXForCausalLM") {
+    plan.head.output = OutputKind::kTokenLogits;
+    // transformers 5 has it as lm_head, and writes the old name.
+    plan.head.vocabulary = {.layer = source.contains_weight("lm_head") ? "lm_head" : "embed_out",
+                            .tied = config.flag("tie_word_embeddings", false)};
+  }
+  return std::make_unique<Transformer>(source, std::move(plan));
+}
+
+}  // namespace octet
