@@ -59,16 +59,18 @@ TransformerBlock::Plan block_of(const WeightSource& source, const std::string& p
   const int64_t width = sizes.width;
   source.require_biases(path, {"attention.self.query", "attention.self.key", "attention.self.value",
                                "attention.output.dense", "intermediate.dense", "output.dense"});
-  return {.norms = TransformerBlock::Norms::kAfter,
-          .attention = {.heads = sizes.heads, .head_width = sizes.head_width, .mode = source.attention()},
-          .attention_site = attention + "self.attention",
-          .qkv = source.group(attention + "self.", {"query", "key", "value"}, width, width),
-          .attention_output = source.lone_linear(attention + "output.dense", width, width),
-          .attention_norm = source.layer_norm(attention + "output.LayerNorm", width, sizes.eps),
-          .inner = source.lone_linear(path + "intermediate.dense", sizes.feed_forward, width),
-          .output = source.lone_linear(path + "output.dense", width, sizes.feed_forward),
-          .mlp_norm = source.layer_norm(path + "output.LayerNorm", width, sizes.eps),
-          .nonlinearity = sizes.nonlinearity};
+  TransformerBlock::Plan plan;
+  plan.norms = TransformerBlock::Norms::kAfter;
+  plan.attention = {.heads = sizes.heads, .head_width = sizes.head_width, .mode = source.attention()};
+  plan.attention_site = attention + "self.attention";
+  plan.qkv = source.group(attention + "self.", {"query", "key", "value"}, width, width);
+  plan.attention_output = source.lone_linear(attention + "output.dense", width, width);
+  plan.attention_norm = source.layer_norm(attention + "output.LayerNorm", width, sizes.eps);
+  plan.inner = source.lone_linear(path + "intermediate.dense", sizes.feed_forward, width);
+  plan.output = source.lone_linear(path + "output.dense", width, sizes.feed_forward);
+  plan.mlp_norm = source.layer_norm(path + "output.LayerNorm", width, sizes.eps);
+  plan.nonlinearity = sizes.nonlinearity;
+  return plan;
 }
 
 Transformer::EmbeddingPlan embedding_of(const WeightSource& source, const std::string& prefix, Family family,
@@ -79,14 +81,16 @@ Transformer::EmbeddingPlan embedding_of(const WeightSource& source, const std::s
     const int64_t entries = config.integer(entries_key, {1, kLargestExtent});
     return Embedding(source.tensor(path + name + ".weight", {entries, sizes.word_width}));
   };
-  Transformer::EmbeddingPlan plan{.words = path + "word_embeddings",
-                                  .vocabulary = config.integer("vocab_size", {1, kLargestExtent}),
-                                  .word_width = sizes.word_width,
-                                  .types = table("token_type_embeddings", "type_vocab_size"),
-                                  .positions = table("position_embeddings", "max_position_embeddings"),
-                                  .norm = source.layer_norm(path + "LayerNorm", sizes.word_width, sizes.eps)};
+  Transformer::EmbeddingPlan plan;
+  plan.words = path + "word_embeddings";
+  plan.vocabulary = config.integer("vocab_size", {1, kLargestExtent});
+  plan.word_width = sizes.word_width;
+  plan.types = table("token_type_embeddings", "type_vocab_size");
+  plan.positions = table("position_embeddings", "max_position_embeddings");
+  plan.norm = source.layer_norm(path + "LayerNorm", sizes.word_width, sizes.eps);
   if (family == Family::kRoberta) {
     const int64_t longest = plan.positions->entries() - 2;
+    plan.numbering = Transformer::Numbering::kExceptForPadding;
     plan.padding_id = static_cast<int32_t>(config.integer("pad_token_id", 1, {0, longest}));
   }
   if (sizes.word_width != sizes.width) {
@@ -153,19 +157,18 @@ std::unique_ptr<Model> load_bert(const std::string& architecture, const WeightSo
   const FamilyName& name = family_of(architecture);
   const std::string prefix(source.contains("embeddings.position_embeddings.weight") ? "" : name.prefix);
   const Sizes sizes(source.config(), name.family);
-  Transformer::EmbeddingPlan embedding = embedding_of(source, prefix, name.family, sizes);
-  const int64_t rows = embedding.positions->entries();
-  return std::make_unique<Transformer>(
-      source,
-      Transformer::Plan{.architecture = architecture,
-                        .width = sizes.width,
-                        .max_positions = embedding.padding_id ? rows - *embedding.padding_id - 1 : rows,
-                        .embedding = std::move(embedding),
-                        .blocks = read_block_count(source.config(), "num_hidden_layers"),
-                        .block_path = prefix + "encoder.layer",
-                        .block = [&](const std::string& path, int64_t) { return block_of(source, path, sizes); },
-                        .head = head_of(source, std::string_view(architecture).substr(name.architecture.size()), prefix,
-                                        name.family, sizes)});
+  Transformer::Plan plan;
+  plan.architecture = architecture;
+  plan.width = sizes.width;
+  plan.embedding = embedding_of(source, prefix, name.family, sizes);
+  plan.max_positions = plan.embedding.positions->entries();
+  if (name.family == Family::kRoberta) plan.max_positions -= plan.embedding.padding_id + 1;
+  plan.blocks = read_block_count(source.config(), "num_hidden_layers");
+  plan.block_path = prefix + "encoder.layer";
+  plan.block = [&](const std::string& path, int64_t) { return block_of(source, path, sizes); };
+  plan.head =
+      head_of(source, std::string_view(architecture).substr(name.architecture.size()), prefix, name.family, sizes);
+  return std::make_unique<Transformer>(source, std::move(plan));
 }
 
 }  // namespace octet

@@ -27,16 +27,18 @@ TransformerBlock::Plan block_of(const WeightSource& source, const std::string& p
   const int64_t width = sizes.width;
   source.require_biases(attention, {"q_lin", "k_lin", "v_lin", "out_lin"});
   source.require_biases(mlp, {"lin1", "lin2"});
-  return {.norms = TransformerBlock::Norms::kAfter,
-          .attention = {.heads = sizes.heads, .head_width = sizes.head_width, .mode = source.attention()},
-          .attention_site = attention + "attention",
-          .qkv = source.group(attention, {"q_lin", "k_lin", "v_lin"}, width, width),
-          .attention_output = source.lone_linear(attention + "out_lin", width, width),
-          .attention_norm = source.layer_norm(path + "sa_layer_norm", width, kEps),
-          .inner = source.lone_linear(mlp + "lin1", sizes.feed_forward, width),
-          .output = source.lone_linear(mlp + "lin2", width, sizes.feed_forward),
-          .mlp_norm = source.layer_norm(path + "output_layer_norm", width, kEps),
-          .nonlinearity = sizes.nonlinearity};
+  TransformerBlock::Plan plan;
+  plan.norms = TransformerBlock::Norms::kAfter;
+  plan.attention = {.heads = sizes.heads, .head_width = sizes.head_width, .mode = source.attention()};
+  plan.attention_site = attention + "attention";
+  plan.qkv = source.group(attention, {"q_lin", "k_lin", "v_lin"}, width, width);
+  plan.attention_output = source.lone_linear(attention + "out_lin", width, width);
+  plan.attention_norm = source.layer_norm(path + "sa_layer_norm", width, kEps);
+  plan.inner = source.lone_linear(mlp + "lin1", sizes.feed_forward, width);
+  plan.output = source.lone_linear(mlp + "lin2", width, sizes.feed_forward);
+  plan.mlp_norm = source.layer_norm(path + "output_layer_norm", width, kEps);
+  plan.nonlinearity = sizes.nonlinearity;
+  return plan;
 }
 
 Transformer::HeadPlan head_of(const WeightSource& source, const std::string& architecture, const Sizes& sizes) {
@@ -60,21 +62,21 @@ std::unique_ptr<Model> load_distilbert(const std::string& architecture, const We
   const std::string embeddings = prefix + "embeddings.";
   const Sizes sizes(config);
   const int64_t positions = config.integer("max_position_embeddings", {1, kLargestExtent});
-  Tensor table = source.tensor(embeddings + "position_embeddings.weight", {positions, sizes.width});
-  return std::make_unique<Transformer>(
-      source,
-      Transformer::Plan{.architecture = architecture,
-                        .width = sizes.width,
-                        .max_positions = positions,
-                        .embedding = {.words = embeddings + "word_embeddings",
-                                      .vocabulary = config.integer("vocab_size", {1, kLargestExtent}),
-                                      .word_width = sizes.width,
-                                      .positions = Embedding(std::move(table)),
-                                      .norm = source.layer_norm(embeddings + "LayerNorm", sizes.width, kEps)},
-                        .blocks = read_block_count(config, "n_layers"),
-                        .block_path = prefix + "transformer.layer",
-                        .block = [&](const std::string& path, int64_t) { return block_of(source, path, sizes); },
-                        .head = head_of(source, architecture, sizes)});
+  Transformer::Plan plan;
+  plan.architecture = architecture;
+  plan.width = sizes.width;
+  plan.max_positions = positions;
+  plan.embedding.words = embeddings + "word_embeddings";
+  plan.embedding.vocabulary = config.integer("vocab_size", {1, kLargestExtent});
+  plan.embedding.word_width = sizes.width;
+  plan.embedding.positions =
+      Embedding(source.tensor(embeddings + "position_embeddings.weight", {positions, sizes.width}));
+  plan.embedding.norm = source.layer_norm(embeddings + "LayerNorm", sizes.width, kEps);
+  plan.blocks = read_block_count(config, "n_layers");
+  plan.block_path = prefix + "transformer.layer";
+  plan.block = [&](const std::string& path, int64_t) { return block_of(source, path, sizes); };
+  plan.head = head_of(source, architecture, sizes);
+  return std::make_unique<Transformer>(source, std::move(plan));
 }
 
 }  // namespace octet

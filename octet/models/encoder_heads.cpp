@@ -26,31 +26,36 @@ int64_t outputs_of(const WeightSource& source, const std::string& layer, int64_t
 
 Transformer::HeadPlan sequence_head(const WeightSource& source, const HeadLayer& inner, const std::string& classifier,
                                     int64_t width) {
-  return {.output = OutputKind::kSequenceLogits,
-          .inner = head_linear(source, inner.name, inner.outputs, width),
-          .nonlinearity = inner.nonlinearity,
-          .outputs = head_linear(source, classifier, outputs_of(source, classifier, inner.outputs), inner.outputs)};
+  Transformer::HeadPlan plan;
+  plan.output = OutputKind::kSequenceLogits;
+  plan.inner = head_linear(source, inner.name, inner.outputs, width);
+  plan.nonlinearity = inner.nonlinearity;
+  plan.outputs = head_linear(source, classifier, outputs_of(source, classifier, inner.outputs), inner.outputs);
+  return plan;
 }
 
 Transformer::HeadPlan token_head(const WeightSource& source, const std::string& layer, int64_t outputs, int64_t width,
                                  const std::optional<HeadLayer>& inner) {
-  Transformer::HeadPlan plan{.output = OutputKind::kTokenLogits,
-                             .outputs = head_linear(source, layer, outputs, inner ? inner->outputs : width)};
+  Transformer::HeadPlan plan;
+  plan.output = OutputKind::kTokenLogits;
   if (inner) {
     plan.inner = head_linear(source, inner->name, inner->outputs, width);
     plan.nonlinearity = inner->nonlinearity;
   }
+  plan.outputs = head_linear(source, layer, outputs, inner ? inner->outputs : width);
   return plan;
 }
 
 Transformer::HeadPlan masked_lm_head(const WeightSource& source, const HeadLayer& inner, int64_t width,
                                      Normalization norm, const std::string& decoder, const std::string& bias) {
   const bool own = !source.config().flag("tie_word_embeddings", true) && source.contains_weight(decoder);
-  return {.output = OutputKind::kTokenLogits,
-          .inner = head_linear(source, inner.name, inner.outputs, width),
-          .nonlinearity = inner.nonlinearity,
-          .norm = std::move(norm),
-          .vocabulary = VocabularyHead{.layer = decoder, .tied = !own, .bias = bias}};
+  Transformer::HeadPlan plan;
+  plan.output = OutputKind::kTokenLogits;
+  plan.inner = head_linear(source, inner.name, inner.outputs, width);
+  plan.nonlinearity = inner.nonlinearity;
+  plan.norm = std::move(norm);
+  plan.vocabulary = {.layer = decoder, .tied = !own, .bias = bias};
+  return plan;
 }
 
 }  // namespace octet

@@ -42,20 +42,22 @@ TransformerBlock::Plan block_of(const WeightSource& source, const std::string& p
                                 int64_t layer) {
   const int64_t width = sizes.width;
   source.require_biases(path, {"attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"});
-  return {.norms = TransformerBlock::Norms::kBefore,
-          .attention = {.heads = sizes.heads,
-                        .head_width = sizes.head_width,
-                        .scale = sizes.scale(layer),
-                        .causal = true,
-                        .mode = source.attention()},
-          .attention_site = path + "attn.attention",
-          .qkv = turned(source, path + "attn.c_attn", 3 * width, width),
-          .attention_output = turned(source, path + "attn.c_proj", width, width),
-          .attention_norm = source.layer_norm(path + "ln_1", width, sizes.eps),
-          .inner = turned(source, path + "mlp.c_fc", sizes.feed_forward, width),
-          .output = turned(source, path + "mlp.c_proj", width, sizes.feed_forward),
-          .mlp_norm = source.layer_norm(path + "ln_2", width, sizes.eps),
-          .nonlinearity = sizes.nonlinearity};
+  TransformerBlock::Plan plan;
+  plan.norms = TransformerBlock::Norms::kBefore;
+  plan.attention = {.heads = sizes.heads,
+                    .head_width = sizes.head_width,
+                    .scale = sizes.scale(layer),
+                    .causal = true,
+                    .mode = source.attention()};
+  plan.attention_site = path + "attn.attention";
+  plan.qkv = turned(source, path + "attn.c_attn", 3 * width, width);
+  plan.attention_output = turned(source, path + "attn.c_proj", width, width);
+  plan.attention_norm = source.layer_norm(path + "ln_1", width, sizes.eps);
+  plan.inner = turned(source, path + "mlp.c_fc", sizes.feed_forward, width);
+  plan.output = turned(source, path + "mlp.c_proj", width, sizes.feed_forward);
+  plan.mlp_norm = source.layer_norm(path + "ln_2", width, sizes.eps);
+  plan.nonlinearity = sizes.nonlinearity;
+  return plan;
 }
 
 }  // namespace
@@ -68,21 +70,22 @@ std::unique_ptr<Model> load_gpt2(const std::string& architecture, const WeightSo
   const std::string prefix = source.contains("wpe.weight") ? "" : "transformer.";
   const Sizes sizes(config);
   const int64_t positions = config.integer("n_positions", {1, kLargestExtent});
-  Transformer::Plan plan{
-      .architecture = architecture,
-      .width = sizes.width,
-      .max_positions = positions,
-      .embedding = {.words = prefix + "wte",
-                    .vocabulary = config.integer("vocab_size", {1, kLargestExtent}),
-                    .word_width = sizes.width,
-                    .positions = Embedding(source.tensor(prefix + "wpe.weight", {positions, sizes.width}))},
-      .blocks = read_block_count(config, "n_layer"),
-      .block_path = prefix + "h",
-      .block = [&](const std::string& path, int64_t i) { return block_of(source, path, sizes, i); },
-      .head = {.final_norm = source.layer_norm(prefix + "ln_f", sizes.width, sizes.eps)}};
+  Transformer::Plan plan;
+  plan.architecture = architecture;
+  plan.width = sizes.width;
+  plan.max_positions = positions;
+  plan.embedding.words = prefix + "wte";
+  plan.embedding.vocabulary = config.integer("vocab_size", {1, kLargestExtent});
+  plan.embedding.word_width = sizes.width;
+  plan.embedding.positions = Embedding(source.tensor(prefix + "wpe.weight", {positions, sizes.width}));
+  plan.blocks = read_block_count(config, "n_layer");
+  plan.block_path = prefix + "h";
+  plan.block = [&](const std::string& path, int64_t i) { return block_of(source, path, sizes, i); };
+  plan.head.final_norm = source.layer_norm(prefix + "ln_f", sizes.width, sizes.eps);
   if (architecture == "GPT2LMHeadModel") {
+    const bool tied = config.flag("tie_word_embeddings", true);
     plan.head.output = OutputKind::kTokenLogits;
-    plan.head.vocabulary = {.layer = "lm_head", .tied = config.flag("tie_word_embeddings", true)};
+    plan.head.vocabulary = {.layer = "lm_head", .tied = tied};
   }
   return std::make_unique<Transformer>(source, std::move(plan));
 }

@@ -29,20 +29,22 @@ TransformerBlock::Plan block_of(const WeightSource& source, const std::string& p
   const int64_t width = sizes.width;
   if (sizes.attention_biases) source.require_biases(attention, {"query_key_value", "dense"});
   source.require_biases(mlp, {"dense_h_to_4h", "dense_4h_to_h"});
-  return {.norms = sizes.parallel ? TransformerBlock::Norms::kParallel : TransformerBlock::Norms::kBefore,
-          .attention = {.heads = sizes.heads,
-                        .head_width = sizes.head_width,
-                        .order = TransformerBlock::HeadOrder::kHeadByHead,
-                        .causal = true,
-                        .mode = source.attention()},
-          .attention_site = attention + "attention",
-          .qkv = source.lone_linear(attention + "query_key_value", 3 * width, width),
-          .attention_output = source.lone_linear(attention + "dense", width, width),
-          .attention_norm = source.layer_norm(path + "input_layernorm", width, sizes.eps),
-          .inner = source.lone_linear(mlp + "dense_h_to_4h", sizes.feed_forward, width),
-          .output = source.lone_linear(mlp + "dense_4h_to_h", width, sizes.feed_forward),
-          .mlp_norm = source.layer_norm(path + "post_attention_layernorm", width, sizes.eps),
-          .nonlinearity = sizes.nonlinearity};
+  TransformerBlock::Plan plan;
+  plan.norms = sizes.parallel ? TransformerBlock::Norms::kParallel : TransformerBlock::Norms::kBefore;
+  plan.attention = {.heads = sizes.heads,
+                    .head_width = sizes.head_width,
+                    .order = TransformerBlock::HeadOrder::kHeadByHead,
+                    .causal = true,
+                    .mode = source.attention()};
+  plan.attention_site = attention + "attention";
+  plan.qkv = source.lone_linear(attention + "query_key_value", 3 * width, width);
+  plan.attention_output = source.lone_linear(attention + "dense", width, width);
+  plan.attention_norm = source.layer_norm(path + "input_layernorm", width, sizes.eps);
+  plan.inner = source.lone_linear(mlp + "dense_h_to_4h", sizes.feed_forward, width);
+  plan.output = source.lone_linear(mlp + "dense_4h_to_h", width, sizes.feed_forward);
+  plan.mlp_norm = source.layer_norm(path + "post_attention_layernorm", width, sizes.eps);
+  plan.nonlinearity = sizes.nonlinearity;
+  return plan;
 }
 
 }  // namespace
@@ -54,23 +56,23 @@ std::unique_ptr<Model> load_gpt_neox(const std::string& architecture, const Weig
   // Named so before transformers 5.
   const RotaryDefaults rotary{.theta = config.number("rotary_emb_base", 10'000),
                               .share = config.number("rotary_pct", 0.25)};
-  Transformer::Plan plan{
-      .architecture = architecture,
-      .width = sizes.width,
-      .max_positions = config.integer("max_position_embeddings", {1, kLargestExtent}),
-      .embedding = {.words = prefix + "embed_in",
-                    .vocabulary = config.integer("vocab_size", {1, kLargestExtent}),
-                    .word_width = sizes.width},
-      .rotary = read_rotary(config, sizes.head_width, rotary),
-      .blocks = read_block_count(config, "num_hidden_layers"),
-      .block_path = prefix + "layers",
-      .block = [&](const std::string& path, int64_t) { return block_of(source, path, sizes); },
-      .head = {.final_norm = source.layer_norm(prefix + "final_layer_norm", sizes.width, sizes.eps)}};
+  Transformer::Plan plan;
+  plan.architecture = architecture;
+  plan.width = sizes.width;
+  plan.max_positions = config.integer("max_position_embeddings", {1, kLargestExtent});
+  plan.embedding.words = prefix + "embed_in";
+  plan.embedding.vocabulary = config.integer("vocab_size", {1, kLargestExtent});
+  plan.embedding.word_width = sizes.width;
+  plan.rotary = read_rotary(config, sizes.head_width, rotary);
+  plan.blocks = read_block_count(config, "num_hidden_layers");
+  plan.block_path = prefix + "layers";
+  plan.block = [&](const std::string& path, int64_t) { return block_of(source, path, sizes); };
+  plan.head.final_norm = source.layer_norm(prefix + "final_layer_norm", sizes.width, sizes.eps);
   if (architecture == "GPTNeoXForCausalLM") {
+    const bool tied = config.flag("tie_word_embeddings", false);
     plan.head.output = OutputKind::kTokenLogits;
     // transformers 5 has it as lm_head, and writes the old name.
-    plan.head.vocabulary = {.layer = source.contains_weight("lm_head") ? "lm_head" : "embed_out",
-                            .tied = config.flag("tie_word_embeddings", false)};
+    plan.head.vocabulary = {.layer = source.contains_weight("lm_head") ? "lm_head" : "embed_out", .tied = tied};
   }
   return std::make_unique<Transformer>(source, std::move(plan));
 }

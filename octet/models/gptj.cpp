@@ -36,16 +36,17 @@ TransformerBlock::Plan block_of(const WeightSource& source, const std::string& p
   const std::string attention = path + "attn.", mlp = path + "mlp.";
   const int64_t width = sizes.width;
   source.require_biases(mlp, {"fc_in", "fc_out"});
-  return {
-      .norms = TransformerBlock::Norms::kParallel,
-      .attention = {.heads = sizes.heads, .head_width = sizes.head_width, .causal = true, .mode = source.attention()},
-      .attention_site = attention + "attention",
-      .qkv = source.group(attention, {"q_proj", "k_proj", "v_proj"}, width, width),
-      .attention_output = source.lone_linear(attention + "out_proj", width, width),
-      .attention_norm = source.layer_norm(path + "ln_1", width, sizes.eps),
-      .inner = source.lone_linear(mlp + "fc_in", sizes.feed_forward, width),
-      .output = source.lone_linear(mlp + "fc_out", width, sizes.feed_forward),
-      .nonlinearity = sizes.nonlinearity};
+  TransformerBlock::Plan plan;
+  plan.norms = TransformerBlock::Norms::kParallel;
+  plan.attention = {.heads = sizes.heads, .head_width = sizes.head_width, .causal = true, .mode = source.attention()};
+  plan.attention_site = attention + "attention";
+  plan.qkv = source.group(attention, {"q_proj", "k_proj", "v_proj"}, width, width);
+  plan.attention_output = source.lone_linear(attention + "out_proj", width, width);
+  plan.attention_norm = source.layer_norm(path + "ln_1", width, sizes.eps);
+  plan.inner = source.lone_linear(mlp + "fc_in", sizes.feed_forward, width);
+  plan.output = source.lone_linear(mlp + "fc_out", width, sizes.feed_forward);
+  plan.nonlinearity = sizes.nonlinearity;
+  return plan;
 }
 
 }  // namespace
@@ -54,21 +55,22 @@ std::unique_ptr<Model> load_gptj(const std::string& architecture, const WeightSo
   const Config& config = source.config();
   const std::string prefix = source.contains("wte.weight") ? "" : "transformer.";
   const Sizes sizes(config);
-  Transformer::Plan plan{.architecture = architecture,
-                         .width = sizes.width,
-                         .max_positions = config.integer("n_positions", {1, kLargestExtent}),
-                         .embedding = {.words = prefix + "wte",
-                                       .vocabulary = config.integer("vocab_size", {1, kLargestExtent}),
-                                       .word_width = sizes.width},
-                         .rotary = rotary_of(config, sizes.head_width),
-                         .blocks = read_block_count(config, "n_layer"),
-                         .block_path = prefix + "h",
-                         .block = [&](const std::string& path, int64_t) { return block_of(source, path, sizes); },
-                         .head = {.final_norm = source.layer_norm(prefix + "ln_f", sizes.width, sizes.eps)}};
+  Transformer::Plan plan;
+  plan.architecture = architecture;
+  plan.width = sizes.width;
+  plan.max_positions = config.integer("n_positions", {1, kLargestExtent});
+  plan.embedding.words = prefix + "wte";
+  plan.embedding.vocabulary = config.integer("vocab_size", {1, kLargestExtent});
+  plan.embedding.word_width = sizes.width;
+  plan.rotary = rotary_of(config, sizes.head_width);
+  plan.blocks = read_block_count(config, "n_layer");
+  plan.block_path = prefix + "h";
+  plan.block = [&](const std::string& path, int64_t) { return block_of(source, path, sizes); };
+  plan.head.final_norm = source.layer_norm(prefix + "ln_f", sizes.width, sizes.eps);
   if (architecture == "GPTJForCausalLM") {
+    const bool tied = config.flag("tie_word_embeddings", false);
     plan.head.output = OutputKind::kTokenLogits;
-    plan.head.vocabulary = {
-        .layer = "lm_head", .tied = config.flag("tie_word_embeddings", false), .bias = "lm_head.bias"};
+    plan.head.vocabulary = {.layer = "lm_head", .tied = tied, .bias = "lm_head.bias"};
   }
   return std::make_unique<Transformer>(source, std::move(plan));
 }

@@ -58,23 +58,25 @@ int64_t window_of(const Config& config, int64_t index) {
 TransformerBlock::Plan block_of(const WeightSource& source, const std::string& path, const Sizes& sizes,
                                 int64_t window) {
   const std::string attention = path + "self_attn.", mlp = path + "mlp.";
-  return {.norms = TransformerBlock::Norms::kBefore,
-          .attention = {.heads = sizes.heads,
-                        .kv_heads = sizes.kv_heads,
-                        .head_width = sizes.head_width,
-                        .causal = true,
-                        .window = window,
-                        .mode = source.attention()},
-          .attention_site = attention + "attention",
-          .qkv = source.query_key_value(attention, {"q_proj", "k_proj", "v_proj"}, sizes.heads * sizes.head_width,
-                                        sizes.kv_heads * sizes.head_width, sizes.width),
-          .attention_output = source.lone_linear(attention + "o_proj", sizes.width, sizes.heads * sizes.head_width),
-          .attention_norm = source.rms_norm(path + "input_layernorm", sizes.width, sizes.eps),
-          .inner = source.group(mlp, {"gate_proj", "up_proj"}, sizes.feed_forward, sizes.width),
-          .output = source.lone_linear(mlp + "down_proj", sizes.width, sizes.feed_forward),
-          .mlp_norm = source.rms_norm(path + "post_attention_layernorm", sizes.width, sizes.eps),
-          .nonlinearity = sizes.nonlinearity,
-          .gated = true};
+  TransformerBlock::Plan plan;
+  plan.norms = TransformerBlock::Norms::kBefore;
+  plan.attention = {.heads = sizes.heads,
+                    .kv_heads = sizes.kv_heads,
+                    .head_width = sizes.head_width,
+                    .causal = true,
+                    .window = window,
+                    .mode = source.attention()};
+  plan.attention_site = attention + "attention";
+  plan.qkv = source.query_key_value(attention, {"q_proj", "k_proj", "v_proj"}, sizes.heads * sizes.head_width,
+                                    sizes.kv_heads * sizes.head_width, sizes.width);
+  plan.attention_output = source.lone_linear(attention + "o_proj", sizes.width, sizes.heads * sizes.head_width);
+  plan.attention_norm = source.rms_norm(path + "input_layernorm", sizes.width, sizes.eps);
+  plan.inner = source.group(mlp, {"gate_proj", "up_proj"}, sizes.feed_forward, sizes.width);
+  plan.output = source.lone_linear(mlp + "down_proj", sizes.width, sizes.feed_forward);
+  plan.mlp_norm = source.rms_norm(path + "post_attention_layernorm", sizes.width, sizes.eps);
+  plan.nonlinearity = sizes.nonlinearity;
+  plan.gated = true;
+  return plan;
 }
 
 }  // namespace
@@ -83,24 +85,25 @@ std::unique_ptr<Model> load_llama(const std::string& architecture, const WeightS
   const Config& config = source.config();
   const std::string prefix = source.contains("norm.weight") ? "" : "model.";
   const Sizes sizes(config);
-  Transformer::Plan plan{.architecture = architecture,
-                         .width = sizes.width,
-                         .max_positions = config.integer("max_position_embeddings", {1, kLargestExtent}),
-                         .embedding = {.words = prefix + "embed_tokens",
-                                       .vocabulary = config.integer("vocab_size", {1, kLargestExtent}),
-                                       .word_width = sizes.width},
-                         .rotary = read_rotary(config, sizes.head_width),
-                         .blocks = read_block_count(config, "num_hidden_layers"),
-                         .block_path = prefix + "layers",
-                         .block =
-                             [&](const std::string& path, int64_t i) {
-                               check_biases(source, path, architecture.starts_with("Qwen2"));
-                               return block_of(source, path, sizes, window_of(config, i));
-                             },
-                         .head = {.final_norm = source.rms_norm(prefix + "norm", sizes.width, sizes.eps)}};
+  Transformer::Plan plan;
+  plan.architecture = architecture;
+  plan.width = sizes.width;
+  plan.max_positions = config.integer("max_position_embeddings", {1, kLargestExtent});
+  plan.embedding.words = prefix + "embed_tokens";
+  plan.embedding.vocabulary = config.integer("vocab_size", {1, kLargestExtent});
+  plan.embedding.word_width = sizes.width;
+  plan.rotary = read_rotary(config, sizes.head_width);
+  plan.blocks = read_block_count(config, "num_hidden_layers");
+  plan.block_path = prefix + "layers";
+  plan.block = [&](const std::string& path, int64_t i) {
+    check_biases(source, path, architecture.starts_with("Qwen2"));
+    return block_of(source, path, sizes, window_of(config, i));
+  };
+  plan.head.final_norm = source.rms_norm(prefix + "norm", sizes.width, sizes.eps);
   if (architecture.ends_with("ForCausalLM")) {
+    const bool tied = config.flag("tie_word_embeddings", false);
     plan.head.output = OutputKind::kTokenLogits;
-    plan.head.vocabulary = {.layer = "lm_head", .tied = config.flag("tie_word_embeddings", false)};
+    plan.head.vocabulary = {.layer = "lm_head", .tied = tied};
   }
   return std::make_unique<Transformer>(source, std::move(plan));
 }

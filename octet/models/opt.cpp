@@ -50,17 +50,18 @@ TransformerBlock::Plan block_of(const WeightSource& source, const std::string& p
     source.require_biases(
         path, {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.out_proj", "fc1", "fc2"});
   }
-  return {
-      .norms = sizes.norms,
-      .attention = {.heads = sizes.heads, .head_width = sizes.head_width, .causal = true, .mode = source.attention()},
-      .attention_site = attention + "attention",
-      .qkv = source.group(attention, {"q_proj", "k_proj", "v_proj"}, width, width),
-      .attention_output = source.lone_linear(attention + "out_proj", width, width),
-      .attention_norm = norm_of(source, path + "self_attn_layer_norm", sizes),
-      .inner = source.lone_linear(path + "fc1", sizes.feed_forward, width),
-      .output = source.lone_linear(path + "fc2", width, sizes.feed_forward),
-      .mlp_norm = norm_of(source, path + "final_layer_norm", sizes),
-      .nonlinearity = sizes.nonlinearity};
+  TransformerBlock::Plan plan;
+  plan.norms = sizes.norms;
+  plan.attention = {.heads = sizes.heads, .head_width = sizes.head_width, .causal = true, .mode = source.attention()};
+  plan.attention_site = attention + "attention";
+  plan.qkv = source.group(attention, {"q_proj", "k_proj", "v_proj"}, width, width);
+  plan.attention_output = source.lone_linear(attention + "out_proj", width, width);
+  plan.attention_norm = norm_of(source, path + "self_attn_layer_norm", sizes);
+  plan.inner = source.lone_linear(path + "fc1", sizes.feed_forward, width);
+  plan.output = source.lone_linear(path + "fc2", width, sizes.feed_forward);
+  plan.mlp_norm = norm_of(source, path + "final_layer_norm", sizes);
+  plan.nonlinearity = sizes.nonlinearity;
+  return plan;
 }
 
 }  // namespace
@@ -71,17 +72,18 @@ std::unique_ptr<Model> load_opt(const std::string& architecture, const WeightSou
   const Sizes sizes(config);
   const int64_t positions = config.integer("max_position_embeddings", {1, kLargestExtent});
   Tensor table = source.tensor(prefix + "embed_positions.weight", {positions + kFirstPosition, sizes.width});
-  Transformer::Plan plan{.architecture = architecture,
-                         .width = sizes.width,
-                         .max_positions = positions,
-                         .embedding = {.words = prefix + "embed_tokens",
-                                       .vocabulary = config.integer("vocab_size", {1, kLargestExtent}),
-                                       .word_width = sizes.word_width,
-                                       .positions = Embedding(std::move(table), kFirstPosition)},
-                         .blocks = read_block_count(config, "num_hidden_layers"),
-                         .block_path = prefix + "layers",
-                         .block = [&](const std::string& path, int64_t) { return block_of(source, path, sizes); },
-                         .head = {}};
+  Transformer::Plan plan;
+  plan.architecture = architecture;
+  plan.width = sizes.width;
+  plan.max_positions = positions;
+  plan.embedding.words = prefix + "embed_tokens";
+  plan.embedding.vocabulary = config.integer("vocab_size", {1, kLargestExtent});
+  plan.embedding.word_width = sizes.word_width;
+  plan.embedding.positions = Embedding(std::move(table), kFirstPosition);
+  plan.embedding.numbering = Transformer::Numbering::kKeptTokens;
+  plan.blocks = read_block_count(config, "num_hidden_layers");
+  plan.block_path = prefix + "layers";
+  plan.block = [&](const std::string& path, int64_t) { return block_of(source, path, sizes); };
   // Those fine-tuned before transformers 4.20.1 have none, and say so.
   if (sizes.norms == Norms::kBefore && !config.flag("_remove_final_layer_norm", false)) {
     plan.head.final_norm = norm_of(source, prefix + "final_layer_norm", sizes);
@@ -91,8 +93,9 @@ std::unique_ptr<Model> load_opt(const std::string& architecture, const WeightSou
     plan.head.inner = source.lone_linear(prefix + "project_out", sizes.word_width, sizes.width);
   }
   if (architecture == "OPTForCausalLM") {
+    const bool tied = config.flag("tie_word_embeddings", true);
     plan.head.output = OutputKind::kTokenLogits;
-    plan.head.vocabulary = {.layer = "lm_head", .tied = config.flag("tie_word_embeddings", true)};
+    plan.head.vocabulary = {.layer = "lm_head", .tied = tied};
   }
   return std::make_unique<Transformer>(source, std::move(plan));
 }

@@ -28,20 +28,22 @@ TransformerBlock::Plan block_of(const WeightSource& source, const std::string& p
   const int64_t width = sizes.width;
   source.require_biases(attention, {"q_proj", "k_proj", "v_proj", "dense"});
   source.require_biases(mlp, {"fc1", "fc2"});
-  return {.norms = TransformerBlock::Norms::kParallel,
-          .attention = {.heads = sizes.heads,
-                        .kv_heads = sizes.kv_heads,
-                        .head_width = sizes.head_width,
-                        .causal = true,
-                        .mode = source.attention()},
-          .attention_site = attention + "attention",
-          .qkv = source.query_key_value(attention, {"q_proj", "k_proj", "v_proj"}, width,
-                                        sizes.kv_heads * sizes.head_width, width),
-          .attention_output = source.lone_linear(attention + "dense", width, width),
-          .attention_norm = source.layer_norm(path + "input_layernorm", width, sizes.eps),
-          .inner = source.lone_linear(mlp + "fc1", sizes.feed_forward, width),
-          .output = source.lone_linear(mlp + "fc2", width, sizes.feed_forward),
-          .nonlinearity = sizes.nonlinearity};
+  TransformerBlock::Plan plan;
+  plan.norms = TransformerBlock::Norms::kParallel;
+  plan.attention = {.heads = sizes.heads,
+                    .kv_heads = sizes.kv_heads,
+                    .head_width = sizes.head_width,
+                    .causal = true,
+                    .mode = source.attention()};
+  plan.attention_site = attention + "attention";
+  plan.qkv = source.query_key_value(attention, {"q_proj", "k_proj", "v_proj"}, width, sizes.kv_heads * sizes.head_width,
+                                    width);
+  plan.attention_output = source.lone_linear(attention + "dense", width, width);
+  plan.attention_norm = source.layer_norm(path + "input_layernorm", width, sizes.eps);
+  plan.inner = source.lone_linear(mlp + "fc1", sizes.feed_forward, width);
+  plan.output = source.lone_linear(mlp + "fc2", width, sizes.feed_forward);
+  plan.nonlinearity = sizes.nonlinearity;
+  return plan;
 }
 
 }  // namespace
@@ -53,21 +55,22 @@ std::unique_ptr<Model> load_phi(const std::string& architecture, const WeightSou
   }
   const std::string prefix = source.contains("final_layernorm.weight") ? "" : "model.";
   const Sizes sizes(config);
-  Transformer::Plan plan{.architecture = architecture,
-                         .width = sizes.width,
-                         .max_positions = config.integer("max_position_embeddings", {1, kLargestExtent}),
-                         .embedding = {.words = prefix + "embed_tokens",
-                                       .vocabulary = config.integer("vocab_size", {1, kLargestExtent}),
-                                       .word_width = sizes.width},
-                         .rotary = read_rotary(config, sizes.head_width, {.share = 0.5}),
-                         .blocks = read_block_count(config, "num_hidden_layers"),
-                         .block_path = prefix + "layers",
-                         .block = [&](const std::string& path, int64_t) { return block_of(source, path, sizes); },
-                         .head = {.final_norm = source.layer_norm(prefix + "final_layernorm", sizes.width, sizes.eps)}};
+  Transformer::Plan plan;
+  plan.architecture = architecture;
+  plan.width = sizes.width;
+  plan.max_positions = config.integer("max_position_embeddings", {1, kLargestExtent});
+  plan.embedding.words = prefix + "embed_tokens";
+  plan.embedding.vocabulary = config.integer("vocab_size", {1, kLargestExtent});
+  plan.embedding.word_width = sizes.width;
+  plan.rotary = read_rotary(config, sizes.head_width, {.share = 0.5});
+  plan.blocks = read_block_count(config, "num_hidden_layers");
+  plan.block_path = prefix + "layers";
+  plan.block = [&](const std::string& path, int64_t) { return block_of(source, path, sizes); };
+  plan.head.final_norm = source.layer_norm(prefix + "final_layernorm", sizes.width, sizes.eps);
   if (architecture == "PhiForCausalLM") {
+    const bool tied = config.flag("tie_word_embeddings", false);
     plan.head.output = OutputKind::kTokenLogits;
-    plan.head.vocabulary = {
-        .layer = "lm_head", .tied = config.flag("tie_word_embeddings", false), .bias = "lm_head.bias"};
+    plan.head.vocabulary = {.layer = "lm_head", .tied = tied, .bias = "lm_head.bias"};
   }
   return std::make_unique<Transformer>(source, std::move(plan));
 }

@@ -24,6 +24,7 @@ Transformer::Transformer(const WeightSource& source, Plan plan)
       width_(plan.width),
       types_(std::move(plan.embedding.types)),
       positions_(std::move(plan.embedding.positions)),
+      numbering_(plan.embedding.numbering),
       padding_id_(plan.embedding.padding_id),
       embedding_norm_(std::move(plan.embedding.norm)),
       project_(optional_linear(std::move(plan.embedding.project), sites_)),
@@ -108,7 +109,7 @@ Activation Transformer::embed(Context& context, const DeviceBatch& batch) const 
   const Activation x = workspace.take_matrix(batch.host.tokens(), width_);
   const Workspace::Scope scope(workspace);
   const Activation e = project_ ? workspace.take_matrix(x.rows, word_width_) : x;
-  const DeviceSpan at = padding_id_ ? positions_without_padding(context, batch.host) : batch.positions;
+  const DeviceSpan at = positions_of(context, batch);
   const bool late = positions_ && positions_->width() != word_width_;
 
   std::array<EmbedOp::Lookup, 3> lookups;
@@ -129,11 +130,14 @@ Activation Transformer::embed(Context& context, const DeviceBatch& batch) const 
   return x;
 }
 
-// Through a buffer that needs no memory of its own.
-DeviceSpan Transformer::positions_without_padding(Context& context, const TokenBatch& batch) const {
-  constexpr size_t kAtOnce = 256;
-  std::array<int32_t, kAtOnce> part;
+DeviceSpan Transformer::positions_of(Context& context, const DeviceBatch& on_device) const {
+  // What continues a cache has no dropped tokens.
+  if (numbering_ == Numbering::kByPlace || on_device.kv) return on_device.positions;
+  const TokenBatch& batch = on_device.host;
+  const bool padded = numbering_ == Numbering::kExceptForPadding;
   const DeviceSpan positions = context.workspace.take(batch.tokens() * int64_t{sizeof(int32_t)});
+  // Through a buffer that needs no memory of its own.
+  std::array<int32_t, 256> part{};
   size_t count = 0, done = 0;
   const auto flush = [&] {
     const auto bytes = std::as_bytes(std::span(part).first(count));
@@ -142,11 +146,11 @@ DeviceSpan Transformer::positions_without_padding(Context& context, const TokenB
     count = 0;
   };
   for (size_t b = 0; b + 1 < batch.offsets.size(); ++b) {
-    int32_t last = *padding_id_;
+    int32_t next = padded ? padding_id_ + 1 : 0;
     for (int32_t row = batch.offsets[b]; row < batch.offsets[b + 1]; ++row) {
-      const bool padding = batch.ids[static_cast<size_t>(row)] == *padding_id_;
-      part[count++] = padding ? *padding_id_ : ++last;
-      if (count == kAtOnce) flush();
+      const bool padding = padded && batch.ids[static_cast<size_t>(row)] == padding_id_;
+      part[count++] = padding ? padding_id_ : next++;
+      if (count == part.size()) flush();
     }
   }
   flush();

@@ -18,6 +18,13 @@ namespace octet {
 /// says what its checkpoints call the parts and how large they are; what it lacks is left out of its Plan.
 class Transformer : public Model {
  public:
+  /// How the tokens of a sequence are numbered.
+  enum class Numbering : uint8_t {
+    kByPlace,           ///< by their place in the text, dropped tokens before them included
+    kKeptTokens,        ///< one after the other (OPT)
+    kExceptForPadding,  ///< one after the other from the padding id + 1 on, but padding by its id (RoBERTa)
+  };
+
   /// e = norm(words[id] + types[type] + positions[position]);  x = project · e
   ///
   /// Tables are as wide as the words', `word_width`; a position table as wide as x is added after the projection.
@@ -26,9 +33,8 @@ class Transformer : public Model {
     int64_t vocabulary = 0, word_width = 0;
     std::optional<Embedding> types = {};
     std::optional<Embedding> positions = {};
-    /// Positions count a sequence's tokens that are not this one, from its id + 1 on; it has itself as its position
-    /// (RoBERTa). Unless given, they are those of the batch.
-    std::optional<int32_t> padding_id = {};
+    Numbering numbering = Numbering::kByPlace;
+    int32_t padding_id = 0;  ///< for kExceptForPadding
     std::optional<Normalization> norm = {};
     std::vector<Linear::Part> project = {};  ///< none or one
   };
@@ -46,6 +52,7 @@ class Transformer : public Model {
     std::vector<Linear::Part> kept = {};            ///< in checkpoints, known, and not run: a pooler
   };
 
+  /// To be assigned member by member, see TransformerBlock::Plan.
   struct Plan {
     std::string architecture;
     int64_t width = 0;          ///< of hidden states
@@ -70,7 +77,7 @@ class Transformer : public Model {
 
  private:
   static std::optional<Linear> optional_linear(std::vector<Linear::Part> parts, QuantSites& sites);
-  DeviceSpan positions_without_padding(Context& context, const TokenBatch& batch) const;
+  DeviceSpan positions_of(Context& context, const DeviceBatch& batch) const;
   /// The product over the vocabulary or labels, if there is one: its own, or the words' where they are tied and
   /// quantized.
   const Linear* outputs() const;
@@ -78,7 +85,8 @@ class Transformer : public Model {
   TokenEmbedding words_;
   int64_t word_width_, width_;
   std::optional<Embedding> types_, positions_;
-  std::optional<int32_t> padding_id_;
+  Numbering numbering_;
+  int32_t padding_id_;
   std::optional<Normalization> embedding_norm_;
   std::optional<Linear> project_;
   std::optional<Rotary> rotary_;

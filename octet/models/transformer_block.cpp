@@ -22,7 +22,7 @@ TransformerBlock::TransformerBlock(Plan plan, QuantSites& sites)
       attention_(plan.attention),
       nonlinearity_(plan.nonlinearity),
       gated_(plan.gated),
-      attention_norm_(std::move(plan.attention_norm)),
+      attention_norm_(std::move(plan.attention_norm).value()),
       mlp_norm_(std::move(plan.mlp_norm)),
       qkv_(std::move(plan.qkv), sites),
       attention_site_(sites.add(std::move(plan.attention_site), attention_.mode)),

@@ -35,15 +35,17 @@ class TransformerBlock {
     ActivationMode mode = ActivationMode::kFloat;  ///< of its products
   };
 
+  /// To be assigned member by member: gcc 12 destroys members of an aggregate twice when the expression for another one
+  /// throws.
   struct Plan {
     Norms norms = Norms::kBefore;
     Attention attention;
     std::string attention_site;     ///< what the products of attention are called
     std::vector<Linear::Part> qkv;  ///< one part, or query, key and value
     std::vector<Linear::Part> attention_output;
-    Normalization attention_norm;                ///< norm₁
-    std::vector<Linear::Part> inner, output;     ///< W₁ or the gate and what it lets through; W₂
-    std::optional<Normalization> mlp_norm = {};  ///< norm₂
+    std::optional<Normalization> attention_norm;  ///< norm₁; there always is one
+    std::vector<Linear::Part> inner, output;      ///< W₁ or the gate and what it lets through; W₂
+    std::optional<Normalization> mlp_norm = {};   ///< norm₂
     Nonlinearity nonlinearity = Nonlinearity::kNone;
     bool gated = false;  ///< mlp(x) = W₂ · (nonlinearity(W_gate · x) · (W_up · x)), else W₂ · nonlinearity(W₁ · x)
   };

@@ -111,16 +111,17 @@ def randomise(model, seed):
             parameter.copy_(noise + 1 if normalizes else noise)
 
 
-def make_inputs(lengths, vocabulary, seed):
-    """ids, mask: int32 [batch, longest]; padding is on the right and holds random ids, which nothing may depend on."""
+def make_inputs(lengths, vocabulary, seed, left=False):
+    """ids, mask: int32 [batch, longest]; padding is on the right, or `left`, and holds random ids, which nothing may depend
+    on."""
     random = np.random.default_rng(seed)
     ids = random.integers(0, vocabulary, (len(lengths), max(lengths)), dtype=np.int32)
     ids[0, 1], ids[0, 2] = 0, vocabulary - 1  # both ends of the table
     mask = (np.arange(max(lengths)) < np.array(lengths)[:, None]).astype(np.int32)
-    return ids, mask
+    return ids, mask[:, ::-1].copy() if left else mask
 
 
-CASES = {"right": ([9, 5, 2, 1], 1), "full": ([POSITIONS], 2)}  # lengths, seed
+CASES = {"right": ([9, 5, 2, 1], 1), "full": ([POSITIONS], 2), "left": ([9, 5, 2, 1], 3)}  # lengths, seed
 
 
 def outputs(model, ids, mask):
@@ -154,7 +155,7 @@ def sines_and_cosines(positions, width):
 def save_case(folder, model, case):
     """Inputs and outputs as CASE.NAME.npy; rows of dropped tokens are zero, for they are nobody's result."""
     lengths, seed = CASES[case]
-    ids, mask = make_inputs(lengths, model.config.vocab_size, seed)
+    ids, mask = make_inputs(lengths, model.config.vocab_size, seed, left=case == "left")
     name, array = outputs(model, ids, mask)
     array = np.where(mask[..., None] > 0, array, 0).astype(np.float32)
     for name, array in (("input_ids", ids), ("attention_mask", mask), (name, array)):
@@ -310,7 +311,7 @@ def main():
     make(out, "opt", OPTForCausalLM, OPTConfig(**opt), ["right", "full"], seed=45, dtype=torch.float16, greedy=True)
     # As OPT-350m: normalization after each part, words projected in and out, no final normalization.
     projected = opt_small | dict(do_layer_norm_before=False, word_embed_proj_dim=20)
-    make(out, "opt_projected", OPTForCausalLM, OPTConfig(**projected), ["right", "full"], seed=46)
+    make(out, "opt_projected", OPTForCausalLM, OPTConfig(**projected), ["right", "full", "left"], seed=46)
     plain = opt_small | dict(enable_bias=False, layer_norm_elementwise_affine=False, activation_function="gelu",
                              tie_word_embeddings=False)
     make(out, "opt_no_biases", OPTForCausalLM, OPTConfig(**plain), ["right"], seed=47)

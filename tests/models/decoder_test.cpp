@@ -47,11 +47,12 @@ INSTANTIATE_TEST_SUITE_P(
                     DecoderCase{"gpt2", "right"}, DecoderCase{"gpt2", "full"}, DecoderCase{"gpt2_model", "right"},
                     DecoderCase{"gpt2_old_names", "right"}, DecoderCase{"opt", "right"}, DecoderCase{"opt", "full"},
                     DecoderCase{"opt_projected", "right"}, DecoderCase{"opt_projected", "full"},
-                    DecoderCase{"opt_no_biases", "right"}, DecoderCase{"opt_model", "right"},
-                    DecoderCase{"gptj", "right"}, DecoderCase{"gptj", "full"}, DecoderCase{"gptj_model", "full"},
-                    DecoderCase{"gpt_neox", "right"}, DecoderCase{"gpt_neox", "full"},
-                    DecoderCase{"gpt_neox_sequential", "full"}, DecoderCase{"gpt_neox_model", "right"},
-                    DecoderCase{"phi", "right"}, DecoderCase{"phi", "full"}, DecoderCase{"phi_model", "full"}));
+                    DecoderCase{"opt_projected", "left"}, DecoderCase{"opt_no_biases", "right"},
+                    DecoderCase{"opt_model", "right"}, DecoderCase{"gptj", "right"}, DecoderCase{"gptj", "full"},
+                    DecoderCase{"gptj_model", "full"}, DecoderCase{"gpt_neox", "right"},
+                    DecoderCase{"gpt_neox", "full"}, DecoderCase{"gpt_neox_sequential", "full"},
+                    DecoderCase{"gpt_neox_model", "right"}, DecoderCase{"phi", "right"}, DecoderCase{"phi", "full"},
+                    DecoderCase{"phi_model", "full"}));
 
 std::vector<float> last_row(const Tensor& rows) {
   const auto all = rows.as<float>();

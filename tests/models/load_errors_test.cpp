@@ -129,6 +129,7 @@ TEST_F(LoadErrors, ImpossibleConfigsOfEachArchitectureAreRefused) {
       {"gpt_neox", {{"hidden_act", "mish"}}, "hidden_act is 'mish'"},
       {"gpt_neox", {{"intermediate_size", 40}}, "dense_h_to_4h"},
       {"gpt_neox_model", {{"rotary_pct", 0.1}}, "0.1 of the 12 columns"},
+      {"phi", {{"tie_word_embeddings", "no"}}, "tie_word_embeddings"},
       {"phi", {{"qk_layernorm", true}}, "qk_layernorm"},
       {"phi", {{"num_key_value_heads", 3}}, "not a multiple of num_key_value_heads 3"},
       {"phi", {{"num_key_value_heads", 2}}, "k_proj"},
