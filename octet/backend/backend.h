@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "octet/backend/nonlinearity.h"
+#include "octet/backend/rotary_layout.h"
 #include "octet/tensor/qtensor.h"
 #include "octet/tensor/tensor.h"
 
@@ -133,16 +134,26 @@ struct RmsNormOp {
   Activation y;
 };
 
-/// Rotary position embedding (Su et al., 2021) in place, on every head of x: columns i and i + rotary_width / 2 of a
-/// head turn by the angle position · frequencies[i], and come out times `factor`. Columns of a head from rotary_width
-/// on stay as they are.
+/// Heads side by side in the columns of a matrix: head h is columns [h · stride, h · stride + width). What lies between
+/// them, as keys and values between the queries of a product that has them head by head, belongs to others.
+struct HeadColumns {
+  int64_t count = 0, width = 0;
+  int64_t stride = width;
+
+  int64_t columns() const noexcept { return (count - 1) * stride + width; }  ///< from the first head's to the last's
+};
+
+/// Rotary position embedding (Su et al., 2021) in place, on every head of x: the two columns of pair i of a head turn
+/// by the angle position · frequencies[i], and come out times `factor`. Columns of a head from rotary_width on stay as
+/// they are.
 struct RopeOp {
-  Activation x;  ///< [rows, heads · head_width]
-  int64_t heads = 0, head_width = 0;
-  int64_t rotary_width = 0;  ///< even, at most head_width
-  DeviceSpan positions;      ///< int32 [rows], not negative
-  DeviceSpan frequencies;    ///< fp32 [rotary_width / 2], radians a position
-  float factor = 1;          ///< of YaRN (Peng et al., 2023), on sine and cosine
+  Activation x;  ///< [rows, heads.columns()]
+  HeadColumns heads;
+  int64_t rotary_width = 0;  ///< even, at most heads.width
+  RotaryLayout layout = RotaryLayout::kHalves;
+  DeviceSpan positions;    ///< int32 [rows], not negative
+  DeviceSpan frequencies;  ///< fp32 [rotary_width / 2], radians a position
+  float factor = 1;        ///< of YaRN (Peng et al., 2023), on sine and cosine
 };
 
 /// A gated unit (Shazeer, 2020): y[r, c] = nonlinearity(x[r, c]) · x[r, cols + c], cols being y's.
@@ -164,9 +175,9 @@ struct KvBlocks {
 inline constexpr int64_t kKvBlockTokens = 64;
 
 /// Softmax attention within each sequence of a ragged batch (Vaswani et al., 2017): rows [offsets[b], offsets[b+1]) of
-/// q, k, v and y belong to sequence b. Head h of q and y is columns [h · head_width, (h+1) · head_width), and reads
-/// head h / (heads / kv_heads) of k and v (grouped queries: Ainslie et al., 2023). A row sees every row of its
-/// sequence, or, causal, those up to itself, of these only the last `window` where that is not 0.
+/// q, k, v and y belong to sequence b. Head h of q and y reads head h / (heads / kv_heads) of k and v (grouped queries:
+/// Ainslie et al., 2023); heads of y lie side by side, those of q, k and v `head_stride` columns apart. A row sees
+/// every row of its sequence, or, causal, those up to itself, of these only the last `window` where that is not 0.
 ///
 /// With `cache` the rows follow the tokens that their sequence has there already: k and v are added to the cache, and
 /// read back from it, past ones and new ones alike, so that one pass and step by step give the same bits.
@@ -177,6 +188,7 @@ struct AttentionOp {
   Activation q, k, v;
   Activation y;  ///< fp32 or codes
   int64_t heads = 0, kv_heads = 0, head_width = 0;
+  int64_t head_stride = head_width;
   float scale = 0;     ///< on q·k
   DeviceSpan offsets;  ///< int32 [sequences + 1], ascending, from 0 to rows
   int64_t sequences = 0;

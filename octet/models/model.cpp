@@ -8,8 +8,13 @@
 #include "octet/base/suggest.h"
 #include "octet/io/compressed_tensors.h"
 #include "octet/models/bert.h"
+#include "octet/models/distilbert.h"
 #include "octet/models/gpt2.h"
+#include "octet/models/gpt_neox.h"
+#include "octet/models/gptj.h"
 #include "octet/models/llama.h"
+#include "octet/models/opt.h"
+#include "octet/models/phi.h"
 
 namespace octet {
 namespace {
@@ -23,12 +28,39 @@ const std::map<std::string, Loader>& loaders() {
       {"BertForSequenceClassification", load_bert},
       {"BertForQuestionAnswering", load_bert},
       {"BertForMaskedLM", load_bert},
+      {"RobertaModel", load_bert},
+      {"RobertaForSequenceClassification", load_bert},
+      {"RobertaForQuestionAnswering", load_bert},
+      {"RobertaForMaskedLM", load_bert},
+      {"XLMRobertaModel", load_bert},
+      {"XLMRobertaForSequenceClassification", load_bert},
+      {"XLMRobertaForQuestionAnswering", load_bert},
+      {"XLMRobertaForMaskedLM", load_bert},
+      {"ElectraModel", load_bert},
+      {"ElectraForSequenceClassification", load_bert},
+      {"ElectraForQuestionAnswering", load_bert},
+      {"ElectraForMaskedLM", load_bert},
+      {"ElectraForPreTraining", load_bert},
+      {"DistilBertModel", load_distilbert},
+      {"DistilBertForSequenceClassification", load_distilbert},
+      {"DistilBertForQuestionAnswering", load_distilbert},
+      {"DistilBertForMaskedLM", load_distilbert},
       {"LlamaModel", load_llama},
       {"LlamaForCausalLM", load_llama},
+      {"MistralModel", load_llama},
       {"MistralForCausalLM", load_llama},
+      {"Qwen2Model", load_llama},
       {"Qwen2ForCausalLM", load_llama},
       {"GPT2Model", load_gpt2},
       {"GPT2LMHeadModel", load_gpt2},
+      {"GPTJModel", load_gptj},
+      {"GPTJForCausalLM", load_gptj},
+      {"GPTNeoXModel", load_gpt_neox},
+      {"GPTNeoXForCausalLM", load_gpt_neox},
+      {"OPTModel", load_opt},
+      {"OPTForCausalLM", load_opt},
+      {"PhiModel", load_phi},
+      {"PhiForCausalLM", load_phi},
   };
   return table;
 }
@@ -109,7 +141,7 @@ void Model::check_inputs(const TokenBatch& batch) const {
   }
   check_range(batch.positions, info_.max_positions, "position", batch.offsets);
   check_range(batch.ids, info_.vocabulary, "token id", batch.offsets);
-  check_range(batch.type_ids, info_.token_types, "type id", batch.offsets);
+  if (info_.token_types != 0) check_range(batch.type_ids, info_.token_types, "type id", batch.offsets);
 }
 
 Activation Model::hidden_states(Context& context, const DeviceBatch& batch) const {

@@ -24,9 +24,9 @@ enum class OutputKind : uint8_t {
 struct ModelInfo {
   std::string architecture;   ///< as in config.json: "BertModel"
   int64_t vocabulary = 0;     ///< ids lie in [0, vocabulary)
-  int64_t token_types = 0;    ///< type ids lie in [0, token_types)
+  int64_t token_types = 0;    ///< type ids lie in [0, token_types); 0: the model reads none
   int64_t max_positions = 0;  ///< positions lie in [0, max_positions)
-  int64_t width = 0;          ///< of hidden states
+  int64_t width = 0;          ///< of hidden states; where they are the output, of these
   int64_t blocks = 0;
   OutputKind output = OutputKind::kHiddenStates;
   bool causal = false;   ///< a decoder: a token sees those before it, and a KvCache may hold them
@@ -37,7 +37,7 @@ struct ModelInfo {
 };
 
 /// Between which layers a factor for each channel can move without changing what the model computes: what `from` gives
-/// times f, the columns of all in `into` by 1 / f (SmoothQuant: Xiao et al., 2023; AWQ: Lin et al., 2024).
+/// times f > 0, the columns of all in `into` by 1 / f (SmoothQuant: Xiao et al., 2023; AWQ: Lin et al., 2024).
 struct FoldPair {
   std::string from;               ///< a normalization or a linear layer, which nothing but `into` reads
   std::vector<std::string> into;  ///< linear layers

@@ -20,9 +20,9 @@ struct RopeConfig {
   std::string type;
   double theta;
 
-  explicit RopeConfig(const Config& config) : model(config), parameters(find_parameters(config)) {
+  RopeConfig(const Config& config, double default_theta) : model(config), parameters(find_parameters(config)) {
     type = parameters.text("rope_type", parameters.text("type", "default"));
-    theta = parameters.has("rope_theta") ? parameters.number("rope_theta") : config.number("rope_theta", 10'000.0);
+    theta = parameters.has("rope_theta") ? parameters.number("rope_theta") : config.number("rope_theta", default_theta);
     if (!(theta > 0)) fail<FormatError>("{}: rope_theta is {}; it must be positive", config.source(), theta);
   }
 
@@ -89,9 +89,10 @@ float scale_yarn(const RopeConfig& rope, std::vector<float>& frequencies) {
 }  // namespace
 
 Nonlinearity read_nonlinearity(const Config& config, std::string_view key, std::string_view fallback) {
-  static const std::array<std::pair<std::string, Nonlinearity>, 7> known = {
+  static const std::array<std::pair<std::string, Nonlinearity>, 8> known = {
       {{"gelu", Nonlinearity::kGelu},
        {"gelu_new", Nonlinearity::kGeluTanh},
+       {"gelu_fast", Nonlinearity::kGeluTanh},
        {"gelu_pytorch_tanh", Nonlinearity::kGeluTanh},
        {"relu", Nonlinearity::kRelu},
        {"silu", Nonlinearity::kSilu},
@@ -107,21 +108,49 @@ Nonlinearity read_nonlinearity(const Config& config, std::string_view key, std::
                     did_you_mean(asked, names));
 }
 
-Rotary read_rotary(const Config& config, int64_t head_width) {
-  const RopeConfig rope(config);
-  const double share = rope.parameters.number("partial_rotary_factor", config.number("partial_rotary_factor", 1));
+int64_t read_head_width(const Config& config, std::string_view width_key, std::string_view heads_key) {
+  const IntegerRange extent{1, kLargestExtent};
+  const int64_t width = config.integer(width_key, extent), heads = config.integer(heads_key, extent);
+  if (width % heads != 0) {
+    fail<FormatError>("{}: {} {} is not a multiple of {} {}", config.source(), width_key, width, heads_key, heads);
+  }
+  return width / heads;
+}
+
+int64_t read_kv_heads(const Config& config) {
+  const IntegerRange extent{1, kLargestExtent};
+  const int64_t heads = config.integer("num_attention_heads", extent);
+  const int64_t kv_heads = config.integer("num_key_value_heads", heads, extent);
+  if (heads % kv_heads != 0) {
+    fail<FormatError>("{}: num_attention_heads {} is not a multiple of num_key_value_heads {}", config.source(), heads,
+                      kv_heads);
+  }
+  return kv_heads;
+}
+
+int64_t read_block_count(const Config& config, std::string_view key) { return config.integer(key, {0, 10'000}); }
+
+// Rounded to fp32 at the same places as transformers does, since angles are positions times these. Results of pow in
+// double are off by less than 2^-52 everywhere, which the rounding hides.
+std::vector<float> rotary_frequencies(int64_t width, double theta) {
+  std::vector<float> frequencies;
+  for (int64_t i = 0; i < width; i += 2) {
+    const float exponent = static_cast<float>(i) / static_cast<float>(width);
+    frequencies.push_back(1.0f / static_cast<float>(std::pow(theta, double{exponent})));
+  }
+  return frequencies;
+}
+
+Rotary read_rotary(const Config& config, int64_t head_width, const RotaryDefaults& defaults) {
+  const RopeConfig rope(config, defaults.theta);
+  const double share =
+      rope.parameters.number("partial_rotary_factor", config.number("partial_rotary_factor", defaults.share));
   const auto width = static_cast<int64_t>(static_cast<double>(head_width) * share);
   if (!(share > 0 && share <= 1) || width < 2 || width % 2 != 0) {
     fail<FormatError>("{}: {} of the {} columns of a head would be rotary; an even number is needed", config.source(),
                       share, head_width);
   }
-  // Rounded to fp32 at the same places as transformers does, since angles are positions times these. Results of pow in
-  // double are off by less than 2^-52 everywhere, which the rounding hides.
-  std::vector<float> frequencies;
-  for (int64_t i = 0; i < width; i += 2) {
-    const float exponent = static_cast<float>(i) / static_cast<float>(width);
-    frequencies.push_back(1.0f / static_cast<float>(std::pow(rope.theta, double{exponent})));
-  }
+  std::vector<float> frequencies = rotary_frequencies(width, rope.theta);
   // "dynamic" leaves positions within the model's longest context as they are, and Octet goes no further.
   float factor = 1;
   if (rope.type == "linear") {

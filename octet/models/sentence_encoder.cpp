@@ -102,7 +102,7 @@ SentenceConfig read_sentence_config(const fs::path& directory) {
 
 Activation sentence_vectors(const Model& model, Context& context, const DeviceBatch& batch,
                             const SentenceConfig& config) {
-  const Activation hidden = model.hidden_states(context, batch);
+  const Activation hidden = model.forward(context, batch);
   const Activation y = context.workspace.take_matrix(batch.host.sequences(), hidden.cols);
   context.backend.pool({.x = hidden, .offsets = batch.offsets, .pooling = config.pooling, .y = y});
   if (config.normalize) context.backend.l2_normalize(y);

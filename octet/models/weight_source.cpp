@@ -5,12 +5,6 @@
 #include "octet/io/compressed_tensors.h"
 
 namespace octet {
-namespace {
-
-// As every architecture calls it that ties its head to the input embedding.
-constexpr const char* kTiedHead = "lm_head";
-
-}  // namespace
 
 WeightSource::WeightSource(const Checkpoint& checkpoint, const Recipe* recipe)
     : checkpoint_(checkpoint), recipe_(recipe) {
@@ -82,7 +76,29 @@ std::vector<Linear::Part> WeightSource::lone_linear(const std::string& layer, in
   return parts;
 }
 
-Linear::Part WeightSource::embedding(const std::string& table, int64_t entries, int64_t width, bool tied) const {
+std::vector<Linear::Part> WeightSource::group(const std::string& path, std::initializer_list<const char*> layers,
+                                              int64_t outputs, int64_t inputs) const {
+  std::vector<Linear::Part> parts;
+  for (const char* layer : layers) parts.push_back(linear(path + layer, outputs, inputs));
+  return parts;
+}
+
+std::vector<Linear::Part> WeightSource::query_key_value(const std::string& path,
+                                                        const std::array<const char*, 3>& layers, int64_t query_outputs,
+                                                        int64_t key_outputs, int64_t inputs) const {
+  std::vector<Linear::Part> parts;
+  for (const char* layer : layers)
+    parts.push_back(linear(path + layer, parts.empty() ? query_outputs : key_outputs, inputs));
+  return parts;
+}
+
+void WeightSource::require_biases(const std::string& path, std::initializer_list<const char*> layers) const {
+  for (const char* layer : layers) tensor(path + layer + ".bias");
+}
+
+Linear::Part WeightSource::embedding(const std::string& table, int64_t entries, int64_t width,
+                                     const std::optional<VocabularyHead>& head) const {
+  const bool tied = head && head->tied;
   const std::optional<StoredQuantization>& quantization = checkpoint_.quantization();
   std::optional<Scheme> asked;
   if (recipe_ != nullptr) asked = recipe_->embedding_scheme();
@@ -92,24 +108,36 @@ Linear::Part WeightSource::embedding(const std::string& table, int64_t entries, 
   if (quantization) stored = quantization->scheme_for(table, LayerKind::kEmbedding);
   // What the head reads is said of the head.
   if (stored && tied) {
-    if (const std::optional<StoredScheme> head = quantization->scheme_for(kTiedHead))
-      stored->scheme.activations = head->scheme.activations;
+    if (const std::optional<StoredScheme> of_head = quantization->scheme_for(head->layer))
+      stored->scheme.activations = of_head->scheme.activations;
   }
-  Linear::Part part{.weight = parameter(table, kTiedHead, {entries, width}, stored, asked, Storage::kOutIn),
-                    .bias = {}};
+  const std::string& reader = tied ? head->layer : table;
+  Linear::Part part{.weight = parameter(table, reader, {entries, width}, stored, asked, Storage::kOutIn), .bias = {}};
   part.weight.over_vocabulary = true;
-  if (tied) part.weight.tied_head = kTiedHead;
+  if (tied) {
+    part.weight.tied_head = head->layer;
+    if (part.weight.scheme) add_bias(*head, entries, part);
+  }
   return part;
 }
 
-std::vector<Linear::Part> WeightSource::vocabulary_head(const std::string& layer, const std::string& table,
-                                                        int64_t entries, int64_t width, bool tied) const {
-  if (!tied) return lone_linear(layer, entries, width, Role::kVocabularyHead);
+std::vector<Linear::Part> WeightSource::vocabulary_head(const VocabularyHead& head, const std::string& table,
+                                                        int64_t entries, int64_t width) const {
   const Shape shape{entries, width};
   std::vector<Linear::Part> parts;
-  parts.push_back({.weight = {.layer = layer, .shape = shape, .value = tensor(table + ".weight", shape), .scheme = {}},
-                   .bias = {}});
+  if (head.tied) {
+    Tensor words = tensor(table + ".weight", shape);
+    parts.push_back(
+        {.weight = {.layer = head.layer, .shape = shape, .value = std::move(words), .scheme = {}}, .bias = {}});
+  } else {
+    parts.push_back(linear(head.layer, entries, width, Role::kVocabularyHead));
+  }
+  add_bias(head, entries, parts.front());
   return parts;
+}
+
+void WeightSource::add_bias(const VocabularyHead& head, int64_t entries, Linear::Part& part) const {
+  if (!head.bias.empty() && !part.bias) part.bias = tensor(head.bias, {entries});
 }
 
 ActivationMode WeightSource::attention() const {
@@ -117,9 +145,9 @@ ActivationMode WeightSource::attention() const {
   return checkpoint_.quantization() ? checkpoint_.quantization()->attention() : ActivationMode::kFloat;
 }
 
-LayerNorm WeightSource::layer_norm(const std::string& layer, int64_t width, float eps) const {
+Normalization WeightSource::layer_norm(const std::string& layer, int64_t width, float eps) const {
   const bool old_names = !contains(layer + ".weight") && contains(layer + ".gamma");
-  return {tensor(layer + (old_names ? ".gamma" : ".weight"), {width}),
+  return {layer, tensor(layer + (old_names ? ".gamma" : ".weight"), {width}),
           tensor(layer + (old_names ? ".beta" : ".bias"), {width}), eps};
 }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <array>
+#include <initializer_list>
 #include <optional>
 #include <string>
 
@@ -10,6 +12,13 @@
 #include "octet/quant/recipe.h"
 
 namespace octet {
+
+/// A product over the vocabulary, by the names that checkpoints have for it.
+struct VocabularyHead {
+  std::string layer;      ///< "lm_head"
+  bool tied = false;      ///< its weight is the table of the words' vectors
+  std::string bias = {};  ///< its bias where LAYER.bias is not stored, or is it; empty: none is needed
+};
 
 /// Where a model takes its weights from: a checkpoint's tensors under Hugging Face's names, checked for shape, each
 /// with the scheme that the checkpoint records or the recipe asks for.
@@ -26,6 +35,10 @@ class WeightSource {
 
   const Config& config() const { return checkpoint_.config(); }
   bool contains(const std::string& name) const { return checkpoint_.contains(name); }
+  /// Whether there is a weight of that layer, float or quantized.
+  bool contains_weight(const std::string& layer) const {
+    return contains(layer + ".weight") || contains(layer + ".weight_packed");
+  }
   /// A float tensor. Throws FormatError if it is missing or not float, ShapeError if its shape is another.
   Tensor tensor(const std::string& name) const;
   Tensor tensor(const std::string& name, const Shape& shape) const;
@@ -35,18 +48,27 @@ class WeightSource {
   /// The same as the only part of a group.
   std::vector<Linear::Part> lone_linear(const std::string& layer, int64_t outputs, int64_t inputs,
                                         Role role = Role::kBlock, Storage storage = Storage::kOutIn) const;
-  /// TABLE.weight [entries, width], the vectors of a vocabulary's tokens. `tied`: a head multiplies by it too.
-  Linear::Part embedding(const std::string& table, int64_t entries, int64_t width, bool tied) const;
-  /// The product over the vocabulary: LAYER.weight, or, `tied` to a float table, TABLE.weight.
-  std::vector<Linear::Part> vocabulary_head(const std::string& layer, const std::string& table, int64_t entries,
-                                            int64_t width, bool tied) const;
+  /// LAYERS of one shape that read the same input, as one group; each is PATH + its name.
+  std::vector<Linear::Part> group(const std::string& path, std::initializer_list<const char*> layers, int64_t outputs,
+                                  int64_t inputs) const;
+  /// The same of query, key and value, of which the last two may have fewer outputs.
+  std::vector<Linear::Part> query_key_value(const std::string& path, const std::array<const char*, 3>& layers,
+                                            int64_t query_outputs, int64_t key_outputs, int64_t inputs) const;
+  /// Biases are read where they are stored. Throws FormatError for the first of these layers, PATH + NAME, without one.
+  void require_biases(const std::string& path, std::initializer_list<const char*> layers) const;
+  /// TABLE.weight [entries, width], the vectors of a vocabulary's tokens, which `head` multiplies by too if it is tied.
+  Linear::Part embedding(const std::string& table, int64_t entries, int64_t width,
+                         const std::optional<VocabularyHead>& head) const;
+  /// The product over the vocabulary: LAYER.weight, or, tied to a float table, TABLE.weight.
+  std::vector<Linear::Part> vocabulary_head(const VocabularyHead& head, const std::string& table, int64_t entries,
+                                            int64_t width) const;
   /// What products of attention read, by the checkpoint's word or the recipe's.
   ActivationMode attention() const;
   /// LAYER.weight and LAYER.bias [width], or gamma and beta, as old checkpoints call them.
-  LayerNorm layer_norm(const std::string& layer, int64_t width, float eps) const;
+  Normalization layer_norm(const std::string& layer, int64_t width, float eps) const;
   /// LAYER.weight [width].
-  RmsNorm rms_norm(const std::string& layer, int64_t width, float eps) const {
-    return {tensor(layer + ".weight", {width}), eps};
+  Normalization rms_norm(const std::string& layer, int64_t width, float eps) const {
+    return {layer, tensor(layer + ".weight", {width}), std::nullopt, eps};
   }
 
  private:
@@ -55,6 +77,9 @@ class WeightSource {
   Parameter parameter(const std::string& layer, const std::string& reader, const Shape& shape,
                       const std::optional<StoredScheme>& stored, const std::optional<Scheme>& asked,
                       Storage storage) const;
+
+  /// The bias of a head that has one and whose part did not bring it.
+  void add_bias(const VocabularyHead& head, int64_t entries, Linear::Part& part) const;
 
   const Checkpoint& checkpoint_;
   const Recipe* recipe_;

@@ -3,38 +3,29 @@
 
 namespace octet {
 
-void LayerNorm::prepare(Backend& backend) {
+void Normalization::prepare(Backend& backend) {
   const int64_t bytes = gamma_.shape().elements() * int64_t{sizeof(float)};
-  memory_ = DeviceMemory(backend, 2 * bytes);
+  memory_ = DeviceMemory(backend, beta_ ? 2 * bytes : bytes);
   backend.upload(std::as_bytes(to_f32(gamma_.view()).as<float>()), memory_.span().slice(0, bytes));
-  backend.upload(std::as_bytes(to_f32(beta_.view()).as<float>()), memory_.span().slice(bytes, bytes));
+  if (beta_) backend.upload(std::as_bytes(to_f32(beta_->view()).as<float>()), memory_.span().slice(bytes, bytes));
 }
 
-void LayerNorm::forward(Context& context, const Activation& x, const Activation& y) const {
-  const int64_t bytes = memory_.span().bytes() / 2;
-  context.backend.layer_norm({.x = x,
-                              .gamma = memory_.span().slice(0, bytes),
-                              .beta = memory_.span().slice(bytes, bytes),
-                              .eps = eps_,
-                              .y = y});
+void Normalization::forward(Context& context, const Activation& x, const Activation& y) const {
+  normalize(context, rows(), x, y);
 }
 
-NormalizeRows LayerNorm::rows(std::optional<Activation> y) const {
+NormalizeRows Normalization::rows(std::optional<Activation> y) const {
+  if (!beta_) return {.gamma = memory_.span(), .beta = {}, .eps = eps_, .y = y};
   const int64_t bytes = memory_.span().bytes() / 2;
   return {.gamma = memory_.span().slice(0, bytes), .beta = memory_.span().slice(bytes, bytes), .eps = eps_, .y = y};
 }
 
-void RmsNorm::prepare(Backend& backend) {
-  memory_ = DeviceMemory(backend, gamma_.shape().elements() * int64_t{sizeof(float)});
-  backend.upload(std::as_bytes(to_f32(gamma_.view()).as<float>()), memory_.span());
-}
-
-void RmsNorm::forward(Context& context, const Activation& x, const Activation& y) const {
-  context.backend.rms_norm({.x = x, .gamma = memory_.span(), .eps = eps_, .y = y});
-}
-
-NormalizeRows RmsNorm::rows(std::optional<Activation> y) const {
-  return {.gamma = memory_.span(), .beta = {}, .eps = eps_, .y = y};
+void normalize(Context& context, const NormalizeRows& how, const Activation& x, const Activation& y) {
+  if (how.beta.empty()) {
+    context.backend.rms_norm({.x = x, .gamma = how.gamma, .eps = how.eps, .y = y});
+  } else {
+    context.backend.layer_norm({.x = x, .gamma = how.gamma, .beta = how.beta, .eps = how.eps, .y = y});
+  }
 }
 
 void Rotary::prepare(Backend& backend) {
@@ -43,14 +34,21 @@ void Rotary::prepare(Backend& backend) {
   backend.upload(bytes, memory_.span());
 }
 
-void Rotary::forward(Context& context, const Activation& x, int64_t head_width, DeviceSpan positions) const {
+void Rotary::forward(Context& context, const Activation& x, const HeadColumns& heads, DeviceSpan positions) const {
   context.backend.rope({.x = x,
-                        .heads = x.cols / head_width,
-                        .head_width = head_width,
+                        .heads = heads,
                         .rotary_width = 2 * static_cast<int64_t>(frequencies_.size()),
+                        .layout = layout_,
                         .positions = positions,
                         .frequencies = memory_.span(),
                         .factor = factor_});
+}
+
+void Embedding::prepare(Backend& backend) {
+  device_table_ = backend.table(table_);
+  const int64_t skipped = first_ * width() * byte_size(table_.dtype());
+  device_table_.memory = device_table_.memory.slice(skipped, device_table_.memory.bytes() - skipped);
+  device_table_.rows = entries();
 }
 
 }  // namespace octet

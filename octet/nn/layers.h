@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "octet/nn/context.h"
@@ -8,11 +10,15 @@
 
 namespace octet {
 
-/// Layer normalization (Ba, Kiros and Hinton, 2016) over the last dimension; gamma and beta [width], any float dtype.
-class LayerNorm {
+/// Normalization over the last dimension: of layers (Ba, Kiros and Hinton, 2016), or, without beta, by the root of the
+/// mean square (Zhang and Sennrich, 2019); gamma and beta [width], any float dtype.
+class Normalization {
  public:
-  LayerNorm(Tensor gamma, Tensor beta, float eps) : gamma_(std::move(gamma)), beta_(std::move(beta)), eps_(eps) {}
+  /// `layer` is the name that its tensors go by.
+  Normalization(std::string layer, Tensor gamma, std::optional<Tensor> beta, float eps)
+      : layer_(std::move(layer)), gamma_(std::move(gamma)), beta_(std::move(beta)), eps_(eps) {}
 
+  const std::string& layer() const noexcept { return layer_; }
   void prepare(Backend& backend);
   int64_t packed_bytes() const noexcept { return memory_.span().bytes(); }
   /// y [T, width] may be x.
@@ -21,58 +27,50 @@ class LayerNorm {
   NormalizeRows rows(std::optional<Activation> y = std::nullopt) const;
 
  private:
-  Tensor gamma_, beta_;
+  std::string layer_;
+  Tensor gamma_;
+  std::optional<Tensor> beta_;
   float eps_;
   DeviceMemory memory_;  ///< gamma, then beta, fp32
 };
 
-/// Root-mean-square normalization (Zhang and Sennrich, 2019) over the last dimension; gamma [width], any float dtype.
-class RmsNorm {
- public:
-  RmsNorm(Tensor gamma, float eps) : gamma_(std::move(gamma)), eps_(eps) {}
-
-  void prepare(Backend& backend);
-  int64_t packed_bytes() const noexcept { return memory_.span().bytes(); }
-  /// y [T, width] may be x.
-  void forward(Context& context, const Activation& x, const Activation& y) const;
-  /// The same as what a linear layer does first (see Linear::forward); `y` gets the normalized rows too.
-  NormalizeRows rows(std::optional<Activation> y = std::nullopt) const;
-
- private:
-  Tensor gamma_;
-  float eps_;
-  DeviceMemory memory_;  ///< gamma, fp32
-};
+/// Rows of x normalized into y, which may be x.
+void normalize(Context& context, const NormalizeRows& how, const Activation& x, const Activation& y);
 
 /// Rotary position embedding (Su et al., 2021): how fast each pair of a head's columns turns, see RopeOp.
 class Rotary {
  public:
   /// `frequencies` in radians a position, one for each pair of columns; `factor` on sine and cosine.
-  Rotary(std::vector<float> frequencies, float factor) : frequencies_(std::move(frequencies)), factor_(factor) {}
+  Rotary(std::vector<float> frequencies, float factor, RotaryLayout layout = RotaryLayout::kHalves)
+      : frequencies_(std::move(frequencies)), factor_(factor), layout_(layout) {}
 
   void prepare(Backend& backend);
   int64_t packed_bytes() const noexcept { return memory_.span().bytes(); }
-  /// Turns the heads of x [T, heads · head_width] in place, by int32 positions [T].
-  void forward(Context& context, const Activation& x, int64_t head_width, DeviceSpan positions) const;
+  /// Turns the heads of x [T, heads.columns()] in place, by int32 positions [T].
+  void forward(Context& context, const Activation& x, const HeadColumns& heads, DeviceSpan positions) const;
 
  private:
   std::vector<float> frequencies_;
   float factor_;
+  RotaryLayout layout_;
   DeviceMemory memory_;
 };
 
 /// A table of vectors [entries, width], read in its stored dtype where it lies.
 class Embedding {
  public:
-  explicit Embedding(Tensor table) : table_(std::move(table)) {}
+  /// Index 0 is row `first`: entries are those from there on.
+  explicit Embedding(Tensor table, int64_t first = 0) : table_(std::move(table)), first_(first) {}
 
-  const Tensor& table() const noexcept { return table_; }
-  void prepare(Backend& backend) { device_table_ = backend.table(table_); }
-  /// The rows that int32 `indices` name; they must lie inside the table.
+  int64_t entries() const noexcept { return table_.shape()[0] - first_; }
+  int64_t width() const noexcept { return table_.shape()[1]; }
+  void prepare(Backend& backend);
+  /// The entries that int32 `indices` name; they must lie inside the table.
   EmbedOp::Lookup lookup(DeviceSpan indices) const { return {device_table_, indices}; }
 
  private:
   Tensor table_;
+  int64_t first_;
   DeviceTable device_table_;
 };
 

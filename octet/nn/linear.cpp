@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "octet/base/error.h"
+#include "octet/nn/layers.h"
 
 namespace octet {
 namespace {
@@ -122,21 +123,16 @@ void Linear::forward(Context& context, const Activation& x, const Activation& y,
   multiply(context, std::nullopt, x, y, nonlinearity, residual);
 }
 
-void Linear::forward(Context& context, const NormalizeRows& normalize, const Activation& x, const Activation& y,
-                     Nonlinearity nonlinearity) const {
-  if (products_.size() <= 1) {
+void Linear::forward(Context& context, const std::optional<NormalizeRows>& normalize, const Activation& x,
+                     const Activation& y, Nonlinearity nonlinearity) const {
+  if (!normalize || products_.size() <= 1) {
     multiply(context, normalize, x, y, nonlinearity, std::nullopt);
     return;
   }
   // Several products read the rows: they are normalized once.
   const Workspace::Scope scope(context.workspace);
-  const Activation rows = normalize.y ? *normalize.y : context.workspace.take_matrix(x.rows, x.cols);
-  if (normalize.beta.empty()) {
-    context.backend.rms_norm({.x = x, .gamma = normalize.gamma, .eps = normalize.eps, .y = rows});
-  } else {
-    context.backend.layer_norm(
-        {.x = x, .gamma = normalize.gamma, .beta = normalize.beta, .eps = normalize.eps, .y = rows});
-  }
+  const Activation rows = normalize->y ? *normalize->y : context.workspace.take_matrix(x.rows, x.cols);
+  octet::normalize(context, *normalize, x, rows);
   multiply(context, std::nullopt, rows, y, nonlinearity, std::nullopt);
 }
 

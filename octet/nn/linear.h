@@ -46,9 +46,9 @@ class Linear {
   void forward(Context& context, const Activation& x, const Activation& y,
                Nonlinearity nonlinearity = Nonlinearity::kNone,
                std::optional<Activation> residual = std::nullopt) const;
-  /// The same of normalized rows of x.
-  void forward(Context& context, const NormalizeRows& normalize, const Activation& x, const Activation& y,
-               Nonlinearity nonlinearity = Nonlinearity::kNone) const;
+  /// The same of rows of x that are normalized first, if `normalize` says how.
+  void forward(Context& context, const std::optional<NormalizeRows>& normalize, const Activation& x,
+               const Activation& y, Nonlinearity nonlinearity = Nonlinearity::kNone) const;
 
  private:
   /// Neighbouring parts of one scheme, and of one scale of their input if that is static.

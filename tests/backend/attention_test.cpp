@@ -208,6 +208,35 @@ TEST(Attention, ThroughACacheInPiecesOfAnySizeTheBitsAreThoseWithoutOne) {
   }
 }
 
+TEST(Attention, OfHeadsThatLieApartTheBitsAreThoseOfHeadsTogether) {
+  std::mt19937_64 engine(12);
+  for (const int64_t width : {1, 7, 16, 40}) {
+    for (const ActivationMode mode : kAttentionModes) {
+      const AttentionCase together = in_mode({{70, 1, 9}, 3, width, "head by head", 0, true}, mode);
+      AttentionCase apart = together;
+      apart.head_by_head = true;
+      const std::vector<float> qkv = random_qkv(together, engine());
+      std::vector<float> rearranged(qkv.size());
+      for (size_t i = 0; i < qkv.size(); ++i) {
+        const int64_t columns = columns_of(together), at = static_cast<int64_t>(i);
+        const int64_t part = at % columns / (3 * width), head = at % columns / width % 3;
+        rearranged[at / columns * columns + (head * 3 + part) * width + at % width] = qkv[i];
+      }
+      const std::vector<float> expected = run(together, qkv, "ref", 1, 0);
+      std::vector<DType> caches = {DType::kI8};
+      if (mode == ActivationMode::kFloat) caches = {DType::kF32, DType::kF16};
+      for (const std::string& isa : cpu_isas()) {
+        EXPECT_TRUE(same_bits(run(apart, rearranged, isa, 2, 5), expected)) << isa << " " << name(mode) << " " << width;
+        for (const DType dtype : caches) {
+          EXPECT_TRUE(
+              same_bits(run_cached(apart, rearranged, isa, 2, 20, dtype), run_cached(together, qkv, isa, 1, 20, dtype)))
+              << isa << " " << octet::name(dtype) << " " << width;
+        }
+      }
+    }
+  }
+}
+
 TEST(Attention, ThroughAnFp16CacheTheBitsAreThoseOfRoundedKeysAndValues) {
   const AttentionCase c{{150, 3}, 4, 20, "fp16", 2, true, 0};
   const std::vector<float> qkv = random_qkv(c, 10);

@@ -123,6 +123,7 @@ struct AttentionCase {
   bool causal = false;
   int64_t window = 0;
   ActivationMode activations = ActivationMode::kFloat;
+  bool head_by_head = false;  // q, k and v of a head side by side, then the next head's
 
   int64_t key_heads() const { return kv_heads == 0 ? heads : kv_heads; }
 };

@@ -256,14 +256,18 @@ inline std::vector<float> random_qkv(const AttentionCase& c, uint64_t seed) {
 }
 
 inline AttentionOp op_of(const AttentionCase& c, const Activation& qkv, const Activation& y, DeviceSpan offsets) {
-  const int64_t q_width = c.heads * c.head_width, kv_width = c.key_heads() * c.head_width;
-  return {.q = qkv.columns(0, q_width),
-          .k = qkv.columns(q_width, kv_width),
-          .v = qkv.columns(q_width + kv_width, kv_width),
+  const int64_t width = c.head_width, stride = c.head_by_head ? 3 * width : width;
+  const int64_t first_k = c.head_by_head ? width : c.heads * width;
+  const int64_t first_v = first_k + (c.head_by_head ? 1 : c.key_heads()) * width;
+  const HeadColumns q{c.heads, width, stride}, kv{c.key_heads(), width, stride};
+  return {.q = qkv.columns(0, q.columns()),
+          .k = qkv.columns(first_k, kv.columns()),
+          .v = qkv.columns(first_v, kv.columns()),
           .y = y,
           .heads = c.heads,
           .kv_heads = c.key_heads(),
-          .head_width = c.head_width,
+          .head_width = width,
+          .head_stride = stride,
           .scale = kAttentionScale,
           .offsets = offsets,
           .sequences = static_cast<int64_t>(c.lengths.size()),

@@ -150,23 +150,48 @@ TEST(RmsNorm, RowsOfZerosGiveZerosAndOnesThatAreNotFiniteStayAmongThemselves) {
   }
 }
 
-struct RopeCase {
+struct RopeShape {
   int64_t rows, heads, head_width, rotary_width;
   float factor = 1;
+  int64_t head_gap = 0;  // columns between a head and the next
 };
 
 // 64 is Llama's head width; 12 with 6 to turn has three pairs; 80 with 40, as GPT-NeoX turns a part; 34 fills a
 // register and one lane more.
-const RopeCase kRopeCases[] = {{9, 3, 64, 64}, {5, 2, 12, 6, 1.25f}, {300, 9, 64, 64}, {7, 2, 80, 40, 0.5f},
-                               {3, 1, 2, 2},   {4, 5, 34, 34},       {3, 2, 7, 0},     {2, 3, 128, 128},
-                               {0, 2, 8, 8},   {6, 1, 98, 96, 3.0f}};
+const RopeShape kRopeShapes[] = {{9, 3, 64, 64}, {5, 2, 12, 6, 1.25f}, {300, 9, 64, 64}, {7, 2, 80, 40, 0.5f, 160},
+                                 {3, 1, 2, 2},   {4, 5, 34, 34, 1, 1}, {3, 2, 7, 0},     {2, 3, 128, 128},
+                                 {0, 2, 8, 8},   {6, 1, 98, 96, 3.0f}, {3, 2, 20, 18},   {5, 3, 50, 46, 2.0f, 7}};
+
+struct RopeCase : RopeShape {
+  RotaryLayout layout = RotaryLayout::kHalves;
+
+  HeadColumns columns() const { return {heads, head_width, head_width + head_gap}; }
+  // Of a row, the two columns of pair i of a head.
+  std::pair<int64_t, int64_t> pair(int64_t head, int64_t i) const {
+    const int64_t first = head * columns().stride;
+    return layout == RotaryLayout::kHalves ? std::pair(first + i, first + i + rotary_width / 2)
+                                           : std::pair(first + 2 * i, first + 2 * i + 1);
+  }
+  friend std::ostream& operator<<(std::ostream& out, const RopeCase& c) {
+    return out << c.rotary_width << " columns of " << c.head_width
+               << (c.layout == RotaryLayout::kHalves ? " in halves" : ", neighbours");
+  }
+};
+
+std::vector<RopeCase> rope_cases() {
+  std::vector<RopeCase> all;
+  for (const RopeShape& shape : kRopeShapes) {
+    for (const RotaryLayout layout : {RotaryLayout::kHalves, RotaryLayout::kNeighbours}) all.push_back({shape, layout});
+  }
+  return all;
+}
 
 struct RopeData {
   RopeCase shape;
   std::vector<float> x, frequencies;
   std::vector<int32_t> positions;
 
-  explicit RopeData(const RopeCase& c) : shape(c), x(random_floats(c.rows * c.heads * c.head_width, 4)) {
+  explicit RopeData(const RopeCase& c) : shape(c), x(random_floats(c.rows * c.columns().columns(), 4)) {
     for (int64_t r = 0; r < c.rows; ++r) positions.push_back(static_cast<int32_t>(r < 3 ? r : r * 7919 % 131'072));
     for (int64_t i = 0; i < c.rotary_width; i += 2) {
       const double exponent = -static_cast<double>(i) / static_cast<double>(c.rotary_width);
@@ -176,54 +201,54 @@ struct RopeData {
 
   std::vector<float> run(const std::string& isa, int threads) const {
     const std::unique_ptr<Backend> backend = make_cpu_backend({.threads = threads, .isa = isa});
-    const Matrix matrix(*backend, shape.rows, shape.heads * shape.head_width, 3, x);
+    const Matrix matrix(*backend, shape.rows, shape.columns().columns(), 3, x);
     const Memory p(*backend, positions), f(*backend, frequencies);
     backend->rope(
-        {matrix.activation(), shape.heads, shape.head_width, shape.rotary_width, p.span(), f.span(), shape.factor});
+        {matrix.activation(), shape.columns(), shape.rotary_width, shape.layout, p.span(), f.span(), shape.factor});
     EXPECT_TRUE(matrix.gaps_untouched());
     return matrix.values();
   }
 };
 
 TEST(Rope, EveryInstructionSetGivesTheBitsOfRef) {
-  for (const RopeCase& c : kRopeCases) {
+  for (const RopeCase& c : rope_cases()) {
     RopeData data(c);
     for (const bool finite : {true, false}) {
       if (!finite && !data.x.empty()) data.x.front() = kNaN, data.x.back() = kInfinity;
       const std::vector<float> expected = data.run("ref", 1);
       for (const std::string& isa : vector_isas()) {
         for (const int threads : {1, 3}) {
-          EXPECT_TRUE(same_bits(data.run(isa, threads), expected))
-              << isa << " " << c.head_width << " " << c.rotary_width;
+          EXPECT_TRUE(same_bits(data.run(isa, threads), expected)) << isa << ", " << c;
         }
       }
     }
   }
 }
 
-TEST(Rope, RefTurnsHalvesOfEachHeadByTheAngleOfItsPosition) {
-  for (const RopeCase& c : kRopeCases) {
+TEST(Rope, RefTurnsThePairsOfEachHeadByTheAngleOfTheirPosition) {
+  for (const RopeCase& c : rope_cases()) {
     const RopeData data(c);
     std::vector<double> expected(data.x.begin(), data.x.end());
-    const int64_t pairs = c.rotary_width / 2;
+    std::vector<bool> turned(expected.size(), false);
     for (int64_t r = 0; r < c.rows; ++r) {
       for (int64_t h = 0; h < c.heads; ++h) {
-        double* head = expected.data() + (r * c.heads + h) * c.head_width;
-        for (int64_t i = 0; i < pairs; ++i) {
+        for (int64_t i = 0; i < c.rotary_width / 2; ++i) {
+          const auto [first, second] = c.pair(h, i);
+          const int64_t row = r * c.columns().columns();
           // The angle itself is fp32, as transformers has it.
           const double angle = static_cast<float>(data.positions[r]) * data.frequencies[i];
-          const double a = head[i], b = head[i + pairs];
-          head[i] = (a * std::cos(angle) - b * std::sin(angle)) * c.factor;
-          head[i + pairs] = (b * std::cos(angle) + a * std::sin(angle)) * c.factor;
+          const double a = expected[row + first], b = expected[row + second];
+          expected[row + first] = (a * std::cos(angle) - b * std::sin(angle)) * c.factor;
+          expected[row + second] = (b * std::cos(angle) + a * std::sin(angle)) * c.factor;
+          turned[row + first] = turned[row + second] = true;
         }
       }
     }
     const std::vector<float> y = data.run("ref", 1);
-    EXPECT_TRUE(near(y, expected, [&](size_t) { return 1e-6 * c.factor; })) << c.head_width << " " << c.rotary_width;
+    EXPECT_TRUE(near(y, expected, [&](size_t) { return 1e-6 * c.factor; })) << c;
     for (size_t i = 0; i < y.size(); ++i) {
-      const int64_t column = static_cast<int64_t>(i) % c.head_width;
-      if (column >= c.rotary_width) {
-        EXPECT_EQ(y[i], data.x[i]);
+      if (!turned[i]) {
+        EXPECT_EQ(y[i], data.x[i]) << c;
       }
     }
   }
@@ -231,26 +256,31 @@ TEST(Rope, RefTurnsHalvesOfEachHeadByTheAngleOfItsPosition) {
 
 TEST(Rope, WhatIsNotFiniteStaysInItsPair) {
   for (const std::string& isa : cpu_isas()) {
-    RopeData data({3, 2, 64, 48});
-    data.x[1 * 128 + 64 + 5] = kNaN;
-    const std::vector<float> y = data.run(isa, 1);
-    for (size_t i = 0; i < y.size(); ++i) {
-      EXPECT_EQ(std::isnan(y[i]), i == 128 + 64 + 5 || i == 128 + 64 + 5 + 24) << isa << " " << i;
+    for (const RotaryLayout layout : {RotaryLayout::kHalves, RotaryLayout::kNeighbours}) {
+      const RopeCase c{{3, 2, 64, 48}, layout};
+      RopeData data(c);
+      const auto [first, second] = c.pair(1, 5);
+      data.x[128 + first] = kNaN;
+      const std::vector<float> y = data.run(isa, 1);
+      for (int64_t i = 0; i < std::ssize(y); ++i) {
+        EXPECT_EQ(std::isnan(y[i]), i == 128 + first || i == 128 + second) << isa << " " << i << " " << c;
+      }
     }
   }
 }
 
 TEST(Rope, RefusesWhatItCannotTurn) {
-  const auto refused = [](const RopeCase& c, int32_t position) {
-    RopeData data(c);
+  const auto refused = [](const RopeShape& c, int32_t position) {
+    RopeData data(RopeCase{c});
     data.positions.back() = position;
     EXPECT_THROW(data.run("ref", 1), ShapeError) << c.rotary_width << " " << position;
   };
   refused({2, 1, 8, 3}, 1);
   refused({2, 1, 8, 10}, 1);
+  refused({2, 2, 8, 8, 1, -1}, 1);  // heads that overlap
   refused({2, 1, 8, 8}, -1);
   refused({2, 1, 8, 8}, (1 << 20) + 1);
-  RopeData farthest({2, 1, 8, 8});
+  RopeData farthest(RopeCase{{2, 1, 8, 8}});
   farthest.positions.back() = 1 << 20;
   EXPECT_NO_THROW(farthest.run("ref", 1));
 }

@@ -55,7 +55,8 @@ SineCosine sine_cosine(const std::vector<float>& x, const std::string& isa) {
   std::vector<float> plane(x.size(), 1.0f);
   plane.resize(2 * x.size(), 0.0f);
   const int32_t position = 1;
-  cpu::kernels(isa).rope({plane.data(), 2 * count, 1, 1, 2 * count, count, &position, x.data(), 1.0f});
+  cpu::kernels(isa).rope(
+      {plane.data(), 2 * count, 1, 1, 2 * count, count, RotaryLayout::kHalves, &position, x.data(), 1.0f});
   return {{plane.begin() + count, plane.end()}, {plane.begin(), plane.begin() + count}};
 }
 

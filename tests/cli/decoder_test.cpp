@@ -21,14 +21,19 @@ class CliDecoder : public Cli {
  protected:
   void SetUp() override {
     Cli::SetUp();
-    fs::create_directory(folder_ / "model");
+    take("llama_base", "model");
+    write("text.txt", "the quick brown fox\njumps over the lazy dog\n\nand runs away from all of the others\n");
+  }
+
+  // A golden of 97 tokens, with that tokenizer, as `name`.
+  void take(const std::string& golden, const std::string& name) {
+    fs::create_directory(folder_ / name);
     for (const char* file : {"config.json", "model.safetensors"})
-      fs::copy(kGolden + "/llama_base/" + file, folder_ / "model");
+      fs::copy(kGolden + "/" + golden + "/" + file, folder_ / name);
     std::string vocabulary = "[UNK]\n[CLS]\n[SEP]\n[PAD]\n[MASK]\n";
     for (char c = 'a'; c <= 'z'; ++c) vocabulary += std::string(1, c) + "\n##" + std::string(1, c) + "\n";
     for (int i = 57; i < 97; ++i) vocabulary += "é" + std::to_string(i) + "\n";
-    write("model/vocab.txt", vocabulary);
-    write("text.txt", "the quick brown fox\njumps over the lazy dog\n\nand runs away from all of the others\n");
+    write(name + "/vocab.txt", vocabulary);
   }
 };
 
@@ -111,6 +116,30 @@ TEST_F(CliDecoder, GenerateSamplesAsTheModelAsksOnlyWhereTold) {
   EXPECT_EQ(sampled["ids"], run_json(settings + " --temperature 1.5 --top-k 30")["ids"]);
   EXPECT_NE(sampled["ids"], greedy["ids"]);
   EXPECT_EQ(run_json(settings + " --generation-config --temperature 0")["ids"], greedy["ids"]);
+}
+
+TEST_F(CliDecoder, EveryArchitectureGeneratesAndIsQuantizedToAFileThatGeneratesTheSame) {
+  for (const std::string name : {"opt", "gptj", "gpt_neox", "phi"}) {
+    take(name, name);
+    const std::string settings = " --prompt 'a fox' --max-tokens 6 --ignore-eos", recipe = " --recipe w8a8_dynamic";
+    EXPECT_EQ(run_json("generate " + name + settings)["ids"].size(), 6) << name;
+    const json loading = run_json("generate " + name + settings + recipe);
+    ASSERT_EQ(run("quantize " + name + recipe + " --out " + name + "_w8a8"), 0) << err_;
+    EXPECT_EQ(run_json("generate " + name + "_w8a8" + settings)["ids"], loading["ids"]) << name;
+    EXPECT_THAT(run_json("inspect " + name)["architecture"].get<std::string>(), testing::EndsWith("ForCausalLM"));
+  }
+}
+
+TEST_F(CliDecoder, EveryArchitectureOfEncodersEmbedsAndIsEvaluated) {
+  write("pairs.tsv", "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String\n1\t1\t2\ta fox\ta fox ran\n0\t3\t4\tthe dog\tz\n");
+  for (const std::string name : {"roberta", "distilbert", "electra"}) {
+    take(name, name);
+    const json vectors = run_json("embed " + name + " --file text.txt");
+    EXPECT_EQ(vectors["width"], 24) << name;
+    ASSERT_EQ(vectors["embeddings"].size(), 4) << name;
+    EXPECT_NE(vectors["embeddings"][0], vectors["embeddings"][1]) << name;
+    EXPECT_EQ(run_json("eval " + name + " --task similarity --data pairs.tsv")["examples"], 2) << name;
+  }
 }
 
 TEST_F(CliDecoder, GenerateSaysWhenTheContextIsFull) {

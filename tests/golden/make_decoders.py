@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes the small Llama, Qwen2, Mistral and GPT-2 checkpoints of this folder and their golden outputs.
+"""Makes the small checkpoints of decoders in this folder (Llama, Qwen2, Mistral, GPT-2, OPT, GPT-J, GPT-NeoX, Phi) and
+their golden outputs.
 
-As in make_bert.py, weights are random with fixed seeds and large on purpose, and a golden is the true value: each
+As in make_encoders.py, weights are random with fixed seeds and large on purpose, and a golden is the true value: each
 folder is loaded back with `transformers`, computed in float64 from the weights as stored, and rounded to float32.
 
     python make_decoders.py [--out FOLDER]
@@ -20,15 +21,28 @@ from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
     GPT2Model,
+    GPTJConfig,
+    GPTJForCausalLM,
+    GPTJModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    GPTNeoXModel,
     LlamaConfig,
     LlamaForCausalLM,
     LlamaModel,
     MistralConfig,
     MistralForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
+    OPTModel,
+    PhiConfig,
+    PhiForCausalLM,
+    PhiModel,
     Qwen2Config,
     Qwen2ForCausalLM,
     set_seed,
 )
+from transformers.models.gptj.modeling_gptj import GPTJRotaryEmbedding
 from transformers.utils import logging
 
 POSITIONS = 48  # what every model here has; the case `full` takes them all
@@ -67,6 +81,10 @@ GPT2 = dict(
 )
 GPT2_SMALL = GPT2 | dict(vocab_size=31, n_embd=24, n_layer=1, n_head=2, n_inner=29)
 
+# One key and value a head, and sizes that are multiples of little.
+PLAIN = {name: value for name, value in BASE.items() if name != "num_key_value_heads"}
+PLAIN_SMALL = PLAIN | dict(vocab_size=31, hidden_size=24, num_hidden_layers=1, num_attention_heads=2,
+                           intermediate_size=29)
 NEW_TOKENS = 16  # of a greedy continuation
 PROMPT_TOKENS = 8
 
@@ -89,20 +107,21 @@ def randomise(model, seed):
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             noise = 0.3 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-            normalizes = name.endswith(("norm.weight", "layernorm.weight", "ln_1.weight", "ln_2.weight", "ln_f.weight"))
+            normalizes = name.endswith(("norm.weight", "ln_1.weight", "ln_2.weight", "ln_f.weight"))
             parameter.copy_(noise + 1 if normalizes else noise)
 
 
-def make_inputs(lengths, vocabulary, seed):
-    """ids, mask: int32 [batch, longest]; padding is on the right and holds random ids, which nothing may depend on."""
+def make_inputs(lengths, vocabulary, seed, left=False):
+    """ids, mask: int32 [batch, longest]; padding is on the right, or `left`, and holds random ids, which nothing may depend
+    on."""
     random = np.random.default_rng(seed)
     ids = random.integers(0, vocabulary, (len(lengths), max(lengths)), dtype=np.int32)
     ids[0, 1], ids[0, 2] = 0, vocabulary - 1  # both ends of the table
     mask = (np.arange(max(lengths)) < np.array(lengths)[:, None]).astype(np.int32)
-    return ids, mask
+    return ids, mask[:, ::-1].copy() if left else mask
 
 
-CASES = {"right": ([9, 5, 2, 1], 1), "full": ([POSITIONS], 2)}  # lengths, seed
+CASES = {"right": ([9, 5, 2, 1], 1), "full": ([POSITIONS], 2), "left": ([9, 5, 2, 1], 3)}  # lengths, seed
 
 
 def outputs(model, ids, mask):
@@ -117,15 +136,26 @@ def outputs(model, ids, mask):
 def load_in_float64(kind, folder):
     model, report = kind.from_pretrained(folder, dtype=torch.float64, attn_implementation="eager",
                                          output_loading_info=True)
-    unread = [name for name in report["unexpected_keys"] if not name.endswith("attn.bias")]
+    buffers = ("attn.bias", "attention.bias", "masked_bias", "rotary_emb.inv_freq")
+    unread = [name for name in report["unexpected_keys"] if not name.endswith(buffers)]
     assert not report["missing_keys"] and not unread, (folder, report)
+    for module in model.modules():
+        if isinstance(module, GPTJRotaryEmbedding):
+            module.embed_positions = sines_and_cosines(*module.embed_positions.shape)
     return model.eval()
+
+
+def sines_and_cosines(positions, width):
+    """GPT-J's table of them in float64, of angles by the float32 frequencies that it has when it runs in float32."""
+    frequencies = 1.0 / (10000 ** (torch.arange(0, width, 2, dtype=torch.float32) / width))
+    angles = torch.arange(positions, dtype=torch.float64)[:, None] * frequencies.double()
+    return torch.cat((angles.sin(), angles.cos()), dim=1)
 
 
 def save_case(folder, model, case):
     """Inputs and outputs as CASE.NAME.npy; rows of dropped tokens are zero, for they are nobody's result."""
     lengths, seed = CASES[case]
-    ids, mask = make_inputs(lengths, model.config.vocab_size, seed)
+    ids, mask = make_inputs(lengths, model.config.vocab_size, seed, left=case == "left")
     name, array = outputs(model, ids, mask)
     array = np.where(mask[..., None] > 0, array, 0).astype(np.float32)
     for name, array in (("input_ids", ids), ("attention_mask", mask), (name, array)):
@@ -186,6 +216,24 @@ def as_the_first_gpt2_was_stored(folder):
     kept = ("activation_function", "architectures", "bos_token_id", "eos_token_id", "initializer_range",
             "layer_norm_epsilon", "model_type", "n_embd", "n_head", "n_inner", "n_layer", "n_positions", "vocab_size")
     write_json(folder / "config.json", {name: config[name] for name in kept} | {"n_ctx": POSITIONS})
+
+
+def as_pythia_is_stored(folder):
+    """No `gpt_neox.` in the names; causal masks and inverse frequencies in the file; a config of transformers 4."""
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    rotary = int(PLAIN_SMALL["hidden_size"] / PLAIN_SMALL["num_attention_heads"] * 0.5)
+    for layer in range(PLAIN_SMALL["num_hidden_layers"]):
+        tensors[f"layers.{layer}.attention.bias"] = torch.tril(torch.ones(POSITIONS, POSITIONS)).bool()[None, None]
+        tensors[f"layers.{layer}.attention.masked_bias"] = torch.tensor(-1e9)
+        tensors[f"layers.{layer}.attention.rotary_emb.inv_freq"] = torch.ones(rotary // 2)
+    save_file(tensors, path, metadata={"format": "pt"})
+    config = read_json(folder / "config.json")
+    rope = config.pop("rope_parameters")
+    config["rotary_emb_base"], config["rotary_pct"] = rope["rope_theta"], rope["partial_rotary_factor"]
+    config["torch_dtype"] = config.pop("dtype")
+    config["transformers_version"] = "4.24.0"
+    write_json(folder / "config.json", dict(sorted(config.items())))
 
 
 def make(out, name, kind, config, cases, seed, dtype=torch.bfloat16, shard=None, older=None, greedy=False):
@@ -257,6 +305,37 @@ def main():
          older=as_the_first_gpt2_was_stored)
     make(out, "gpt2_old_names", GPT2LMHeadModel, GPT2Config(**GPT2_SMALL), ["right"], seed=44, dtype=torch.float16,
          older=as_the_first_gpt2_was_stored)
+
+    opt = {name: value for name, value in PLAIN.items() if name != "intermediate_size"} | dict(ffn_dim=41)
+    opt_small = opt | dict(vocab_size=31, hidden_size=24, num_hidden_layers=2, num_attention_heads=2, ffn_dim=29)
+    make(out, "opt", OPTForCausalLM, OPTConfig(**opt), ["right", "full"], seed=45, dtype=torch.float16, greedy=True)
+    # As OPT-350m: normalization after each part, words projected in and out, no final normalization.
+    projected = opt_small | dict(do_layer_norm_before=False, word_embed_proj_dim=20)
+    make(out, "opt_projected", OPTForCausalLM, OPTConfig(**projected), ["right", "full", "left"], seed=46)
+    plain = opt_small | dict(enable_bias=False, layer_norm_elementwise_affine=False, activation_function="gelu",
+                             tie_word_embeddings=False)
+    make(out, "opt_no_biases", OPTForCausalLM, OPTConfig(**plain), ["right"], seed=47)
+    projected = opt_small | dict(word_embed_proj_dim=20)
+    make(out, "opt_model", OPTModel, OPTConfig(**projected), ["right"], seed=48)
+
+    gptj = dict(GPT2)
+    gptj_small = GPT2_SMALL | dict(rotary_dim=6)
+    make(out, "gptj", GPTJForCausalLM, GPTJConfig(**gptj, rotary_dim=4), ["right", "full"], seed=49,
+         dtype=torch.float16, greedy=True)
+    make(out, "gptj_model", GPTJModel, GPTJConfig(**gptj_small), ["full"], seed=50)
+
+    neox = dict(rope_parameters={"rope_type": "default", "rope_theta": 100.0, "partial_rotary_factor": 0.5})
+    make(out, "gpt_neox", GPTNeoXForCausalLM, GPTNeoXConfig(**PLAIN, **neox), ["right", "full"], seed=51,
+         dtype=torch.float16, greedy=True)
+    sequential = PLAIN_SMALL | neox | dict(num_hidden_layers=2, use_parallel_residual=False, attention_bias=False,
+                                           tie_word_embeddings=True, hidden_act="gelu_fast")
+    make(out, "gpt_neox_sequential", GPTNeoXForCausalLM, GPTNeoXConfig(**sequential), ["full"], seed=52)
+    make(out, "gpt_neox_model", GPTNeoXModel, GPTNeoXConfig(**PLAIN_SMALL, **neox), ["right"], seed=53,
+         older=as_pythia_is_stored)
+
+    make(out, "phi", PhiForCausalLM, PhiConfig(**PLAIN), ["right", "full"], seed=54, dtype=torch.float16, greedy=True)
+    grouped = PLAIN_SMALL | dict(hidden_size=36, num_attention_heads=3, num_key_value_heads=1) | rope("default")
+    make(out, "phi_model", PhiModel, PhiConfig(**grouped), ["full"], seed=55)
 
 
 if __name__ == "__main__":

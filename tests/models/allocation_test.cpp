@@ -14,19 +14,22 @@ TEST(Allocation, ASecondForwardPassAllocatesNothing) {
   for (const auto& [recipe, settings] : recipes) {
     for (const int threads : {1, 2}) {
       const std::optional<Recipe> chosen = *recipe == 0 ? std::nullopt : std::optional(Recipe::load(recipe, settings));
-      Session session(golden("bert_base"), {.recipe = chosen, .cpu = {.threads = threads, .isa = {}}});
-      const TokenBatch batch = random_batch(session.model().info(), 3, 50);
-      const auto pass = [&] {
-        const Workspace::Scope scope(session.workspace());
-        Context context = session.context();
-        session.model().forward(context, upload(context, batch));
-      };
-      pass();
-      const int64_t before = allocation_count();
-      const int64_t bytes = session.workspace().bytes();
-      pass();
-      EXPECT_EQ(allocation_count() - before, 0) << recipe << " " << settings.size() << ", " << threads << " threads";
-      EXPECT_EQ(session.workspace().bytes(), bytes);
+      for (const char* model : {"bert_base", "roberta"}) {
+        Session session(golden(model), {.recipe = chosen, .cpu = {.threads = threads, .isa = {}}});
+        const TokenBatch batch = random_batch(session.model().info(), 3, 50);
+        const auto pass = [&] {
+          const Workspace::Scope scope(session.workspace());
+          Context context = session.context();
+          session.model().forward(context, upload(context, batch));
+        };
+        pass();
+        const int64_t before = allocation_count();
+        const int64_t bytes = session.workspace().bytes();
+        pass();
+        EXPECT_EQ(allocation_count() - before, 0)
+            << model << " " << recipe << " " << settings.size() << ", " << threads << " threads";
+        EXPECT_EQ(session.workspace().bytes(), bytes);
+      }
     }
   }
 }

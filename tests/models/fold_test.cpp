@@ -23,7 +23,9 @@ void for_channels(Tensor& weight, bool by_rows, Visit visit) {
 }
 
 TEST(Fold, FactorsMovedBetweenThePairsChangeNoBit) {
-  for (const char* folder : {"llama_base", "llama_model", "gpt2", "bert_base"}) {
+  for (const char* folder : {"llama_base", "llama_model", "gpt2", "bert_base", "bert_relu_odd_sizes", "opt",
+                             "opt_projected", "opt_model", "gptj", "gptj_model", "gpt_neox", "gpt_neox_sequential",
+                             "phi", "phi_model", "roberta", "distilbert", "distilbert_question_answering", "electra"}) {
     const Checkpoint checkpoint = Checkpoint::open(golden(folder));
     const std::unique_ptr<Model> model = load_model(checkpoint, nullptr);
     std::map<std::string, Tensor> tensors;

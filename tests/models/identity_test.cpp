@@ -85,6 +85,9 @@ TEST(Identity, OfASmallModelOnEveryKernel) {
   expect_identical_outputs(golden("llama_tied"), shorter);
   expect_identical_outputs(golden("mistral_window"), shorter);
   expect_identical_outputs(golden("gpt2"), shorter);
+  for (const char* name : {"opt_projected", "gptj", "gpt_neox", "phi_model", "roberta", "distilbert", "electra"}) {
+    expect_identical_outputs(golden(name), shorter);
+  }
 }
 
 TEST(Identity, OfARealModelOnEveryKernel) {
@@ -110,7 +113,7 @@ std::filesystem::path fp32_copy(const std::string& name) {
 }
 
 TEST(Identity, OfWeightsInSixteenBitsWithTheSameInFp32) {
-  for (const char* name : {"gpt2", "llama_tied", "llama_bias", "bert_bf16"}) {
+  for (const char* name : {"gpt2", "llama_tied", "llama_bias", "bert_bf16", "gptj", "gpt_neox", "opt"}) {
     Session narrow(golden(name)), wide(fp32_copy(name));
     const TokenBatch batch = random_batch(narrow.model().info(), 3, 20);
     EXPECT_TRUE(same_bits(narrow.run(batch).as<float>(), wide.run(batch).as<float>())) << name;

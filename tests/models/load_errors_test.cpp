@@ -16,16 +16,22 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 using testing::HasSubstr;
 
-// A copy of bert_base whose config and tensors a test spoils.
+// A copy of a golden, bert_base unless the test takes another, whose config and tensors a test spoils.
 class LoadErrors : public testing::Test {
  protected:
   void SetUp() override {
     folder_ = fs::path(testing::TempDir()) / testing::UnitTest::GetInstance()->current_test_info()->name();
     fs::remove_all(folder_);
     fs::create_directory(folder_);
-    config_ = json::parse(std::ifstream(golden("bert_base") / "config.json"));
-    const SafetensorsFile file = SafetensorsFile::open(golden("bert_base") / "model.safetensors");
-    for (const std::string& name : file.names()) tensors_[name] = Tensor::copy_of(file.tensor(name).view());
+    take("bert_base");
+  }
+
+  void take(const std::string& name) {
+    golden_ = golden(name);
+    config_ = json::parse(std::ifstream(golden_ / "config.json"));
+    tensors_.clear();
+    const SafetensorsFile file = SafetensorsFile::open(golden_ / "model.safetensors");
+    for (const std::string& tensor : file.names()) tensors_[tensor] = Tensor::copy_of(file.tensor(tensor).view());
   }
 
   std::string message() {
@@ -35,15 +41,14 @@ class LoadErrors : public testing::Test {
     writer.write(folder_ / "model.safetensors");
     try {
       Session session(folder_);
-      TokenBatch batch = golden_batch(golden("bert_base"), "right");
-      session.run(batch);
+      session.run(golden_batch(golden_, "right"));
     } catch (const Error& error) {
       return error.what();
     }
     return "no error";
   }
 
-  fs::path folder_;
+  fs::path folder_, golden_;
   json config_;
   std::map<std::string, Tensor> tensors_;
 };
@@ -93,6 +98,90 @@ TEST_F(LoadErrors, ImpossibleConfigsAreRefused) {
     config_.update(change);
     EXPECT_THAT(message(), HasSubstr(words)) << change;
   }
+}
+
+TEST_F(LoadErrors, ImpossibleConfigsOfEachArchitectureAreRefused) {
+  struct Case {
+    const char* model;
+    json change;
+    const char* words;
+  };
+  const auto rotary = [](double share) -> json {
+    return {{"rope_parameters", {{"rope_type", "default"}, {"rope_theta", 1e4}, {"partial_rotary_factor", share}}}};
+  };
+  const std::vector<Case> cases = {
+      {"gpt2", {{"n_head", 5}}, "n_embd 32 is not a multiple of n_head 5"},
+      {"llama_base", {{"num_key_value_heads", 3}}, "not a multiple of num_key_value_heads 3"},
+      {"opt", {{"num_attention_heads", 5}}, "hidden_size 32 is not a multiple of num_attention_heads 5"},
+      {"opt", {{"activation_function", "mish"}}, "activation_function is 'mish'"},
+      {"opt", {{"max_position_embeddings", 47}}, "embed_positions"},
+      {"opt", {{"word_embed_proj_dim", 16}}, "embed_tokens"},
+      {"opt_projected", {{"ffn_dim", 0}}, "ffn_dim"},
+      {"gptj", {{"n_head", 3}}, "n_embd 32 is not a multiple of n_head 3"},
+      {"gptj", {{"rotary_dim", 3}}, "rotary_dim is 3; an even number up to the 8 columns of a head is needed"},
+      {"gptj", {{"rotary_dim", 10}}, "rotary_dim is 10; an even number up to the 8 columns of a head is needed"},
+      {"gptj", {{"rotary_dim", 0}}, "rotary_dim"},
+      {"gptj", {{"activation_function", "mish"}}, "activation_function is 'mish'"},
+      {"gpt_neox", {{"num_attention_heads", 6}}, "hidden_size 32 is not a multiple of num_attention_heads 6"},
+      {"gpt_neox", rotary(0.4), "0.4 of the 8 columns of a head would be rotary; an even number is needed"},
+      {"gpt_neox", rotary(0.1), "an even number is needed"},
+      {"gpt_neox", rotary(1.5), "1.5 of the 8 columns"},
+      {"gpt_neox", {{"hidden_act", "mish"}}, "hidden_act is 'mish'"},
+      {"gpt_neox", {{"intermediate_size", 40}}, "dense_h_to_4h"},
+      {"gpt_neox_model", {{"rotary_pct", 0.1}}, "0.1 of the 12 columns"},
+      {"phi", {{"tie_word_embeddings", "no"}}, "tie_word_embeddings"},
+      {"phi", {{"qk_layernorm", true}}, "qk_layernorm"},
+      {"phi", {{"num_key_value_heads", 3}}, "not a multiple of num_key_value_heads 3"},
+      {"phi", {{"num_key_value_heads", 2}}, "k_proj"},
+      {"roberta", {{"pad_token_id", 66}}, "pad_token_id"},
+      {"roberta", {{"pad_token_id", -1}}, "pad_token_id"},
+      {"roberta", {{"position_embedding_type", "relative_key"}}, "relative_key"},
+      {"distilbert", {{"n_heads", 5}}, "dim 24 is not a multiple of n_heads 5"},
+      {"distilbert", {{"activation", "mish"}}, "activation is 'mish'"},
+      {"distilbert", {{"n_layers", 3}}, "transformer.layer.2"},
+      {"electra", {{"embedding_size", 24}}, "embeddings"},
+      {"electra", {{"num_attention_heads", 7}}, "not a multiple"},
+  };
+  for (const Case& c : cases) {
+    take(c.model);
+    config_.update(c.change);
+    EXPECT_THAT(message(), HasSubstr(c.words)) << c.model << " " << c.change;
+  }
+}
+
+TEST_F(LoadErrors, APartThatTheConfigPromisesMustBeStored) {
+  const std::pair<const char*, const char*> parts[] = {
+      {"opt_projected", "model.decoder.project_in.weight"},
+      {"opt_projected", "model.decoder.project_out.weight"},
+      {"opt_projected", "model.decoder.layers.1.fc1.bias"},
+      {"opt", "model.decoder.final_layer_norm.weight"},
+      {"gptj", "lm_head.bias"},
+      {"gptj", "transformer.h.1.mlp.fc_in.bias"},
+      {"gpt_neox", "gpt_neox.layers.0.attention.query_key_value.bias"},
+      {"gpt_neox", "embed_out.weight"},
+      {"phi", "lm_head.bias"},
+      {"roberta_masked_lm", "lm_head.bias"},
+      {"distilbert_masked_lm", "vocab_projector.bias"},
+      {"electra_masked_lm", "electra.embeddings_project.weight"},
+      {"electra_masked_lm", "electra.embeddings_project.bias"},
+      {"electra_pretraining", "discriminator_predictions.dense_prediction.weight"},
+      {"gpt2", "transformer.h.0.attn.c_attn.bias"},
+      {"bert_base", "encoder.layer.1.attention.self.key.bias"},
+  };
+  for (const auto& [model, tensor] : parts) {
+    take(model);
+    ASSERT_EQ(tensors_.erase(tensor), 1) << model << " " << tensor;
+    EXPECT_THAT(message(), HasSubstr(tensor)) << model;
+  }
+}
+
+TEST_F(LoadErrors, ModelsWithoutTypesReadNone) {
+  Session session(golden("distilbert"));
+  TokenBatch pair, plain;
+  pair.add(std::vector<int32_t>{5, 6, 7}, std::vector<int32_t>{0, 1, 1});
+  plain.add(std::vector<int32_t>{5, 6, 7});
+  const Tensor with_types = session.run(pair), without = session.run(plain);
+  EXPECT_TRUE(std::equal(with_types.as<float>().begin(), with_types.as<float>().end(), without.as<float>().begin()));
 }
 
 TEST_F(LoadErrors, InputsOutsideTheModelAreRefused) {

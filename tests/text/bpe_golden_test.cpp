@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Octet against `tokenizers` and `sentencepiece`: bpe_golden.json, written by make_bpe_golden.py. And for each of those
+// Octet against `tokenizers` and `sentencepiece`: bpe_golden.json, written by make_bpe_golden.py; against
+// `transformers`: vocab_and_merges_golden.json, written by make_vocab_and_merges_golden.py. And for each of those
 // tokenizers: decoding id by id gives whole characters, and together what decode() gives.
 #include <random>
 #include <utility>
@@ -105,6 +106,17 @@ TEST(BpeGolden, EncodesAndDecodesAsTheLibraryDoes) {
   for (const Json& group : golden()["groups"]) {
     SCOPED_TRACE(group["name"].get<std::string>());
     expect_cases(tokenizer_of(group), group);
+  }
+}
+
+TEST(BpeGolden, VocabulariesWithMergesEncodeAsTransformersDoes) {
+  const Json document = Json::parse(test_file("vocab_and_merges_golden.json"));
+  for (const Json& group : document["groups"]) {
+    SCOPED_TRACE(group["name"].get<std::string>());
+    expect_cases(Tokenizer::from_vocab_and_merges(document["vocabulary"].get<std::string>(), "vocab.json",
+                                                  document["merges"].get<std::string>(), "merges.txt",
+                                                  group["config"].get<std::string>(), "tokenizer_config.json"),
+                 group);
   }
 }
 

@@ -72,12 +72,14 @@ struct Frame {
  private:
   void check() {
     const int64_t rows = op.q.rows, width = op.head_width;
-    if (op.heads < 1 || width < 1 || op.kv_heads < 1 || op.heads % op.kv_heads != 0) {
-      fail<ShapeError>("attention: {} heads of width {}, {} of keys and values", op.heads, width, op.kv_heads);
+    if (op.heads < 1 || width < 1 || op.kv_heads < 1 || op.heads % op.kv_heads != 0 || op.head_stride < width) {
+      fail<ShapeError>("attention: {} heads of width {}, {} of keys and values, with {} from one to the next", op.heads,
+                       width, op.kv_heads, op.head_stride);
     }
-    check_shape(op.q, rows, checked_mul(op.heads, width), "attention: q");
-    check_shape(op.k, rows, checked_mul(op.kv_heads, width), "attention: k");
-    check_shape(op.v, rows, checked_mul(op.kv_heads, width), "attention: v");
+    const auto columns_of = [&](int64_t heads) { return checked_add(checked_mul(heads - 1, op.head_stride), width); };
+    check_shape(op.q, rows, columns_of(op.heads), "attention: q");
+    check_shape(op.k, rows, columns_of(op.kv_heads), "attention: k");
+    check_shape(op.v, rows, columns_of(op.kv_heads), "attention: v");
     check_floats_or_codes(op.y, rows, checked_mul(op.heads, width), "attention: y");
     if (!op.causal && (op.cache || op.window != 0)) {
       fail<ShapeError>("attention: a cache or a window, but not causal");
@@ -100,13 +102,13 @@ struct Head {
   }
   // Of the operation's rows the one that a query, or a row of the sequence, lies in.
   int64_t row_of(int64_t query) const { return frame.first_row(sequence) + query / frame.group; }
-  // Where its columns begin in q and y.
-  int64_t col_of(int64_t query) const { return (head * frame.group + query % frame.group) * frame.op.head_width; }
+  // Which of the operation's heads it is of.
+  int64_t head_of(int64_t query) const { return head * frame.group + query % frame.group; }
   const float* of_query(const Activation& x, int64_t query) const {
-    return data(x) + row_of(query) * x.stride + col_of(query);
+    return data(x) + row_of(query) * x.stride + head_of(query) * frame.op.head_stride;
   }
   const float* of_token(const Activation& x, int64_t row) const {
-    return data(x) + (frame.first_row(sequence) + row) * x.stride + head * frame.op.head_width;
+    return data(x) + (frame.first_row(sequence) + row) * x.stride + head * frame.op.head_stride;
   }
 };
 
@@ -536,7 +538,7 @@ class Attention {
       start = Start::kFromTile;
     });
     for (int64_t i = 0; i < count; ++i) {
-      const int64_t row = head.row_of(first_query + i), col = head.col_of(first_query + i);
+      const int64_t row = head.row_of(first_query + i), col = head.head_of(first_query + i) * frame_.op.head_width;
       products_.write(i, writer_.floats(row, col, memory).data, memory);
       writer_.write(row, 1, col, frame_.op.head_width, memory);
     }

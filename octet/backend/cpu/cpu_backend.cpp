@@ -208,19 +208,23 @@ class CpuBackend final : public Backend {
   }
 
   void rope(const RopeOp& op) override {
-    if (op.heads < 1 || op.head_width < 1) fail<ShapeError>("rope: {} heads of width {}", op.heads, op.head_width);
-    if (op.rotary_width < 0 || op.rotary_width > op.head_width || op.rotary_width % 2 != 0) {
-      fail<ShapeError>("rope: {} columns of {} to turn; an even number up to these is needed", op.rotary_width,
-                       op.head_width);
+    const HeadColumns& heads = op.heads;
+    if (heads.count < 1 || heads.width < 1 || heads.stride < heads.width) {
+      fail<ShapeError>("rope: {} heads of width {}, with {} from one to the next", heads.count, heads.width,
+                       heads.stride);
     }
-    check_shape(op.x, op.x.rows, checked_mul(op.heads, op.head_width), "rope: x");
+    if (op.rotary_width < 0 || op.rotary_width > heads.width || op.rotary_width % 2 != 0) {
+      fail<ShapeError>("rope: {} columns of {} to turn; an even number up to these is needed", op.rotary_width,
+                       heads.width);
+    }
+    check_shape(op.x, op.x.rows, checked_add(checked_mul(heads.count - 1, heads.stride), heads.width), "rope: x");
     check_vector(op.positions, op.x.rows, "rope: positions");
     check_vector(op.frequencies, op.rotary_width / 2, "rope: frequencies");
     check_angles(std::span(int32s(op.positions), static_cast<size_t>(op.x.rows)),
                  std::span(floats(op.frequencies), static_cast<size_t>(op.rotary_width / 2)));
     for_row_blocks(op.x.rows, op.x.cols, [&](int64_t first, int64_t count) {
-      table_.rope({data(op.x) + first * op.x.stride, op.x.stride, count, op.heads, op.head_width, op.rotary_width / 2,
-                   int32s(op.positions) + first, floats(op.frequencies), op.factor});
+      table_.rope({data(op.x) + first * op.x.stride, op.x.stride, count, heads.count, heads.stride, op.rotary_width / 2,
+                   op.layout, int32s(op.positions) + first, floats(op.frequencies), op.factor});
     });
   }
 

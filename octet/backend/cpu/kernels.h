@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "octet/backend/nonlinearity.h"
+#include "octet/backend/rotary_layout.h"
 
 /// What an instruction set provides: functions on tiles and rows, each run by one thread. Kernel files are compiled
 /// with their own flags and may include nothing with inline functions (the linker keeps one copy of those for
@@ -161,12 +162,13 @@ struct RmsNorm {
   int64_t y_stride = 0;
 };
 
-/// Turns columns i and i + pairs of each head of x by position · frequencies[i].
+/// Turns the two columns of pair i of each head of x by position · frequencies[i].
 struct Rope {
   float* x = nullptr;
   int64_t x_stride = 0;
-  int64_t rows = 0, heads = 0, head_width = 0;
-  int64_t pairs = 0;                   ///< half the rotary width
+  int64_t rows = 0, heads = 0, head_stride = 0;
+  int64_t pairs = 0;  ///< half the rotary width
+  RotaryLayout layout = RotaryLayout::kHalves;
   const int32_t* positions = nullptr;  ///< [rows]
   const float* frequencies = nullptr;  ///< [pairs]
   float factor = 1;

@@ -73,8 +73,8 @@ std::byte* KvReader::block(int64_t sequence, int64_t head, int64_t index) const 
 void KvReader::append(const AttentionOp& op, int64_t sequence, int64_t head) const {
   const int32_t* offsets = int32s(op.offsets);
   for (int64_t row = offsets[sequence], token = past_[sequence]; row < offsets[sequence + 1]; ++row, ++token) {
-    const float* key = data(op.k) + row * op.k.stride + head * head_width_;
-    const float* value = data(op.v) + row * op.v.stride + head * head_width_;
+    const float* key = data(op.k) + row * op.k.stride + head * op.head_stride;
+    const float* value = data(op.v) + row * op.v.stride + head * op.head_stride;
     std::byte* const to = block(sequence, head, token / kKvBlockTokens);
     const auto into = [&](auto* keys) {
       put_token(key, value, head_width_, int64_t{table_.panel_width}, token % kKvBlockTokens, keys,

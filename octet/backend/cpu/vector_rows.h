@@ -7,8 +7,8 @@
 /// Epilogues and row operations over a lane type V of sixteen lanes, one for each of the sixteen partial sums that the
 /// numerics contract prescribes. Beyond what vector_math.h asks, V offers: load, load_first(p, n) (zeros beyond n ≤
 /// 16), from_int32(p), load_element(p, TableElement, n); store, store_first; keep_first(v, n) (zeros beyond n); sqrt;
-/// max_or_nan (NaN if either is); max_bits and largest_bits, of lanes as unsigned integers; sum (folded 8, 4, 2, 1) and
-/// largest, which return one float.
+/// swap_neighbours (lanes 2 · i and 2 · i + 1); max_or_nan (NaN if either is); max_bits and largest_bits, of lanes as
+/// unsigned integers; sum (folded 8, 4, 2, 1) and largest, which return one float.
 namespace octet::cpu {
 
 constexpr int64_t kLanes = 16;
@@ -213,6 +213,38 @@ void rms_norm_rows(const RmsNorm& n) {
   }
 }
 
+/// Pairs [first, first + n) of all heads of a row, n ≤ 16: columns i and i + p.pairs.
+template <class V>
+void rotate_halves(const Rope& p, float* row, int64_t first, int64_t n, V sine, V cosine) {
+  for (int64_t head = 0; head < p.heads; ++head) {
+    float* x = row + head * p.head_stride + first;
+    const V a = load_upto<V>(x, n), b = load_upto<V>(x + p.pairs, n);
+    store_upto(fms(a, cosine, b * sine), x, n);
+    store_upto(fma(b, cosine, a * sine), x + p.pairs, n);
+  }
+}
+
+/// The same of columns 2 · i and 2 · i + 1. Each lane is a column, which meets its pair's cosine, and its neighbour the
+/// sine: b · -sine is -(b · sine) to the bit.
+template <class V>
+void rotate_neighbours(const Rope& p, float* row, int64_t first, int64_t n, V sine, V cosine) {
+  float of_pair[2][kLanes], sines[2 * kLanes], cosines[2 * kLanes];
+  sine.store(of_pair[0]);
+  cosine.store(of_pair[1]);
+  for (int64_t i = 0; i < kLanes; ++i) {
+    sines[2 * i] = -of_pair[0][i];
+    sines[2 * i + 1] = of_pair[0][i];
+    cosines[2 * i] = cosines[2 * i + 1] = of_pair[1][i];
+  }
+  for (int64_t head = 0; head < p.heads; ++head) {
+    for_blocks(2 * n, [&](int64_t column, int64_t count) {
+      float* x = row + head * p.head_stride + 2 * first + column;
+      const V value = load_upto<V>(x, count);
+      store_upto(fma(value, V::load(cosines + column), swap_neighbours(value) * V::load(sines + column)), x, count);
+    });
+  }
+}
+
 template <class V>
 void rope_rows(const Rope& p) {
   const V factor = V::all(p.factor);
@@ -223,12 +255,8 @@ void rope_rows(const Rope& p) {
     for_blocks(p.pairs, [&](int64_t i, int64_t n) {
       const SineCosine<V> turn = sine_cosine(position * load_upto<V>(p.frequencies + i, n));
       const V sine = turn.sine * factor, cosine = turn.cosine * factor;
-      for (int64_t head = 0; head < p.heads; ++head) {
-        float* x = row + head * p.head_width + i;
-        const V a = load_upto<V>(x, n), b = load_upto<V>(x + p.pairs, n);
-        store_upto(fms(a, cosine, b * sine), x, n);
-        store_upto(fma(b, cosine, a * sine), x + p.pairs, n);
-      }
+      p.layout == RotaryLayout::kHalves ? rotate_halves(p, row, i, n, sine, cosine)
+                                        : rotate_neighbours(p, row, i, n, sine, cosine);
     });
   }
 }

@@ -104,6 +104,9 @@ inline Sixteen fms(Sixteen x, Sixteen y, Sixteen z) {
 inline Sixteen min(Sixteen x, Sixteen y) { return {_mm256_min_ps(x.a, y.a), _mm256_min_ps(x.b, y.b)}; }
 inline Sixteen max(Sixteen x, Sixteen y) { return {_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)}; }
 inline Sixteen sqrt(Sixteen x) { return {_mm256_sqrt_ps(x.a), _mm256_sqrt_ps(x.b)}; }
+inline Sixteen swap_neighbours(Sixteen x) {
+  return {_mm256_permute_ps(x.a, 0b10'11'00'01), _mm256_permute_ps(x.b, 0b10'11'00'01)};
+}
 
 inline __m256 max_or_nan(__m256 x, __m256 y) {
   // max gives y where either is NaN, which is wrong only where x is.

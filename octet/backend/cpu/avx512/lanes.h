@@ -66,6 +66,7 @@ inline Sixteen fms(Sixteen x, Sixteen y, Sixteen z) { return {_mm512_fmsub_ps(x.
 inline Sixteen min(Sixteen x, Sixteen y) { return {_mm512_min_ps(x.v, y.v)}; }
 inline Sixteen max(Sixteen x, Sixteen y) { return {_mm512_max_ps(x.v, y.v)}; }
 inline Sixteen sqrt(Sixteen x) { return {_mm512_sqrt_ps(x.v)}; }
+inline Sixteen swap_neighbours(Sixteen x) { return {_mm512_permute_ps(x.v, 0b10'11'00'01)}; }
 inline Sixteen abs(Sixteen x) { return {_mm512_andnot_ps(_mm512_set1_ps(-0.0f), x.v)}; }
 
 inline Sixteen max_or_nan(Sixteen x, Sixteen y) {

@@ -148,13 +148,15 @@ void rms_norm(const RmsNorm& n) {
 }
 
 void rope(const Rope& p) {
+  const bool halves = p.layout == RotaryLayout::kHalves;
   for (int64_t r = 0; r < p.rows; ++r) {
     const float position = static_cast<float>(p.positions[r]);
     for (int64_t i = 0; i < p.pairs; ++i) {
       const SineCosine<OneLane> turn = sine_cosine(OneLane{position * p.frequencies[i]});
       for (int64_t head = 0; head < p.heads; ++head) {
-        float* x = p.x + r * p.x_stride + head * p.head_width + i;
-        reference::rotate(x[0], x[p.pairs], turn.sine.v * p.factor, turn.cosine.v * p.factor);
+        float* x = p.x + r * p.x_stride + head * p.head_stride;
+        reference::rotate(halves ? x[i] : x[2 * i], halves ? x[i + p.pairs] : x[2 * i + 1], turn.sine.v * p.factor,
+                          turn.cosine.v * p.factor);
       }
     }
   }

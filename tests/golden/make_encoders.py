@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes the small BERT checkpoints of this folder and their golden outputs with `transformers`.
+"""Makes the small BERT, RoBERTa, DistilBERT and ELECTRA checkpoints of this folder and their golden outputs with
+`transformers`.
 
 Weights are random with fixed seeds and large on purpose: with the usual 0.02 every hidden state is close to its
 embedding, and a wrong attention mask or a missing bias would hide below the tolerance of a test. Outputs are computed
 in float64 from the weights as they are stored and then rounded to float32, so a golden is the true value.
 
-    python make_bert.py [--out FOLDER]
+    python make_encoders.py [--out FOLDER]
 """
 
 import argparse
@@ -22,6 +23,23 @@ from transformers import (
     BertForQuestionAnswering,
     BertForSequenceClassification,
     BertModel,
+    DistilBertConfig,
+    DistilBertForMaskedLM,
+    DistilBertForQuestionAnswering,
+    DistilBertForSequenceClassification,
+    DistilBertModel,
+    ElectraConfig,
+    ElectraForMaskedLM,
+    ElectraForPreTraining,
+    ElectraForQuestionAnswering,
+    ElectraForSequenceClassification,
+    ElectraModel,
+    RobertaConfig,
+    RobertaForMaskedLM,
+    RobertaForQuestionAnswering,
+    RobertaModel,
+    XLMRobertaConfig,
+    XLMRobertaForSequenceClassification,
     set_seed,
 )
 from transformers.utils import logging
@@ -36,6 +54,12 @@ BASE = dict(
     max_position_embeddings=64,
     initializer_range=0.3,
 )
+# For heads of other architectures: 12 values a head, nothing a multiple of a vector.
+SMALL = BASE | dict(hidden_size=24, num_hidden_layers=1, num_attention_heads=2, intermediate_size=29)
+PADDING = 1  # RoBERTa's padding id, which its positions count from
+ROBERTA = dict(pad_token_id=PADDING, max_position_embeddings=64 + PADDING + 1, type_vocab_size=1, layer_norm_eps=1e-5)
+DISTILBERT_NAMES = dict(hidden_size="dim", num_hidden_layers="n_layers", num_attention_heads="n_heads",
+                        intermediate_size="hidden_dim", hidden_act="activation")
 
 
 def randomise(model, seed):
@@ -44,7 +68,7 @@ def randomise(model, seed):
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             noise = 0.3 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-            parameter.copy_(noise + 1 if name.endswith("LayerNorm.weight") else noise)
+            parameter.copy_(noise + 1 if name.lower().endswith(("layernorm.weight", "layer_norm.weight")) else noise)
 
 
 def make_inputs(lengths_or_masks, sequence, seed):
@@ -74,16 +98,32 @@ CASES = {
 FIRST_TOKEN_KEPT = ("right", "hole", "full")
 
 
+def inputs(model, case):
+    """The case as the model's tokenizer would make it: RoBERTa's dropped tokens are padding, and one kept token is too,
+    for texts may hold `<pad>`; DistilBERT knows no types."""
+    ids, mask, types = (array.copy() for array in CASES[case])
+    kind = model.config.model_type
+    if kind in ("roberta", "xlm-roberta"):
+        ids[ids == PADDING] = PADDING + 1
+        ids[mask == 0] = PADDING
+        ids[0, 3] = PADDING
+        types[:] = 0
+    arrays = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+    if kind == "distilbert":
+        del arrays["token_type_ids"]
+    return arrays
+
+
 def run(model, case):
-    ids, mask, types = (torch.from_numpy(a).long() for a in CASES[case])
+    tensors = {name: torch.from_numpy(array).long() for name, array in inputs(model, case).items()}
     with torch.no_grad():
-        return model.double().eval()(input_ids=ids, attention_mask=mask, token_type_ids=types)
+        return model.double().eval()(**tensors)
 
 
-def save_case(folder, case, arrays):
+def save_case(folder, model, case, arrays):
     """Inputs and outputs as CASE.NAME.npy; rows of dropped tokens are zero, for they are nobody's result."""
-    ids, mask, types = CASES[case]
-    for name, array in (("input_ids", ids), ("attention_mask", mask), ("token_type_ids", types)):
+    mask = CASES[case][1]
+    for name, array in inputs(model, case).items():
         np.save(folder / f"{case}.{name}.npy", array)
     for name, array in arrays.items():
         array = array.numpy().copy()
@@ -95,7 +135,7 @@ def save_case(folder, case, arrays):
 def hidden_and_pooled(model, case):
     output = run(model, case)
     arrays = {"last_hidden_state": output.last_hidden_state}
-    if case in FIRST_TOKEN_KEPT:
+    if case in FIRST_TOKEN_KEPT and "pooler_output" in output:
         arrays["pooler_output"] = output.pooler_output
     return arrays
 
@@ -104,22 +144,30 @@ def logits(model, case):
     return {"logits": run(model, case).logits}
 
 
+def logit_of_each_token(model, case):
+    return {"logits": run(model, case).logits.unsqueeze(-1)}
+
+
 def start_end_logits(model, case):
     output = run(model, case)
     return {"start_end_logits": torch.stack([output.start_logits, output.end_logits], dim=-1)}
 
 
-def make(out, name, kind, outputs, cases, seed, dtype=torch.float32, shard=None, pooler=True, **config):
+def make(out, name, kind, outputs, cases, seed, dtype=torch.float32, shard=None, pooler=True, configure=BertConfig,
+         base=BASE, **config):
     folder = out / name
     shutil.rmtree(folder, ignore_errors=True)
     set_seed(seed)
-    config = BertConfig(**{**BASE, **config})
+    config = {**base, **config}
+    if configure is DistilBertConfig:
+        config = {DISTILBERT_NAMES.get(key, key): value for key, value in config.items()}
+    config = configure(**config)
     model = kind(config) if pooler else kind(config, add_pooling_layer=False)
     randomise(model, seed)
     model = model.to(dtype)
     model.save_pretrained(folder, **({"max_shard_size": shard} if shard else {}))
     for case in cases:
-        save_case(folder, case, outputs(model, case))
+        save_case(folder, model, case, outputs(model, case))
     return model, folder
 
 
@@ -228,6 +276,36 @@ def main():
                           layout=write_newer_sentence_layout)
     # Not normalized: with it, the division by the root could not be told from the mean.
     make_sentence_encoder(out, "sentence_mean_sqrt_len", "mean_sqrt_len_tokens", False, seed=24)
+
+    def make_other(name, kind, configure, outputs, cases, seed, base=SMALL, **config):
+        make(out, name, kind, outputs, cases, seed, torch.bfloat16, configure=configure, base=base, **config)
+
+    all_cases = ["right", "hole", "left", "full"]
+    two_layers = SMALL | dict(num_hidden_layers=2)
+    make_other("roberta", RobertaModel, RobertaConfig, hidden_and_pooled, all_cases, 60, two_layers, **ROBERTA)
+    make_other("xlm_roberta_sequence_classification", XLMRobertaForSequenceClassification, XLMRobertaConfig, logits,
+               ["right", "hole"], 61, num_labels=3, **ROBERTA)
+    make_other("roberta_question_answering", RobertaForQuestionAnswering, RobertaConfig, start_end_logits,
+               ["right", "left"], 62, **ROBERTA)
+    make_other("roberta_masked_lm", RobertaForMaskedLM, RobertaConfig, logits, ["right", "left"], 63, **ROBERTA)
+
+    make_other("distilbert", DistilBertModel, DistilBertConfig, hidden_and_pooled, all_cases, 64, two_layers)
+    make_other("distilbert_sequence_classification", DistilBertForSequenceClassification, DistilBertConfig, logits,
+               ["right", "hole"], 65, num_labels=3)
+    make_other("distilbert_question_answering", DistilBertForQuestionAnswering, DistilBertConfig, start_end_logits,
+               ["right", "left"], 66, hidden_act="relu")
+    make_other("distilbert_masked_lm", DistilBertForMaskedLM, DistilBertConfig, logits, ["right", "left"], 67)
+
+    # Embeddings narrower than the blocks, and, for comparison, as wide.
+    narrow = dict(embedding_size=20)
+    make_other("electra", ElectraModel, ElectraConfig, hidden_and_pooled, all_cases, 68, two_layers, **narrow)
+    make_other("electra_sequence_classification", ElectraForSequenceClassification, ElectraConfig, logits,
+               ["right", "hole"], 69, num_labels=3, embedding_size=SMALL["hidden_size"])
+    make_other("electra_question_answering", ElectraForQuestionAnswering, ElectraConfig, start_end_logits,
+               ["right", "left"], 70, **narrow)
+    make_other("electra_masked_lm", ElectraForMaskedLM, ElectraConfig, logits, ["right", "left"], 71, **narrow)
+    make_other("electra_pretraining", ElectraForPreTraining, ElectraConfig, logit_of_each_token, ["right", "left"], 72,
+               hidden_act="gelu_new", **narrow)
 
 
 if __name__ == "__main__":

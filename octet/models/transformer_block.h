@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "octet/models/model.h"
+#include "octet/nn/layers.h"
+#include "octet/nn/linear.h"
+
+namespace octet {
+
+/// One layer of a transformer: attention, then a feed-forward network (mlp), each with a residual sum around it.
+/// Architectures differ in where they normalize, in names and in sizes; each makes a Plan of these.
+class TransformerBlock {
+ public:
+  enum class Norms : uint8_t {
+    kBefore,    ///< x = x + attention(norm₁(x)), x = x + mlp(norm₂(x))
+    kAfter,     ///< x = norm₁(x + attention(x)), x = norm₂(x + mlp(x))
+    kParallel,  ///< x = x + attention(norm₁(x)) + mlp(norm₂(x)); where there is no second norm, norm₂ is norm₁
+  };
+  /// How the outputs of the product that makes queries, keys and values lie.
+  enum class HeadOrder : uint8_t {
+    kTogether,    ///< all queries, then all keys, then all values
+    kHeadByHead,  ///< query, key and value of a head, then those of the next; as many heads of keys as of queries
+  };
+
+  struct Attention {
+    int64_t heads = 0, kv_heads = heads, head_width = 0;
+    HeadOrder order = HeadOrder::kTogether;
+    float scale = 0;  ///< on q·k; 0: 1 / √head_width
+    bool causal = false;
+    int64_t window = 0;                            ///< see AttentionOp
+    ActivationMode mode = ActivationMode::kFloat;  ///< of its products
+  };
+
+  /// To be assigned member by member: gcc 12 destroys members of an aggregate twice when the expression for another one
+  /// throws.
+  struct Plan {
+    Norms norms = Norms::kBefore;
+    Attention attention;
+    std::string attention_site;     ///< what the products of attention are called
+    std::vector<Linear::Part> qkv;  ///< one part, or query, key and value
+    std::vector<Linear::Part> attention_output;
+    std::optional<Normalization> attention_norm;  ///< norm₁; there always is one
+    std::vector<Linear::Part> inner, output;      ///< W₁ or the gate and what it lets through; W₂
+    std::optional<Normalization> mlp_norm = {};   ///< norm₂
+    Nonlinearity nonlinearity = Nonlinearity::kNone;
+    bool gated = false;  ///< mlp(x) = W₂ · (nonlinearity(W_gate · x) · (W_up · x)), else W₂ · nonlinearity(W₁ · x)
+  };
+
+  TransformerBlock(Plan plan, QuantSites& sites);
+
+  /// x [tokens, width] in place; queries and keys turn by `rotary` unless it is null. `layer` is its place in a cache.
+  void forward(Context& context, const Rotary* rotary, int64_t layer, const DeviceBatch& batch,
+               const Activation& x) const;
+
+  void prepare(Backend& backend);
+  int64_t packed_bytes() const;
+  /// In the order of the forward pass, both.
+  void add_linears(std::vector<const Linear*>& all) const;
+  void add_fold_pairs(std::vector<FoldPair>& all) const;
+
+ private:
+  void attend(Context& context, const Rotary* rotary, int64_t layer, const DeviceBatch& batch, const Activation& qkv,
+              const Activation& x) const;
+  Activation expand(Context& context, const std::optional<NormalizeRows>& normalize, const Activation& x) const;
+  void forward_in_parallel(Context& context, const Rotary* rotary, int64_t layer, const DeviceBatch& batch,
+                           const Activation& x) const;
+
+  Norms norms_;
+  Attention attention_;
+  Nonlinearity nonlinearity_;
+  bool gated_;
+  Normalization attention_norm_;
+  std::optional<Normalization> mlp_norm_;
+  Linear qkv_;
+  QuantSite attention_site_;
+  Linear attention_output_, inner_, output_;
+};
+
+}  // namespace octet
