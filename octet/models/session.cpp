@@ -35,22 +35,25 @@ Tensor Session::run(const TokenBatch& batch) {
   return result;
 }
 
+void Session::visit_head(Context& context, const DeviceBatch& batch, const Activation& x, int64_t rows_at_once,
+                         const std::function<void(int64_t first, std::span<const float> rows)>& visit) {
+  std::vector<float> rows;
+  for (int64_t first = 0; first < x.rows; first += rows_at_once) {
+    const Workspace::Scope part(workspace_);
+    const Activation output = model_->head(context, batch, x.row_range(first, std::min(rows_at_once, x.rows - first)));
+    check_numerics(context, model_->sites(), batch.host.offsets);
+    rows.resize(static_cast<size_t>(output.rows * output.cols));
+    backend_->download(output, rows);
+    visit(first, rows);
+  }
+}
+
 void Session::run_in_parts(const TokenBatch& batch, int64_t rows_at_once,
                            const std::function<void(int64_t first, std::span<const float> rows)>& visit) {
   const Workspace::Scope scope(workspace_);
   Context context = this->context();
   const DeviceBatch on_device = upload(context, batch);
-  const Activation x = model_->hidden_states(context, on_device);
-  std::vector<float> rows;
-  for (int64_t first = 0; first < x.rows; first += rows_at_once) {
-    const Workspace::Scope part(workspace_);
-    const Activation output =
-        model_->head(context, on_device, x.row_range(first, std::min(rows_at_once, x.rows - first)));
-    check_numerics(context, model_->sites(), batch.offsets);
-    rows.resize(static_cast<size_t>(output.rows * output.cols));
-    backend_->download(output, rows);
-    visit(first, rows);
-  }
+  visit_head(context, on_device, model_->hidden_states(context, on_device), rows_at_once, visit);
 }
 
 KvCache Session::make_cache(std::optional<DType> dtype) {
@@ -76,21 +79,30 @@ KvCache Session::make_cache(std::optional<DType> dtype) {
            .max_tokens = info.max_positions}};
 }
 
-void Session::step(KvCache& cache, std::span<const int> sequences, const TokenBatch& batch, std::span<float> logits) {
+void Session::run_continued(KvCache& cache, std::span<const int> sequences, const TokenBatch& batch,
+                            const std::function<void(Context&, const DeviceBatch&, const Activation& x)>& use) {
   const Workspace::Scope scope(workspace_);
   Context context = this->context();
   std::vector<int64_t> lengths;
   for (const int sequence : sequences) lengths.push_back(cache.length(sequence));
+  try {
+    DeviceBatch on_device = upload(context, batch);
+    on_device.kv = cache.extend(workspace_, sequences, batch.offsets);
+    use(context, on_device, model_->hidden_states(context, on_device));
+  } catch (...) {
+    for (size_t b = 0; b < lengths.size(); ++b) cache.truncate(sequences[b], lengths[b]);
+    throw;
+  }
+}
+
+void Session::step(KvCache& cache, std::span<const int> sequences, const TokenBatch& batch, std::span<float> logits) {
   std::vector<int32_t> last_rows;
   for (int64_t b = 0; b < batch.sequences(); ++b) {
     const auto at = static_cast<size_t>(b);
     if (batch.offsets[at + 1] == batch.offsets[at]) fail("sequence {} of a batch is empty; nothing follows it", b);
     last_rows.push_back(batch.offsets[at + 1] - 1);
   }
-  try {
-    DeviceBatch on_device = upload(context, batch);
-    on_device.kv = cache.extend(workspace_, sequences, batch.offsets);
-    const Activation x = model_->hidden_states(context, on_device);
+  run_continued(cache, sequences, batch, [&](Context& context, const DeviceBatch& on_device, const Activation& x) {
     // Each sequence's last row, gathered unless all rows are that.
     Activation last = x;
     if (batch.sequences() != x.rows) {
@@ -103,10 +115,15 @@ void Session::step(KvCache& cache, std::span<const int> sequences, const TokenBa
     const Activation output = model_->head(context, on_device, last);
     check_numerics(context, model_->sites(), batch.offsets);
     backend_->download(output, logits);
-  } catch (...) {
-    for (size_t b = 0; b < lengths.size(); ++b) cache.truncate(sequences[b], lengths[b]);
-    throw;
-  }
+  });
+}
+
+void Session::step_in_parts(KvCache& cache, std::span<const int> sequences, const TokenBatch& batch,
+                            int64_t rows_at_once,
+                            const std::function<void(int64_t first, std::span<const float> rows)>& visit) {
+  run_continued(cache, sequences, batch, [&](Context& context, const DeviceBatch& on_device, const Activation& x) {
+    visit_head(context, on_device, x, rows_at_once, visit);
+  });
 }
 
 }  // namespace octet

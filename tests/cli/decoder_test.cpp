@@ -178,6 +178,42 @@ TEST_F(CliDecoder, InvalidUtf8IsReadAsReplacementCharacters) {
   EXPECT_EQ(broken["prompt"], "a \uFFFD fox");
 }
 
+TEST_F(CliDecoder, EvalAnswersQuestionsAndPredictsLastWords) {
+  // After "a b c" the model finds one letter the most likely; whichever it is, it is right once.
+  std::string questions;
+  for (char c = 'a'; c <= 'z'; ++c) {
+    questions += "{\"context\": \"a b c\", \"choices\": [";
+    for (char choice = 'a'; choice <= 'z'; ++choice)
+      questions += std::string(choice == 'a' ? "\"" : ", \"") + choice + "\"";
+    questions += "], \"answer\": " + std::to_string(c - 'a') + "}\n";
+  }
+  write("questions.jsonl", questions);
+  const json answers = run_json("eval model --task multiple_choice --data questions.jsonl");
+  EXPECT_EQ(answers["examples"], 26);
+  EXPECT_EQ(answers["choices"], 26 * 26);
+  EXPECT_NEAR(answers["accuracy"], 1.0 / 26, 1e-12);
+  EXPECT_NEAR(answers["accuracy_by_bytes"], 1.0 / 26, 1e-12);
+  EXPECT_NEAR(answers["accuracy_standard_error"], std::sqrt(1.0 / 26 * 25 / 26 / 25), 1e-12);
+  EXPECT_EQ(run_json("eval model --task multiple_choice --data questions.jsonl --limit 5")["examples"], 5);
+
+  write("texts.jsonl", "{\"text\": \"the quick fox\"}\n{\"text\": \"a lazy dog \"}\n");
+  const json words = run_json("eval model --task last_word --data texts.jsonl");
+  EXPECT_EQ(words["examples"], 2);
+  EXPECT_GT(words["perplexity"], 1);
+  EXPECT_GT(words["perplexity_standard_error"], 0);
+  EXPECT_EQ(words["tokens"], 6);
+  EXPECT_EQ(run("eval model --task last_word --data texts.jsonl"), 0);
+  EXPECT_THAT(out_, AllOf(HasSubstr("last_word, 2 texts"), HasSubstr("accuracy"), HasSubstr(" ± ")));
+
+  EXPECT_EQ(run("eval model --task last_word --data texts.jsonl --window 8"), 2);
+  write("bad.jsonl", "{\"text\": \"two words\"}\n{\"text\": \"one \"}\n");
+  EXPECT_EQ(run("eval model --task last_word --data bad.jsonl"), 1);
+  EXPECT_THAT(err_, HasSubstr("bad.jsonl: line 2: 'text' has fewer than two words"));
+  EXPECT_EQ(run("eval model --task multiple_choice --data bad.jsonl"), 1);
+  EXPECT_THAT(err_, HasSubstr("bad.jsonl: line 1: has none of 'context'"));
+  EXPECT_EQ(run("eval " + kGolden + "/bert_base --task last_word --data texts.jsonl"), 2);
+}
+
 TEST_F(CliDecoder, EvalGivesPerplexityByTokensWordsAndBytes) {
   const json whole = run_json("eval model --task perplexity --data text.txt --window 16");
   EXPECT_EQ(whole["window"], 16);
