@@ -266,7 +266,32 @@ TEST_F(CliDecoder, BenchTimesPrefillAndDecoding) {
   EXPECT_EQ(int8["kv_dtype"], "int8");
   EXPECT_LT(int8["kv_bytes"], half["kv_bytes"]);
   EXPECT_EQ(run("bench model --seq 12 --decode-tokens 8 --repetitions 2"), 0) << err_;
-  EXPECT_THAT(out_, AllOf(HasSubstr("prefill"), HasSubstr("decode"), HasSubstr("tokens/s")));
+  EXPECT_THAT(out_, AllOf(HasSubstr("prefill"), HasSubstr("decode"), HasSubstr("tokens/s"), HasSubstr("GB/s")));
+}
+
+TEST_F(CliDecoder, BenchTimesEveryCombinationOfItsLists) {
+  const std::string settings = " --repetitions 1 --warm-up 0";
+  const json runs = run_json("bench model --batch 1,3 --prompt 4,12 --generate 8" + settings);
+  ASSERT_EQ(runs.size(), 4);
+  for (size_t i = 0; i < 4; ++i) {
+    const json& one = runs[i];
+    const int64_t batch = i < 2 ? 1 : 3, seq = i % 2 == 0 ? 4 : 12;
+    EXPECT_EQ(one["batch"], batch);
+    EXPECT_EQ(one["seq"], seq);
+    EXPECT_NEAR(one["decode_tokens_per_s"], one["decode_tokens_per_s_a_sequence"].get<double>() * batch, 1e-6);
+    // Keys and values in fp32: what one token takes, for the tokens that a step sees in the mean.
+    EXPECT_EQ(one["step_kv_bytes"].get<double>() / (batch * (seq + 4.5)), runs[0]["step_kv_bytes"].get<double>() / 8.5);
+    EXPECT_EQ(one["step_weight_bytes"], one["packed_bytes"]);
+    EXPECT_GT(one["decode_share_of_peak"], 0);
+    EXPECT_GT(one["anonymous_bytes"], one["kv_bytes"]);
+    EXPECT_GT(one["process_to_first_token_ms"], 0);
+  }
+  EXPECT_EQ(run("bench model --batch 1,3 --prompt 4 --generate 8" + settings), 0) << err_;
+  EXPECT_THAT(out_, AllOf(HasSubstr("of peak"), HasSubstr("after the process began")));
+  for (const char* bad : {"--batch 1,0", "--batch 1,x", "--prompt ,", "--batch 1,2 --profile"})
+    EXPECT_EQ(run("bench model " + std::string(bad) + settings), 2) << bad;
+  EXPECT_EQ(run("bench " + kGolden + "/bert_base --generate 8" + settings), 2);
+  EXPECT_EQ(run_json("bench " + kGolden + "/bert_base --batch 1,2 --seq 5,7" + settings).size(), 4);
 }
 
 }  // namespace
