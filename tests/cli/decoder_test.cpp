@@ -2,6 +2,7 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <set>
 
 #include <gmock/gmock.h>
@@ -292,6 +293,109 @@ TEST_F(CliDecoder, BenchTimesEveryCombinationOfItsLists) {
     EXPECT_EQ(run("bench model " + std::string(bad) + settings), 2) << bad;
   EXPECT_EQ(run("bench " + kGolden + "/bert_base --generate 8" + settings), 2);
   EXPECT_EQ(run_json("bench " + kGolden + "/bert_base --batch 1,2 --seq 5,7" + settings).size(), 4);
+}
+
+// Of the flow's only kind of block.
+std::map<std::string, json> block_operations(const json& flow) {
+  std::map<std::string, json> operations;
+  EXPECT_EQ(flow["flow"].size(), 3) << "embedding, one kind of block, head";
+  for (const json& operation : flow["flow"][1]["operations"]) operations[operation["name"]] = operation;
+  return operations;
+}
+
+const std::string kQkv = "model.layers.*.self_attn.{q_proj,k_proj,v_proj}", kOut = "model.layers.*.self_attn.o_proj",
+                  kAttention = "model.layers.*.self_attn.attention", kGateUp = "model.layers.*.mlp.{gate_proj,up_proj}",
+                  kDown = "model.layers.*.mlp.down_proj";
+
+TEST_F(CliDecoder, FlowIsFp32WhereNothingIsQuantized) {
+  const json flow = run_json("inspect model --flow");
+  EXPECT_EQ(flow["flow"][1]["blocks"], json({0, 1}));
+  std::map<std::string, json> block = block_operations(flow);
+  ASSERT_THAT(block, testing::SizeIs(7)) << "four products, rope, attention, gate";
+  EXPECT_EQ(block[kQkv]["inputs"][0]["from"], json({"hidden states"}));
+  EXPECT_EQ(block[kQkv]["inputs"][0]["steps"], json({"rms_norm"}));
+  EXPECT_EQ(block[kQkv]["weights"], "fp32");
+  EXPECT_EQ(block["rope"]["inputs"][0]["from"], json({kQkv}));
+  EXPECT_EQ(block[kAttention]["inputs"][0]["from"], json({"rope"}));
+  EXPECT_EQ(block[kAttention]["inputs"][1]["from"], json({"rope"}));
+  EXPECT_EQ(block[kAttention]["inputs"][2]["from"], json({kQkv}));
+  EXPECT_EQ(block[kAttention]["cache"], "fp32");
+  EXPECT_EQ(block[kOut]["inputs"][0]["from"], json({kAttention}));
+  EXPECT_EQ(block[kOut]["inputs"][1]["role"], "residual");
+  EXPECT_EQ(block[kOut]["inputs"][1]["from"], json({"hidden states"}));
+  EXPECT_EQ(block[kGateUp]["inputs"][0]["from"], json({kOut}));
+  EXPECT_EQ(block["gated"]["inputs"][0]["from"], json({kGateUp}));
+  EXPECT_EQ(block[kDown]["inputs"][0]["from"], json({"gated"}));
+  EXPECT_EQ(block[kDown]["inputs"][1]["from"], json({kOut}));
+  for (const auto& [name, operation] : block) {
+    EXPECT_EQ(operation["output"], "fp32") << name;
+    for (const json& input : operation["inputs"]) EXPECT_EQ(input["dtype"], "fp32") << name;
+  }
+  EXPECT_EQ(run("inspect model --flow --kv-dtype fp16"), 0);
+  EXPECT_THAT(out_,
+              AllOf(HasSubstr("blocks {0..1}, 2 alike"), HasSubstr("cache: fp16"), HasSubstr("self_attn.o_proj")));
+  EXPECT_EQ(run("inspect model --kv-dtype fp16"), 2);
+}
+
+TEST_F(CliDecoder, FlowShowsWhereActivationsAreQuantized) {
+  std::map<std::string, json> dynamic = block_operations(run_json("inspect model --flow --recipe w8a8_dynamic"));
+  EXPECT_EQ(dynamic[kQkv]["inputs"][0]["steps"], json({"rms_norm", "int8, a scale a token"}));
+  EXPECT_EQ(dynamic[kDown]["inputs"][0]["steps"], json({"int8, a scale a token"}));
+  EXPECT_EQ(dynamic[kDown]["inputs"][0]["dtype"], "fp32");
+  EXPECT_THAT(dynamic[kDown]["weights"].get<std::string>(), HasSubstr("int8 weights per channel"));
+  EXPECT_EQ(dynamic[kAttention]["inputs"][0]["steps"], json::array());
+
+  std::map<std::string, json> attention =
+      block_operations(run_json("inspect model --flow --recipe w8a8_dynamic --set attention=8"));
+  EXPECT_EQ(attention[kAttention]["inputs"][2]["steps"], json({"int8, a scale a token and head"}));
+  EXPECT_EQ(attention[kAttention]["cache"], "int8, a scale a token and head");
+
+  // The operation before makes the codes that a product with a static scale reads.
+  std::string scales;
+  for (int layer = 0; layer < 2; ++layer) {
+    for (const char* name :
+         {"self_attn.{q_proj,k_proj,v_proj}", "self_attn.o_proj", "mlp.{gate_proj,up_proj}", "mlp.down_proj"}) {
+      scales += (scales.empty() ? "" : ", ") + ("\"model.layers." + std::to_string(layer)) + "." + name +
+                "\": " + std::to_string(0.01 + 0.01 * layer);
+    }
+  }
+  write("static.json",
+        "{\"weights\": {\"bits\": 8, \"granularity\": \"per_channel\"}, \"activations\": {\"bits\": 8, \"mode\": "
+        "\"static\", "
+        "\"granularity\": \"per_tensor\"}, \"activation_scales\": {" +
+            scales + "}}");
+  std::map<std::string, json> fixed = block_operations(run_json("inspect model --flow --recipe static.json"));
+  EXPECT_EQ(fixed[kQkv]["inputs"][0]["steps"], json({"rms_norm", "int8, static scale"}));
+  EXPECT_EQ(fixed[kAttention]["output"], "int8, static scale");
+  EXPECT_EQ(fixed[kOut]["inputs"][0]["dtype"], "int8, static scale");
+  EXPECT_EQ(fixed[kOut]["inputs"][0]["steps"], json::array());
+  EXPECT_EQ(fixed["gated"]["output"], "int8, static scale");
+  EXPECT_EQ(fixed[kDown]["output"], "fp32");
+}
+
+TEST_F(CliDecoder, FlowTellsBlocksApartThatARecipeTreatsDifferently) {
+  write("mixed.json",
+        "{\"weights\": {\"bits\": 8, \"granularity\": \"per_channel\"}, \"exclude\": [\"*.0.mlp.*\", "
+        "\"*.1.self_attn.k_proj\"]}");
+  const json flow = run_json("inspect model --flow --recipe mixed.json");
+  ASSERT_EQ(flow["flow"].size(), 4);
+  EXPECT_EQ(flow["flow"][1]["blocks"], json({0}));
+  EXPECT_EQ(flow["flow"][2]["blocks"], json({1}));
+  // Query, key and value are three products then, and their input is normalized once.
+  std::map<std::string, json> second;
+  for (const json& operation : flow["flow"][2]["operations"]) second[operation["name"]] = operation;
+  EXPECT_EQ(second.at("model.layers.*.self_attn.k_proj")["weights"], "fp32");
+  EXPECT_EQ(second.at("model.layers.*.self_attn.k_proj")["inputs"][0]["from"], json({"rms_norm"}));
+  EXPECT_EQ(second.at(kAttention)["inputs"][2]["from"], json({"model.layers.*.self_attn.v_proj"}));
+  EXPECT_EQ(second.at("rope")["inputs"][0]["from"],
+            json({"model.layers.*.self_attn.q_proj", "model.layers.*.self_attn.k_proj"}));
+}
+
+TEST_F(Cli, FlowOfAnEncoderHasNoCache) {
+  const json flow = run_json("inspect " + kGolden + "/bert_base --flow");
+  for (const json& section : flow["flow"]) {
+    for (const json& operation : section["operations"]) EXPECT_FALSE(operation.contains("cache"));
+  }
 }
 
 }  // namespace
