@@ -15,6 +15,7 @@
 #include "bench/peak.h"
 #include "bench/peer_products.h"
 #include "bench/shapes.h"
+#include "octet/backend/cpu/read_bandwidth.h"
 #include "octet/base/cpu.h"
 #include "octet/base/parallel.h"
 #include "tests/backend/harness.h"
@@ -55,7 +56,7 @@ struct Contender {
 constexpr int64_t kFewRows = 4;
 int64_t copies_for(int64_t m, int64_t bytes) {
   if (m > kFewRows) return 1;
-  return std::clamp<int64_t>(3 * bench::last_level_cache_bytes() / std::max<int64_t>(bytes, 1) + 1, 2, 1000);
+  return std::clamp<int64_t>(3 * last_level_cache_bytes() / std::max<int64_t>(bytes, 1) + 1, 2, 1000);
 }
 
 void time_in_turns(std::vector<Contender>& contenders, const Options& options) {

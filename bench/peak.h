@@ -18,7 +18,4 @@ struct Peak {
 /// With the vectors of the instruction set `isa` ("avx2", "avx512_vnni"), which must run here. Takes about a second.
 Peak measure_peak(const std::string& isa, int threads);
 
-/// Of the last-level cache, as far as the system tells; else a guess of 32 MiB.
-int64_t last_level_cache_bytes();
-
 }  // namespace octet::bench

@@ -72,7 +72,7 @@ void run(const EvalOptions& options, const CLI::App& command) {
 
 std::string task_list() {
   std::string text = "Tasks:\n";
-  for (const Task& task : tasks()) text += fmt::format("  {:<12}{}\n", task.name, task.description);
+  for (const Task& task : tasks()) text += fmt::format("  {:<17}{}\n", task.name, task.description);
   return text;
 }
 
@@ -85,8 +85,9 @@ void add_eval(CLI::App& app) {
   command->add_option("--task", options->task, "What to measure")->required()->type_name("NAME");
   command->add_option("--data", options->data, "The task's data")->required()->type_name("FILE");
   command
-      ->add_option("--limit", options->limit,
-                   "Use the first N examples only: pairs, documents, or windows of a text that is one document")
+      ->add_option(
+          "--limit", options->limit,
+          "Use the first N examples only: pairs, questions, documents, or windows of a text that is one document")
       ->check(CLI::PositiveNumber)
       ->type_name("N");
   options->text.add_to(*command);
@@ -96,7 +97,9 @@ void add_eval(CLI::App& app) {
                   "  octet eval minilm --task similarity --data MRPC/dev.tsv --recipe w8a8_dynamic --json\n"
                   "  octet eval smollm2 --task perplexity --data wikitext.txt --window 512 --limit 64\n"
                   "  octet eval stories --task perplexity --data stories.txt --documents end-of-text --truncate 512\n"
-                  "Standard errors (±) take tokens as independent.");
+                  "  octet eval smollm2 --task multiple_choice --data hellaswag_val.jsonl --limit 1000\n"
+                  "  octet eval smollm2 --task last_word --data lambada_test.jsonl --recipe w8a8_dynamic\n"
+                  "Standard errors (±) take tokens, questions and texts as independent.");
   command->callback([options, command] { run(*options, *command); });
 }
 

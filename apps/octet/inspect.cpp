@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <map>
+#include <utility>
 
 #include <fmt/format.h>
 
 #include "apps/octet/commands.h"
+#include "apps/octet/decoder_options.h"
 #include "apps/octet/options.h"
+#include "octet/base/error.h"
+#include "octet/models/flow.h"
 #include "octet/ptq/quantize_model.h"
 #include "octet/report/format.h"
 #include "octet/report/table.h"
@@ -13,7 +17,8 @@ namespace octet::cli {
 namespace {
 
 struct InspectOptions : ModelOptions {
-  bool tensors = false;
+  bool tensors = false, flow = false;
+  std::string kv_dtype;
 };
 
 const char* attention_name(const ModelInfo& info) {
@@ -93,7 +98,79 @@ void print_for_people(const Checkpoint& checkpoint, const Model& model, const Re
   for (const GroupFallback& fallback : group_fallbacks(*recipe, model)) fmt::print("{}\n", to_string(fallback));
 }
 
+nlohmann::ordered_json to_json(const FlowOperation& operation) {
+  nlohmann::ordered_json inputs = nlohmann::ordered_json::array();
+  for (const FlowInput& input : operation.inputs)
+    inputs.push_back({{"role", input.role}, {"from", input.from}, {"dtype", input.dtype}, {"steps", input.steps}});
+  nlohmann::ordered_json json = {{"operation", operation.operation}, {"name", operation.name}, {"inputs", inputs}};
+  if (!operation.weights.empty()) json["weights"] = operation.weights;
+  if (!operation.cache.empty()) json["cache"] = operation.cache;
+  json["output"] = operation.output;
+  return json;
+}
+
+void print_flow_as_json(const std::vector<FlowSection>& flow) {
+  nlohmann::ordered_json sections = nlohmann::ordered_json::array();
+  for (const FlowSection& section : flow) {
+    nlohmann::ordered_json operations = nlohmann::ordered_json::array();
+    for (const FlowOperation& operation : section.operations) operations.push_back(to_json(operation));
+    sections.push_back({{"section", section.name}, {"blocks", section.blocks}, {"operations", operations}});
+  }
+  print_json({{"flow", sections}});
+}
+
+// A name's last parts, as many as say which layer of a block it is: "self_attn.o_proj".
+std::string short_name(const std::string& name) {
+  const size_t star = name.find("*.");
+  return star == std::string::npos ? name : name.substr(star + 2);
+}
+
+void print_flow(const std::vector<FlowSection>& flow) {
+  for (const FlowSection& section : flow) {
+    if (section.blocks.empty()) {
+      fmt::print("{}\n", section.name);
+    } else {
+      fmt::print("block{} {}{}\n", section.blocks.size() == 1 ? "" : "s", to_ranges(section.blocks),
+                 section.blocks.size() == 1 ? "" : fmt::format(", {} alike", section.blocks.size()));
+    }
+    using enum Table::Align;
+    Table table({{"operation", kLeft, ""},
+                 {"reads", kLeft, ""},
+                 {"of", kLeft, ""},
+                 {"as", kLeft, ""},
+                 {"weights", kLeft, ""},
+                 {"gives", kLeft, ""}});
+    for (const FlowOperation& operation : section.operations) {
+      std::string name = short_name(operation.name), weights = operation.weights, output = operation.output;
+      if (!operation.cache.empty()) weights = "cache: " + operation.cache;
+      const auto add = [&](const std::string& role, const std::string& from, const std::string& as) {
+        table.add_row({std::exchange(name, ""), role, from, as, std::exchange(weights, ""), std::exchange(output, "")});
+      };
+      if (operation.inputs.empty()) add("", "", "");
+      for (const FlowInput& input : operation.inputs) {
+        std::vector<std::string> from, as = {input.dtype};
+        for (const std::string& each : input.from) from.push_back(short_name(each));
+        as.insert(as.end(), input.steps.begin(), input.steps.end());
+        add(input.role, fmt::format("{}", fmt::join(from, " + ")), fmt::format("{}", fmt::join(as, " → ")));
+      }
+    }
+    fmt::print("{}\n", table.to_string(colours() ? Table::Ink::kTerminal : Table::Ink::kPlain));
+  }
+}
+
+void run_flow(const InspectOptions& options) {
+  Session session = open_session(options);
+  const std::vector<FlowSection> flow = trace_flow(session, parse_kv_dtype(options.kv_dtype));
+  if (options.json) {
+    print_flow_as_json(flow);
+  } else {
+    print_flow(flow);
+  }
+}
+
 void run(const InspectOptions& options) {
+  if (options.flow) return run_flow(options);
+  if (!options.kv_dtype.empty()) fail<UsageError>("--kv-dtype is a part of --flow; add that");
   const std::optional<Recipe> recipe = recipe_of(options.recipe, options.settings);
   const Checkpoint checkpoint = Checkpoint::open(options.model);
   const std::unique_ptr<Model> model = load_model(checkpoint, recipe ? &*recipe : nullptr);
@@ -111,8 +188,14 @@ void add_inspect(CLI::App& app) {
   CLI::App* command = app.add_subcommand("inspect", "Show a model's architecture, layers, schemes and bytes");
   options->add_to(*command);
   command->add_flag("--tensors", options->tensors, "List every tensor of the checkpoint too");
+  command->add_flag("--flow", options->flow,
+                    "Show in which form numbers go from operation to operation, as one token's forward pass runs them");
+  add_kv_dtype(*command, options->kv_dtype);
   command->footer(
-      "Examples:\n  octet inspect minilm\n  octet inspect minilm --recipe w8a16 --json     what the recipe would do");
+      "Examples:\n"
+      "  octet inspect minilm\n"
+      "  octet inspect minilm --recipe w8a16 --json     what the recipe would do\n"
+      "  octet inspect smollm2 --flow --recipe w8a8_dynamic --set attention=8");
   command->callback([options] { run(*options); });
 }
 

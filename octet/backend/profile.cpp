@@ -28,34 +28,34 @@ std::vector<ProfilingBackend::Entry> ProfilingBackend::entries() const {
 }
 
 void ProfilingBackend::embed(const EmbedOp& op) {
-  timed("embed", op.y.rows, 0, [&] { inner_->embed(op); });
+  timed("embed", op.y.rows, 0, [&] { inner().embed(op); });
 }
 void ProfilingBackend::linear(const LinearOp& op) {
   const int64_t outputs = op.weight->rows(), inputs = op.weight->cols();
   const double multiplications =
       static_cast<double>(op.x.rows) * static_cast<double>(outputs) * static_cast<double>(inputs);
-  timed(fmt::format("linear {} → {}", inputs, outputs), op.x.rows, multiplications, [&] { inner_->linear(op); });
+  timed(fmt::format("linear {} → {}", inputs, outputs), op.x.rows, multiplications, [&] { inner().linear(op); });
 }
 void ProfilingBackend::layer_norm(const LayerNormOp& op) {
-  timed("layer_norm", op.x.rows, 0, [&] { inner_->layer_norm(op); });
+  timed("layer_norm", op.x.rows, 0, [&] { inner().layer_norm(op); });
 }
 void ProfilingBackend::rms_norm(const RmsNormOp& op) {
-  timed("rms_norm", op.x.rows, 0, [&] { inner_->rms_norm(op); });
+  timed("rms_norm", op.x.rows, 0, [&] { inner().rms_norm(op); });
 }
 void ProfilingBackend::rope(const RopeOp& op) {
-  timed("rope", op.x.rows, 0, [&] { inner_->rope(op); });
+  timed("rope", op.x.rows, 0, [&] { inner().rope(op); });
 }
 void ProfilingBackend::gated(const GatedOp& op) {
-  timed("gated", op.x.rows, 0, [&] { inner_->gated(op); });
+  timed("gated", op.x.rows, 0, [&] { inner().gated(op); });
 }
 void ProfilingBackend::attention(const AttentionOp& op) {
-  timed("attention", op.q.rows, 0, [&] { inner_->attention(op); });
+  timed("attention", op.q.rows, 0, [&] { inner().attention(op); });
 }
 void ProfilingBackend::pool(const PoolOp& op) {
-  timed("pool", op.x.rows, 0, [&] { inner_->pool(op); });
+  timed("pool", op.x.rows, 0, [&] { inner().pool(op); });
 }
 void ProfilingBackend::l2_normalize(const Activation& x) {
-  timed("l2_normalize", x.rows, 0, [&] { inner_->l2_normalize(x); });
+  timed("l2_normalize", x.rows, 0, [&] { inner().l2_normalize(x); });
 }
 
 }  // namespace octet

@@ -2,10 +2,16 @@
 #include "octet/eval/benchmark.h"
 
 #include <algorithm>
+#include <charconv>
 #include <chrono>
+#include <ctime>
 #include <fstream>
+#include <iterator>
 #include <random>
+#include <sstream>
 #include <string>
+
+#include <unistd.h>
 
 #include "octet/base/error.h"
 #include "octet/generate/prefill.h"
@@ -80,6 +86,22 @@ Timing time_forward(Session& session, const TokenBatch& batch, int64_t warm_up, 
 double DecoderTiming::prefill_tokens_per_s() const noexcept { return per_second(prefill_tokens, prefill); }
 double DecoderTiming::decode_tokens_per_s() const noexcept { return per_second(decode_tokens, decode); }
 
+double DecoderTiming::decode_bytes_per_s() const noexcept {
+  const double bytes = (weight_bytes_read + kv_bytes_read) * static_cast<double>(decode_steps);
+  return decode.median_ms > 0 ? bytes / decode.median_ms * 1e3 : 0;
+}
+
+int64_t weight_bytes_of_a_token(const Model& model) {
+  int64_t bytes = model.packed_bytes();
+  const std::vector<const Linear*> linears = model.linears();
+  for (const Linear* linear : linears) {
+    // The output head is the last of them, unless it is the tied table.
+    const Parameter& weight = linear->parts().front().weight;
+    if (weight.over_vocabulary && weight.tied_head.empty() && linear != linears.back()) bytes -= linear->packed_bytes();
+  }
+  return bytes;
+}
+
 DecoderTiming time_decoder(Session& session, const DecoderLoad& load) {
   require_decoder(session);
   const int64_t longest = session.model().info().max_positions;
@@ -100,6 +122,7 @@ DecoderTiming time_decoder(Session& session, const DecoderLoad& load) {
   };
 
   std::vector<double> prefill_ms, decode_ms;
+  double process_to_first_token_ms = 0;
   std::vector<float> logits;
   for (int64_t i = 0; i < load.warm_up + load.repetitions; ++i) {
     for (const Continuation& continuation : sequences) cache.truncate(continuation.sequence, 0);
@@ -107,6 +130,7 @@ DecoderTiming time_decoder(Session& session, const DecoderLoad& load) {
     set_ids(0, load.seq);
     prefill(session, cache, sequences, logits);
     if (i >= load.warm_up) prefill_ms.push_back(milliseconds_since(start));
+    if (i == 0) process_to_first_token_ms = milliseconds_since_process_start();
     start = std::chrono::steady_clock::now();
     for (int64_t t = 0; t < load.decode_tokens; ++t) {
       set_ids(load.seq + t, 1);
@@ -114,12 +138,41 @@ DecoderTiming time_decoder(Session& session, const DecoderLoad& load) {
     }
     if (i >= load.warm_up) decode_ms.push_back(milliseconds_since(start));
   }
+  const ModelInfo& info = session.model().info();
+  const double kv_bytes_of_token =
+      static_cast<double>(session.backend().kv_bytes(cache.dtype(), info.kv_heads, info.kv_head_width) * info.blocks) /
+      kKvBlockTokens;
+  // Step t of n reads those of the prompt's tokens, of t before it and its own: (n + 1) / 2 of the latter in the mean.
+  const double tokens_read = static_cast<double>(load.seq) + static_cast<double>(load.decode_tokens + 1) / 2;
   return {.prefill = summarize(std::move(prefill_ms)),
           .decode = summarize(std::move(decode_ms)),
           .prefill_tokens = load.batch * load.seq,
           .decode_tokens = load.batch * load.decode_tokens,
           .kv_dtype = cache.dtype(),
-          .kv_bytes = cache.bytes()};
+          .kv_bytes = cache.bytes(),
+          .weight_bytes_read = static_cast<double>(weight_bytes_of_a_token(session.model())),
+          .kv_bytes_read = static_cast<double>(load.batch) * tokens_read * kv_bytes_of_token,
+          .decode_steps = load.decode_tokens,
+          .anonymous_bytes = anonymous_bytes(),
+          .process_to_first_token_ms = process_to_first_token_ms};
+}
+
+double milliseconds_since_process_start() {
+  // Field 22 of /proc/self/stat, in clock ticks since the system started; the second, the program's name in brackets,
+  // may hold blanks and brackets itself.
+  std::ifstream file("/proc/self/stat");
+  const std::string stat((std::istreambuf_iterator<char>(file)), {});
+  const size_t name_end = stat.rfind(')');
+  if (name_end == std::string::npos) return 0;
+  std::istringstream fields(stat.substr(name_end + 1));
+  std::string field;
+  for (int i = 3; i <= 22; ++i) fields >> field;
+  double start = 0;
+  const auto [end, error] = std::from_chars(field.data(), field.data() + field.size(), start);
+  timespec now{};
+  if (error != std::errc() || ::clock_gettime(CLOCK_BOOTTIME, &now) != 0) return 0;
+  const double seconds = static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
+  return (seconds - start / static_cast<double>(::sysconf(_SC_CLK_TCK))) * 1e3;
 }
 
 int64_t anonymous_bytes() {

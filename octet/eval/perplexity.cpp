@@ -14,12 +14,6 @@
 namespace octet {
 namespace {
 
-double nll_of(std::span<const float> logits, const ScoredRow& scored) {
-  const double nll = log_sum_exp(logits) - logits[static_cast<size_t>(scored.target)];
-  if (!std::isfinite(nll)) fail<NumericError>("the logits hold NaN or infinity; the weights may be damaged");
-  return nll;
-}
-
 TaskResult::Metric metric(const std::string& name, const Estimate& estimate) {
   return {.name = name, .value = estimate.value, .standard_error = estimate.standard_error};
 }
@@ -44,6 +38,12 @@ double log_sum_exp(std::span<const float> logits) {
   double total = 0;
   for (const double sum : sums) total += sum;
   return shift + std::log(total);
+}
+
+double negative_log_likelihood(std::span<const float> logits, int32_t target) {
+  const double nll = log_sum_exp(logits) - logits[static_cast<size_t>(target)];
+  if (!std::isfinite(nll)) fail<NumericError>("the logits hold NaN or infinity; the weights may be damaged");
+  return nll;
 }
 
 void NllSums::add(double nll) {
@@ -110,18 +110,18 @@ NllSums measure_perplexity(Session& session, const TextWindows& text, int thread
     const std::vector<ScoredRow> scored = scored_rows(text, first, last);
     std::vector<double> nll(scored.size());
     size_t next = 0;  // of `scored`: the first that no part had
-    session.run_in_parts(text.batch(first, last), logit_rows_at_once(vocabulary),
-                         [&](int64_t first_row, std::span<const float> rows) {
-                           const size_t begin = next;
-                           const int64_t end_row = first_row + static_cast<int64_t>(rows.size()) / vocabulary;
-                           while (next < scored.size() && scored[next].row < end_row) ++next;
-                           parallel_for(threads, static_cast<int64_t>(next - begin), [&](int64_t task, int) {
-                             const size_t i = begin + static_cast<size_t>(task);
-                             nll[i] = nll_of(rows.subspan(static_cast<size_t>((scored[i].row - first_row) * vocabulary),
+    session.run_in_parts(
+        text.batch(first, last), logit_rows_at_once(vocabulary), [&](int64_t first_row, std::span<const float> rows) {
+          const size_t begin = next;
+          const int64_t end_row = first_row + static_cast<int64_t>(rows.size()) / vocabulary;
+          while (next < scored.size() && scored[next].row < end_row) ++next;
+          parallel_for(threads, static_cast<int64_t>(next - begin), [&](int64_t task, int) {
+            const size_t i = begin + static_cast<size_t>(task);
+            nll[i] = negative_log_likelihood(rows.subspan(static_cast<size_t>((scored[i].row - first_row) * vocabulary),
                                                           static_cast<size_t>(vocabulary)),
-                                             scored[i]);
-                           });
-                         });
+                                             scored[i].target);
+          });
+        });
     for (const double value : nll) sums.add(value);
     for (size_t i = first; i < last; ++i) add_text_of(text, text.windows[i], sums);
     if (advance) advance(static_cast<int64_t>(last - first));

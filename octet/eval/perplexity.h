@@ -16,6 +16,9 @@ float largest(std::span<const float> logits);
 /// log Σ e^x over a row of logits, in double. NaN where the row holds NaN.
 double log_sum_exp(std::span<const float> logits);
 
+/// -log of the probability of token `target`, natural. Throws NumericError for logits with NaN or infinity.
+double negative_log_likelihood(std::span<const float> logits, int32_t target);
+
 /// An estimate and its standard error.
 struct Estimate {
   double value = 0, standard_error = 0;

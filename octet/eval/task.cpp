@@ -10,11 +10,16 @@
 namespace octet {
 
 std::span<const Task> tasks() {
-  static const std::array<Task, 2> table = {{
+  static const std::array<Task, 4> table = {{
       {"similarity", "cosine of sentence vectors on pairs of sentences, graded (STS-B's tsv) or labelled (MRPC's tsv)",
        Task::Data::kPairs, "pairs", run_similarity},
       {"perplexity", "how well a decoder predicts a text, per token, word and byte, in windows of its tokens",
        Task::Data::kText, "windows", run_perplexity},
+      {"multiple_choice",
+       "questions that a decoder answers by the likelihood of each choice (JSON lines: context, choices, answer)",
+       Task::Data::kLines, "questions", run_multiple_choice},
+      {"last_word", "the last word of texts, predicted by a decoder from the others (LAMBADA; JSON lines: text)",
+       Task::Data::kLines, "texts", run_last_word},
   }};
   return table;
 }

@@ -41,6 +41,7 @@ struct Task {
   enum class Data {
     kPairs,  ///< a file of sentence pairs
     kText,   ///< a text, in windows
+    kLines,  ///< a JSON object a line
   };
 
   std::string name;
@@ -63,5 +64,15 @@ TaskResult run_similarity(Session& session, const TaskInput& input);
 /// Perplexity of a decoder per token, word and byte, and bits per byte, each with its standard error (see NllSums), on
 /// the windows of a text (see TextWindows).
 TaskResult run_perplexity(Session& session, const TaskInput& input);
+
+/// A decoder answers questions by the log-likelihood of each choice after the context (a space between them where
+/// neither has white space there): accuracy of the most likely, and of the most likely a byte of the choice, each with
+/// its standard error. Files as read_multiple_choice takes them, tokens as tokenize_continuations makes them.
+TaskResult run_multiple_choice(Session& session, const TaskInput& input);
+
+/// A decoder predicts the last word of texts from what is before it (LAMBADA: Paperno et al., 2016): accuracy, where
+/// each of its tokens must be the most likely one, and the perplexity of the word as a whole, e to the mean of its
+/// negative log-likelihood, with their standard errors. Files as read_passages takes them.
+TaskResult run_last_word(Session& session, const TaskInput& input);
 
 }  // namespace octet

@@ -36,22 +36,25 @@ Tensor Session::run(const TokenBatch& batch) {
   return result;
 }
 
+void Session::visit_head(Context& context, const DeviceBatch& batch, const Activation& x, int64_t rows_at_once,
+                         const std::function<void(int64_t first, std::span<const float> rows)>& visit) {
+  std::vector<float> rows;
+  for (int64_t first = 0; first < x.rows; first += rows_at_once) {
+    const Workspace::Scope part(workspace_);
+    const Activation output = model_->head(context, batch, x.row_range(first, std::min(rows_at_once, x.rows - first)));
+    check_numerics(context, model_->sites(), batch.host.offsets);
+    rows.resize(static_cast<size_t>(output.rows * output.cols));
+    backend_->download(output, rows);
+    visit(first, rows);
+  }
+}
+
 void Session::run_in_parts(const TokenBatch& batch, int64_t rows_at_once,
                            const std::function<void(int64_t first, std::span<const float> rows)>& visit) {
   const Workspace::Scope scope(workspace_);
   Context context = this->context();
   const DeviceBatch on_device = upload(context, batch);
-  const Activation x = model_->hidden_states(context, on_device);
-  std::vector<float> rows;
-  for (int64_t first = 0; first < x.rows; first += rows_at_once) {
-    const Workspace::Scope part(workspace_);
-    const Activation output =
-        model_->head(context, on_device, x.row_range(first, std::min(rows_at_once, x.rows - first)));
-    check_numerics(context, model_->sites(), batch.offsets);
-    rows.resize(static_cast<size_t>(output.rows * output.cols));
-    backend_->download(output, rows);
-    visit(first, rows);
-  }
+  visit_head(context, on_device, model_->hidden_states(context, on_device), rows_at_once, visit);
 }
 
 KvCache Session::make_cache(std::optional<DType> dtype) {
@@ -77,15 +80,28 @@ KvCache Session::make_cache(std::optional<DType> dtype) {
            .max_tokens = info.max_positions}};
 }
 
-void Session::step(KvCache& cache, std::span<const int> sequences, const TokenBatch& batch, std::span<float> logits,
-                   std::span<const int64_t> rows) {
+void Session::run_continued(KvCache& cache, std::span<const int> sequences, const TokenBatch& batch,
+                            const std::function<void(Context&, const DeviceBatch&, const Activation& x)>& use) {
   const Workspace::Scope scope(workspace_);
   Context context = this->context();
+  std::vector<int64_t> lengths;
+  for (const int sequence : sequences) lengths.push_back(cache.length(sequence));
+  try {
+    DeviceBatch on_device = upload(context, batch);
+    on_device.kv = cache.extend(workspace_, sequences, batch.offsets, batch.ids);
+    use(context, on_device, model_->hidden_states(context, on_device));
+  } catch (...) {
+    for (size_t b = 0; b < lengths.size(); ++b) cache.truncate(sequences[b], lengths[b]);
+    throw;
+  }
+  cache.publish(sequences);
+}
+
+void Session::step(KvCache& cache, std::span<const int> sequences, const TokenBatch& batch, std::span<float> logits,
+                   std::span<const int64_t> rows) {
   if (!rows.empty() && std::cmp_not_equal(rows.size(), batch.sequences())) {
     fail<ShapeError>("rows of logits for {} sequences of {}", rows.size(), batch.sequences());
   }
-  std::vector<int64_t> lengths;
-  for (const int sequence : sequences) lengths.push_back(cache.length(sequence));
   std::vector<int32_t> wanted, wanted_offsets = {0};  // rows of the batch, sequence by sequence
   for (int64_t b = 0; b < batch.sequences(); ++b) {
     const auto at = static_cast<size_t>(b);
@@ -96,29 +112,29 @@ void Session::step(KvCache& cache, std::span<const int> sequences, const TokenBa
     for (auto row = static_cast<int32_t>(end - count); row < end; ++row) wanted.push_back(row);
     wanted_offsets.push_back(narrow<int32_t>(std::ssize(wanted)));
   }
-  try {
-    DeviceBatch on_device = upload(context, batch);
-    on_device.kv = cache.extend(workspace_, sequences, batch.offsets, batch.ids);
-    const Activation x = model_->hidden_states(context, on_device);
-    if (!wanted.empty()) {
-      // Gathered, unless they are all rows.
-      Activation last = x;
-      if (std::cmp_not_equal(wanted.size(), x.rows)) {
-        last = workspace_.take_matrix(std::ssize(wanted), x.cols);
-        const std::array<EmbedOp::Lookup, 1> lookup = {
-            {{.table = {.memory = x.memory, .dtype = DType::kF32, .rows = x.rows, .cols = x.cols},
-              .indices = workspace_.upload(std::span<const int32_t>(wanted))}}};
-        backend_->embed({.lookups = lookup, .y = last});
-      }
-      const Activation output = model_->head(context, on_device, last);
-      check_numerics(context, model_->sites(), wanted_offsets);
-      backend_->download(output, logits);
+  run_continued(cache, sequences, batch, [&](Context& context, const DeviceBatch& on_device, const Activation& x) {
+    if (wanted.empty()) return;
+    // Gathered, unless they are all rows.
+    Activation last = x;
+    if (std::cmp_not_equal(wanted.size(), x.rows)) {
+      last = workspace_.take_matrix(std::ssize(wanted), x.cols);
+      const std::array<EmbedOp::Lookup, 1> lookup = {
+          {{.table = {.memory = x.memory, .dtype = DType::kF32, .rows = x.rows, .cols = x.cols},
+            .indices = workspace_.upload(std::span<const int32_t>(wanted))}}};
+      backend_->embed({.lookups = lookup, .y = last});
     }
-  } catch (...) {
-    for (size_t b = 0; b < lengths.size(); ++b) cache.truncate(sequences[b], lengths[b]);
-    throw;
-  }
-  cache.publish(sequences);
+    const Activation output = model_->head(context, on_device, last);
+    check_numerics(context, model_->sites(), wanted_offsets);
+    backend_->download(output, logits);
+  });
+}
+
+void Session::step_in_parts(KvCache& cache, std::span<const int> sequences, const TokenBatch& batch,
+                            int64_t rows_at_once,
+                            const std::function<void(int64_t first, std::span<const float> rows)>& visit) {
+  run_continued(cache, sequences, batch, [&](Context& context, const DeviceBatch& on_device, const Activation& x) {
+    visit_head(context, on_device, x, rows_at_once, visit);
+  });
 }
 
 }  // namespace octet

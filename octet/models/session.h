@@ -54,9 +54,18 @@ class Session {
   /// before.
   void step(KvCache& cache, std::span<const int> sequences, const TokenBatch& batch, std::span<float> logits,
             std::span<const int64_t> rows = {});
+  /// The same with the logits of every token of the batch, in parts, as run_in_parts gives them.
+  void step_in_parts(KvCache& cache, std::span<const int> sequences, const TokenBatch& batch, int64_t rows_at_once,
+                     const std::function<void(int64_t first, std::span<const float> rows)>& visit);
 
  private:
   std::unique_ptr<Backend> make_backend(const LoadOptions& options);
+  void visit_head(Context& context, const DeviceBatch& batch, const Activation& x, int64_t rows_at_once,
+                  const std::function<void(int64_t first, std::span<const float> rows)>& visit);
+  /// Hands the hidden states of a batch that continues sequences of `cache` to `use`. Where that or the pass itself
+  /// throws, the sequences are as long as before.
+  void run_continued(KvCache& cache, std::span<const int> sequences, const TokenBatch& batch,
+                     const std::function<void(Context&, const DeviceBatch&, const Activation& x)>& use);
 
   Checkpoint checkpoint_;
   ProfilingBackend* profile_ = nullptr;  ///< backend_, if it is one

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <set>
 
 #include <gmock/gmock.h>
@@ -207,6 +208,42 @@ TEST_F(CliDecoder, InvalidUtf8IsReadAsReplacementCharacters) {
   EXPECT_EQ(broken["prompt"], "a \uFFFD fox");
 }
 
+TEST_F(CliDecoder, EvalAnswersQuestionsAndPredictsLastWords) {
+  // After "a b c" the model finds one letter the most likely; whichever it is, it is right once.
+  std::string questions;
+  for (char c = 'a'; c <= 'z'; ++c) {
+    questions += "{\"context\": \"a b c\", \"choices\": [";
+    for (char choice = 'a'; choice <= 'z'; ++choice)
+      questions += std::string(choice == 'a' ? "\"" : ", \"") + choice + "\"";
+    questions += "], \"answer\": " + std::to_string(c - 'a') + "}\n";
+  }
+  write("questions.jsonl", questions);
+  const json answers = run_json("eval model --task multiple_choice --data questions.jsonl");
+  EXPECT_EQ(answers["examples"], 26);
+  EXPECT_EQ(answers["choices"], 26 * 26);
+  EXPECT_NEAR(answers["accuracy"], 1.0 / 26, 1e-12);
+  EXPECT_NEAR(answers["accuracy_by_bytes"], 1.0 / 26, 1e-12);
+  EXPECT_NEAR(answers["accuracy_standard_error"], std::sqrt(1.0 / 26 * 25 / 26 / 25), 1e-12);
+  EXPECT_EQ(run_json("eval model --task multiple_choice --data questions.jsonl --limit 5")["examples"], 5);
+
+  write("texts.jsonl", "{\"text\": \"the quick fox\"}\n{\"text\": \"a lazy dog \"}\n");
+  const json words = run_json("eval model --task last_word --data texts.jsonl");
+  EXPECT_EQ(words["examples"], 2);
+  EXPECT_GT(words["perplexity"], 1);
+  EXPECT_GT(words["perplexity_standard_error"], 0);
+  EXPECT_EQ(words["tokens"], 6);
+  EXPECT_EQ(run("eval model --task last_word --data texts.jsonl"), 0);
+  EXPECT_THAT(out_, AllOf(HasSubstr("last_word, 2 texts"), HasSubstr("accuracy"), HasSubstr(" ± ")));
+
+  EXPECT_EQ(run("eval model --task last_word --data texts.jsonl --window 8"), 2);
+  write("bad.jsonl", "{\"text\": \"two words\"}\n{\"text\": \"one \"}\n");
+  EXPECT_EQ(run("eval model --task last_word --data bad.jsonl"), 1);
+  EXPECT_THAT(err_, HasSubstr("bad.jsonl: line 2: 'text' has fewer than two words"));
+  EXPECT_EQ(run("eval model --task multiple_choice --data bad.jsonl"), 1);
+  EXPECT_THAT(err_, HasSubstr("bad.jsonl: line 1: has none of 'context'"));
+  EXPECT_EQ(run("eval " + kGolden + "/bert_base --task last_word --data texts.jsonl"), 2);
+}
+
 TEST_F(CliDecoder, EvalGivesPerplexityByTokensWordsAndBytes) {
   const json whole = run_json("eval model --task perplexity --data text.txt --window 16");
   EXPECT_EQ(whole["window"], 16);
@@ -259,7 +296,135 @@ TEST_F(CliDecoder, BenchTimesPrefillAndDecoding) {
   EXPECT_EQ(int8["kv_dtype"], "int8");
   EXPECT_LT(int8["kv_bytes"], half["kv_bytes"]);
   EXPECT_EQ(run("bench model --seq 12 --decode-tokens 8 --repetitions 2"), 0) << err_;
-  EXPECT_THAT(out_, AllOf(HasSubstr("prefill"), HasSubstr("decode"), HasSubstr("tokens/s")));
+  EXPECT_THAT(out_, AllOf(HasSubstr("prefill"), HasSubstr("decode"), HasSubstr("tokens/s"), HasSubstr("GB/s")));
+}
+
+TEST_F(CliDecoder, BenchTimesEveryCombinationOfItsLists) {
+  const std::string settings = " --repetitions 1 --warm-up 0";
+  const json runs = run_json("bench model --batch 1,3 --prompt 4,12 --generate 8" + settings);
+  ASSERT_EQ(runs.size(), 4);
+  for (size_t i = 0; i < 4; ++i) {
+    const json& one = runs[i];
+    const int64_t batch = i < 2 ? 1 : 3, seq = i % 2 == 0 ? 4 : 12;
+    EXPECT_EQ(one["batch"], batch);
+    EXPECT_EQ(one["seq"], seq);
+    EXPECT_NEAR(one["decode_tokens_per_s"], one["decode_tokens_per_s_a_sequence"].get<double>() * batch, 1e-6);
+    // Keys and values in fp32: what one token takes, for the tokens that a step sees in the mean.
+    EXPECT_EQ(one["step_kv_bytes"].get<double>() / (batch * (seq + 4.5)), runs[0]["step_kv_bytes"].get<double>() / 8.5);
+    EXPECT_EQ(one["step_weight_bytes"], one["packed_bytes"]);
+    EXPECT_GT(one["decode_share_of_peak"], 0);
+    EXPECT_GT(one["anonymous_bytes"], one["kv_bytes"]);
+    EXPECT_GT(one["process_to_first_token_ms"], 0);
+  }
+  EXPECT_EQ(run("bench model --batch 1,3 --prompt 4 --generate 8" + settings), 0) << err_;
+  EXPECT_THAT(out_, AllOf(HasSubstr("of peak"), HasSubstr("after the process began")));
+  for (const char* bad : {"--batch 1,0", "--batch 1,x", "--prompt ,", "--batch 1,2 --profile"})
+    EXPECT_EQ(run("bench model " + std::string(bad) + settings), 2) << bad;
+  EXPECT_EQ(run("bench " + kGolden + "/bert_base --generate 8" + settings), 2);
+  EXPECT_EQ(run_json("bench " + kGolden + "/bert_base --batch 1,2 --seq 5,7" + settings).size(), 4);
+}
+
+// Of the flow's only kind of block.
+std::map<std::string, json> block_operations(const json& flow) {
+  std::map<std::string, json> operations;
+  EXPECT_EQ(flow["flow"].size(), 3) << "embedding, one kind of block, head";
+  for (const json& operation : flow["flow"][1]["operations"]) operations[operation["name"]] = operation;
+  return operations;
+}
+
+const std::string kQkv = "model.layers.*.self_attn.{q_proj,k_proj,v_proj}", kOut = "model.layers.*.self_attn.o_proj",
+                  kAttention = "model.layers.*.self_attn.attention", kGateUp = "model.layers.*.mlp.{gate_proj,up_proj}",
+                  kDown = "model.layers.*.mlp.down_proj";
+
+TEST_F(CliDecoder, FlowIsFp32WhereNothingIsQuantized) {
+  const json flow = run_json("inspect model --flow");
+  EXPECT_EQ(flow["flow"][1]["blocks"], json({0, 1}));
+  std::map<std::string, json> block = block_operations(flow);
+  ASSERT_THAT(block, testing::SizeIs(7)) << "four products, rope, attention, gate";
+  EXPECT_EQ(block[kQkv]["inputs"][0]["from"], json({"hidden states"}));
+  EXPECT_EQ(block[kQkv]["inputs"][0]["steps"], json({"rms_norm"}));
+  EXPECT_EQ(block[kQkv]["weights"], "fp32");
+  EXPECT_EQ(block["rope"]["inputs"][0]["from"], json({kQkv}));
+  EXPECT_EQ(block[kAttention]["inputs"][0]["from"], json({"rope"}));
+  EXPECT_EQ(block[kAttention]["inputs"][1]["from"], json({"rope"}));
+  EXPECT_EQ(block[kAttention]["inputs"][2]["from"], json({kQkv}));
+  EXPECT_EQ(block[kAttention]["cache"], "fp32");
+  EXPECT_EQ(block[kOut]["inputs"][0]["from"], json({kAttention}));
+  EXPECT_EQ(block[kOut]["inputs"][1]["role"], "residual");
+  EXPECT_EQ(block[kOut]["inputs"][1]["from"], json({"hidden states"}));
+  EXPECT_EQ(block[kGateUp]["inputs"][0]["from"], json({kOut}));
+  EXPECT_EQ(block["gated"]["inputs"][0]["from"], json({kGateUp}));
+  EXPECT_EQ(block[kDown]["inputs"][0]["from"], json({"gated"}));
+  EXPECT_EQ(block[kDown]["inputs"][1]["from"], json({kOut}));
+  for (const auto& [name, operation] : block) {
+    EXPECT_EQ(operation["output"], "fp32") << name;
+    for (const json& input : operation["inputs"]) EXPECT_EQ(input["dtype"], "fp32") << name;
+  }
+  EXPECT_EQ(run("inspect model --flow --kv-dtype fp16"), 0);
+  EXPECT_THAT(out_,
+              AllOf(HasSubstr("blocks {0..1}, 2 alike"), HasSubstr("cache: fp16"), HasSubstr("self_attn.o_proj")));
+  EXPECT_EQ(run("inspect model --kv-dtype fp16"), 2);
+}
+
+TEST_F(CliDecoder, FlowShowsWhereActivationsAreQuantized) {
+  std::map<std::string, json> dynamic = block_operations(run_json("inspect model --flow --recipe w8a8_dynamic"));
+  EXPECT_EQ(dynamic[kQkv]["inputs"][0]["steps"], json({"rms_norm", "int8, a scale a token"}));
+  EXPECT_EQ(dynamic[kDown]["inputs"][0]["steps"], json({"int8, a scale a token"}));
+  EXPECT_EQ(dynamic[kDown]["inputs"][0]["dtype"], "fp32");
+  EXPECT_THAT(dynamic[kDown]["weights"].get<std::string>(), HasSubstr("int8 weights per channel"));
+  EXPECT_EQ(dynamic[kAttention]["inputs"][0]["steps"], json::array());
+
+  std::map<std::string, json> attention =
+      block_operations(run_json("inspect model --flow --recipe w8a8_dynamic --set attention=8"));
+  EXPECT_EQ(attention[kAttention]["inputs"][2]["steps"], json({"int8, a scale a token and head"}));
+  EXPECT_EQ(attention[kAttention]["cache"], "int8, a scale a token and head");
+
+  // The operation before makes the codes that a product with a static scale reads.
+  std::string scales;
+  for (int layer = 0; layer < 2; ++layer) {
+    for (const char* name :
+         {"self_attn.{q_proj,k_proj,v_proj}", "self_attn.o_proj", "mlp.{gate_proj,up_proj}", "mlp.down_proj"}) {
+      scales += (scales.empty() ? "" : ", ") + ("\"model.layers." + std::to_string(layer)) + "." + name +
+                "\": " + std::to_string(0.01 + 0.01 * layer);
+    }
+  }
+  write("static.json",
+        "{\"weights\": {\"bits\": 8, \"granularity\": \"per_channel\"}, \"activations\": {\"bits\": 8, \"mode\": "
+        "\"static\", "
+        "\"granularity\": \"per_tensor\"}, \"activation_scales\": {" +
+            scales + "}}");
+  std::map<std::string, json> fixed = block_operations(run_json("inspect model --flow --recipe static.json"));
+  EXPECT_EQ(fixed[kQkv]["inputs"][0]["steps"], json({"rms_norm", "int8, static scale"}));
+  EXPECT_EQ(fixed[kAttention]["output"], "int8, static scale");
+  EXPECT_EQ(fixed[kOut]["inputs"][0]["dtype"], "int8, static scale");
+  EXPECT_EQ(fixed[kOut]["inputs"][0]["steps"], json::array());
+  EXPECT_EQ(fixed["gated"]["output"], "int8, static scale");
+  EXPECT_EQ(fixed[kDown]["output"], "fp32");
+}
+
+TEST_F(CliDecoder, FlowTellsBlocksApartThatARecipeTreatsDifferently) {
+  write("mixed.json",
+        "{\"weights\": {\"bits\": 8, \"granularity\": \"per_channel\"}, \"exclude\": [\"*.0.mlp.*\", "
+        "\"*.1.self_attn.k_proj\"]}");
+  const json flow = run_json("inspect model --flow --recipe mixed.json");
+  ASSERT_EQ(flow["flow"].size(), 4);
+  EXPECT_EQ(flow["flow"][1]["blocks"], json({0}));
+  EXPECT_EQ(flow["flow"][2]["blocks"], json({1}));
+  // Query, key and value are three products then, and their input is normalized once.
+  std::map<std::string, json> second;
+  for (const json& operation : flow["flow"][2]["operations"]) second[operation["name"]] = operation;
+  EXPECT_EQ(second.at("model.layers.*.self_attn.k_proj")["weights"], "fp32");
+  EXPECT_EQ(second.at("model.layers.*.self_attn.k_proj")["inputs"][0]["from"], json({"rms_norm"}));
+  EXPECT_EQ(second.at(kAttention)["inputs"][2]["from"], json({"model.layers.*.self_attn.v_proj"}));
+  EXPECT_EQ(second.at("rope")["inputs"][0]["from"],
+            json({"model.layers.*.self_attn.q_proj", "model.layers.*.self_attn.k_proj"}));
+}
+
+TEST_F(Cli, FlowOfAnEncoderHasNoCache) {
+  const json flow = run_json("inspect " + kGolden + "/bert_base --flow");
+  for (const json& section : flow["flow"]) {
+    for (const json& operation : section["operations"]) EXPECT_FALSE(operation.contains("cache"));
+  }
 }
 
 }  // namespace
