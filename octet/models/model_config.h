@@ -18,7 +18,8 @@ constexpr int64_t kLargestExtent = int64_t{1} << 24;  ///< of any number in a co
 Nonlinearity read_nonlinearity(const Config& config, std::string_view key, std::string_view fallback);
 
 /// The rotary embedding of heads of `head_width`: rope_parameters, or rope_theta and rope_scaling in older configs, of
-/// the kinds default, linear, dynamic, llama3 and yarn, with transformers' formulas. Throws FormatError for others.
+/// the kinds default, linear, dynamic, llama3 and yarn, with transformers' formulas, or "divided", each frequency by
+/// one of frequency_divisors, as GGUF files say it. Throws FormatError for others.
 Rotary read_rotary(const Config& config, int64_t head_width);
 
 }  // namespace octet
