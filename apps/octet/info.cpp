@@ -12,19 +12,21 @@ namespace {
 
 void run(const CommonOptions& options) {
   const std::string backend = make_cpu_backend({.threads = options.threads})->describe();
+  std::vector<std::string> recipes = Recipe::built_in_names();
+  for (std::string& name : Recipe::built_in_names(Recipe::AppliesTo::kQuantized)) recipes.push_back(std::move(name));
   if (options.json) {
     print_json({{"version", OCTET_VERSION},
                 {"cpu", cpu_features().name},
                 {"processors", available_threads()},
                 {"isas", cpu_isas()},
                 {"backend", backend},
-                {"recipes", Recipe::built_in_names()}});
+                {"recipes", recipes}});
     return;
   }
   fmt::print("octet      {}\n", OCTET_VERSION);
   fmt::print("processor  {}, {} available to this process\n", cpu_features().name, available_threads());
   fmt::print("kernels    {}  (can run: {}; OCTET_ISA forces one)\n", backend, fmt::join(cpu_isas(), ", "));
-  fmt::print("recipes    {}\n", fmt::join(Recipe::built_in_names(), ", "));
+  fmt::print("recipes    {}\n", fmt::join(recipes, ", "));
 }
 
 }  // namespace

@@ -28,11 +28,9 @@ const char* attention_name(const ModelInfo& info) {
 void print_as_json(const Checkpoint& checkpoint, const Model& model) {
   nlohmann::ordered_json tensors = nlohmann::ordered_json::array(), layers = nlohmann::ordered_json::array();
   for (const std::string& name : checkpoint.names()) {
-    const Tensor tensor = checkpoint.tensor(name);
-    tensors.push_back({{"name", name},
-                       {"dtype", octet::name(tensor.dtype())},
-                       {"shape", tensor.shape().extents()},
-                       {"bytes", tensor.bytes()}});
+    const StoredTensor tensor = checkpoint.describe(name);
+    tensors.push_back(
+        {{"name", name}, {"dtype", tensor.type}, {"shape", tensor.shape.extents()}, {"bytes", tensor.bytes}});
   }
   for (const Linear::Part* part : model.linear_parts()) {
     layers.push_back({{"name", part->weight.layer},
@@ -57,11 +55,11 @@ void print_for_people(const Checkpoint& checkpoint, const Model& model, const Re
   int64_t parameters = 0;
   std::map<std::string, std::pair<int64_t, int64_t>> by_dtype;  // tensors, bytes
   for (const std::string& name : checkpoint.names()) {
-    const Tensor tensor = checkpoint.tensor(name);
-    auto& [count, bytes] = by_dtype[std::string(octet::name(tensor.dtype()))];
+    const StoredTensor tensor = checkpoint.describe(name);
+    auto& [count, bytes] = by_dtype[tensor.type];
     ++count;
-    bytes += tensor.bytes();
-    parameters += tensor.shape().elements();
+    bytes += tensor.bytes;
+    parameters += tensor.shape.elements();
   }
   fmt::print("{}: {} blocks of width {}, vocabulary {}, at most {} tokens\n", info.architecture, info.blocks,
              info.width, format_count(info.vocabulary), format_count(info.max_positions));
@@ -87,9 +85,8 @@ void print_for_people(const Checkpoint& checkpoint, const Model& model, const Re
                    {"shape", Table::Align::kLeft, ""},
                    {"size", Table::Align::kDecimal, ""}});
     for (const std::string& name : checkpoint.names()) {
-      const Tensor tensor = checkpoint.tensor(name);
-      tensors.add_row(
-          {name, std::string(octet::name(tensor.dtype())), to_string(tensor.shape()), format_bytes(tensor.bytes())});
+      const StoredTensor tensor = checkpoint.describe(name);
+      tensors.add_row({name, tensor.type, to_string(tensor.shape), format_bytes(tensor.bytes)});
     }
     fmt::print("\n{}", tensors.to_string(ink));
   }

@@ -1,15 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "apps/octet/options.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <unistd.h>
 
 #include "octet/base/error.h"
 
 namespace octet::cli {
+namespace {
+
+// "a, b, c and 27 others"
+std::string name_some(const std::vector<std::string>& names) {
+  constexpr size_t kShown = 3;
+  const size_t shown = std::min(names.size(), kShown);
+  std::string text =
+      fmt::format("{}", fmt::join(names.begin(), names.begin() + static_cast<std::ptrdiff_t>(shown), ", "));
+  return names.size() == shown ? text : fmt::format("{} and {} others", text, names.size() - shown);
+}
+
+}  // namespace
 
 void CommonOptions::add_to(CLI::App& command) {
   command.add_option("--threads", threads, "Threads to run on (default: all processors this process may use)")
@@ -19,7 +33,7 @@ void CommonOptions::add_to(CLI::App& command) {
 }
 
 void ModelOptions::add_to(CLI::App& command) {
-  command.add_option("MODEL", model, "A Hugging Face model directory")->required();
+  command.add_option("MODEL", model, "A Hugging Face model directory, or a GGUF file")->required();
   command.add_option("--recipe", recipe, "Quantize while loading: a built-in recipe or a JSON file")
       ->type_name("NAME|FILE");
   command.add_option("--set", settings, "Change a value of the recipe: weights.bits=8")
@@ -40,7 +54,13 @@ Session open_session(const ModelOptions& options, bool profile) {
 
 Session open_session(const std::string& model, const std::optional<Recipe>& recipe, int threads, bool profile) {
   Session session(model, {.recipe = recipe, .cpu = {.threads = threads}, .profile = profile});
-  if (recipe) warn_of_unmatched(recipe->name(), unmatched_patterns(*recipe, session.model()));
+  if (recipe) {
+    warn_of_unmatched(recipe->name(), unmatched_patterns(*recipe, session.model()));
+    if (const std::vector<std::string> layers = layers_left_float(*recipe, session.model()); !layers.empty()) {
+      warn(fmt::format("recipe '{}': {} of the layers are stored as float and stay so: {}", recipe->name(),
+                       layers.size(), name_some(layers)));
+    }
+  }
   return session;
 }
 

@@ -72,7 +72,7 @@ void add_tokenize(CLI::App& app) {
   command
       ->add_option("MODEL", options->model,
                    "A directory with a tokenizer: tokenizer.json, tokenizer.model, vocab.json with merges.txt, "
-                   "or vocab.txt")
+                   "or vocab.txt; or a GGUF file")
       ->required();
   command->add_option("--file", options->file, "Text, a line an input (default: standard input)")->type_name("TEXT");
   command

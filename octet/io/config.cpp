@@ -110,6 +110,15 @@ std::vector<std::string> Config::texts(std::string_view key) const {
   return out;
 }
 
+std::vector<double> Config::numbers(std::string_view key) const {
+  const nlohmann::json* value = find(key);
+  if (value == nullptr) return {};
+  if (!value->is_array()) fail_type(key, *value, "a list of numbers");
+  std::vector<double> out;
+  for (const nlohmann::json& item : *value) out.push_back(to_number(key, item));
+  return out;
+}
+
 Config Config::object(std::string_view key) const {
   const nlohmann::json& value = get(key);
   if (!value.is_object()) fail_type(key, value, "an object {…}");

@@ -45,6 +45,8 @@ class Config {
   bool flag(std::string_view key, bool fallback) const;
   /// A list of texts, such as "architectures"; empty where the key is missing.
   std::vector<std::string> texts(std::string_view key) const;
+  /// A list of finite numbers; empty where the key is missing.
+  std::vector<double> numbers(std::string_view key) const;
   Config object(std::string_view key) const;
 
  private:

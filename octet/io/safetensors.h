@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "octet/base/mapped_file.h"
+#include "octet/io/tensor_files.h"
 #include "octet/tensor/tensor.h"
 
 namespace octet {
@@ -33,6 +34,8 @@ class SafetensorsFile {
   /// In alphabetical order.
   std::vector<std::string> names() const;
   bool contains(std::string_view name) const { return entries_.find(name) != entries_.end(); }
+  /// Throws FormatError for a name that is not there, as tensor() does.
+  StoredTensor describe(std::string_view name) const;
   /// A view of the file's pages, or, where the file does not align the tensor to its elements, a copy.
   /// Throws FormatError for a name that is not there.
   Tensor tensor(std::string_view name) const;
@@ -48,6 +51,7 @@ class SafetensorsFile {
   };
 
   explicit SafetensorsFile(std::shared_ptr<const MappedFile> file);
+  const Entry& find(std::string_view name) const;
 
   std::shared_ptr<const MappedFile> file_;
   std::map<std::string, Entry, std::less<>> entries_;

@@ -210,10 +210,22 @@ std::vector<std::string> SafetensorsFile::names() const {
   return names;
 }
 
-Tensor SafetensorsFile::tensor(std::string_view name) const {
+const SafetensorsFile::Entry& SafetensorsFile::find(std::string_view name) const {
   const auto found = entries_.find(name);
   if (found == entries_.end()) fail<FormatError>("{}: holds no tensor {}", path().string(), quote_name(name));
-  const Entry& entry = found->second;
+  return found->second;
+}
+
+StoredTensor SafetensorsFile::describe(std::string_view name) const {
+  const Entry& entry = find(name);
+  return {.type = std::string(octet::name(entry.dtype)),
+          .dtype = entry.dtype,
+          .shape = entry.shape,
+          .bytes = entry.shape.elements() * byte_size(entry.dtype)};
+}
+
+Tensor SafetensorsFile::tensor(std::string_view name) const {
+  const Entry& entry = find(name);
   // A mapping starts on a page, so the offset alone decides.
   if (entry.offset % byte_size(entry.dtype) == 0) return Tensor::mapped(file_, entry.offset, entry.dtype, entry.shape);
   return Tensor::copy_of({entry.dtype, entry.shape, file_->bytes().data() + entry.offset});

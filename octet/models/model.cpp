@@ -74,6 +74,18 @@ void check_range(std::span<const int32_t> values, int64_t end, const char* what,
   fail("sequence {}: its {} {} is outside the model's range, 0 to {}", sequence, what, *bad, end - 1);
 }
 
+// A recipe that quantizes activations alone needs weights that are stored as codes.
+void check_applies(const Recipe& recipe, const Checkpoint& checkpoint, const Model& model) {
+  if (recipe.quantizes_weights() || layers_left_float(recipe, model).empty()) return;
+  const std::vector<const Linear::Part*> parts = model.linear_parts();
+  if (std::ranges::any_of(parts, [](const Linear::Part* part) { return part->weight.stored_codes; })) return;
+  fail<UsageError>(
+      "recipe '{}': quantizes activations but not weights, and those of {} are float; an integer product needs both. "
+      "Add "
+      "\"weights\": {{\"bits\": 8}}, or take w8a8_dynamic.",
+      recipe.name(), checkpoint.folder().string());
+}
+
 }  // namespace
 
 std::unique_ptr<Model> load_model(const Checkpoint& checkpoint, const Recipe* recipe) {
@@ -89,7 +101,20 @@ std::unique_ptr<Model> load_model(const Checkpoint& checkpoint, const Recipe* re
     fail<FormatError>("{}: the architecture '{}' is not supported.{}", checkpoint.config().source(),
                       architectures.front(), did_you_mean(architectures.front(), names));
   }
-  return loader->second(loader->first, WeightSource(checkpoint, recipe));
+  std::unique_ptr<Model> model = loader->second(loader->first, WeightSource(checkpoint, recipe));
+  if (recipe != nullptr) check_applies(*recipe, checkpoint, *model);
+  return model;
+}
+
+std::vector<std::string> layers_left_float(const Recipe& recipe, const Model& model) {
+  std::vector<std::string> layers;
+  for (const Linear::Part* part : model.linear_parts()) {
+    const Parameter& weight = part->weight;
+    const ActivationMode asked = recipe.activations_for(weight.layer).value_or(ActivationMode::kFloat);
+    if (!recipe.quantizes_weights() && !weight.scheme && asked != ActivationMode::kFloat)
+      layers.push_back(weight.layer);
+  }
+  return layers;
 }
 
 std::vector<std::string> unmatched_patterns(const Recipe& recipe, const Model& model) {
@@ -114,14 +139,13 @@ int64_t stored_bytes(const Parameter& weight) {
 
 int64_t stored_bytes(const Checkpoint& checkpoint, const Model& model) {
   int64_t bytes = checkpoint.bytes();
-  if (checkpoint.quantization()) return bytes;
   for (const Linear::Part* part : model.linear_parts()) {
     const Parameter& weight = part->weight;
-    if (!weight.scheme) continue;
-    bytes += stored_bytes(weight) - checkpoint.tensor(weight.layer + ".weight").bytes();
+    if (!weight.scheme || weight.stored_codes) continue;
+    bytes += stored_bytes(weight) - checkpoint.describe(weight.layer + ".weight").bytes;
     // Some checkpoints store a tied table twice.
     const std::string twin = weight.tied_head + ".weight";
-    if (!weight.tied_head.empty() && checkpoint.contains(twin)) bytes -= checkpoint.tensor(twin).bytes();
+    if (!weight.tied_head.empty() && checkpoint.contains(twin)) bytes -= checkpoint.describe(twin).bytes;
   }
   return bytes;
 }

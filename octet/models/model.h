@@ -82,9 +82,14 @@ class Model {
 };
 
 /// The model in a checkpoint, by the architecture that its config.json names. With a recipe its layers are quantized on
-/// the way; a checkpoint that is quantized already brings its schemes and takes no recipe. Throws FormatError for an
-/// architecture that Octet does not have, and for missing or misshapen tensors.
+/// the way; a checkpoint that is quantized already brings its schemes and takes recipes for activations alone. Throws
+/// FormatError for an architecture that Octet does not have, and for missing or misshapen tensors; UsageError for a
+/// recipe of the other kind.
 std::unique_ptr<Model> load_model(const Checkpoint& checkpoint, const Recipe* recipe);
+
+/// Layers whose activations `recipe`, one for activations alone, asks to quantize, but whose weights are float: they
+/// stay so, which is to be told.
+std::vector<std::string> layers_left_float(const Recipe& recipe, const Model& model);
 
 /// Patterns of `recipe` that match no layer of `model` (see Recipe::unmatched_patterns).
 std::vector<std::string> unmatched_patterns(const Recipe& recipe, const Model& model);

@@ -160,6 +160,13 @@ Rotary read_rotary(const Config& config, int64_t head_width, const RotaryDefault
     scale_llama3(rope, frequencies);
   } else if (rope.type == "yarn") {
     factor = scale_yarn(rope, frequencies);
+  } else if (rope.type == "divided") {
+    const std::vector<double> divisors = rope.parameters.numbers("frequency_divisors");
+    if (divisors.size() != frequencies.size()) {
+      fail<FormatError>("{}: {} divisors of {} rotary frequencies", config.source(), divisors.size(),
+                        frequencies.size());
+    }
+    for (size_t i = 0; i < frequencies.size(); ++i) frequencies[i] /= static_cast<float>(divisors[i]);
   } else if (rope.type != "default" && rope.type != "dynamic") {
     fail<FormatError>(
         "{}: rotary embeddings of the kind '{}' are not supported; default, linear, dynamic, llama3 and "

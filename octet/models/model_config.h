@@ -35,7 +35,8 @@ struct RotaryDefaults {
 };
 
 /// The rotary embedding of heads of `head_width`: rope_parameters, or rope_theta and rope_scaling in older configs, of
-/// the kinds default, linear, dynamic, llama3 and yarn, with transformers' formulas. Throws FormatError for others.
+/// the kinds default, linear, dynamic, llama3 and yarn, with transformers' formulas, or "divided", each frequency by
+/// one of frequency_divisors, as GGUF files say it. Throws FormatError for others.
 Rotary read_rotary(const Config& config, int64_t head_width, const RotaryDefaults& defaults = {});
 
 /// How fast the pairs of `width` rotary columns turn, in radians a position: 1 / theta^(2 · pair / width), in fp32.

@@ -5,64 +5,110 @@
 #include "octet/io/compressed_tensors.h"
 
 namespace octet {
+namespace {
+
+void check_float(const Checkpoint& checkpoint, const std::string& name, DType dtype) {
+  if (is_float(dtype)) return;
+  fail<FormatError>("{}: tensor '{}' is {}; floating point is needed", checkpoint.folder().string(), name,
+                    octet::name(dtype));
+}
+
+}  // namespace
 
 WeightSource::WeightSource(const Checkpoint& checkpoint, const Recipe* recipe)
-    : checkpoint_(checkpoint), recipe_(recipe) {
-  if (recipe != nullptr && checkpoint.quantization()) {
-    fail<UsageError>("{}: is quantized already; the recipe '{}' needs the float model it was made from",
-                     checkpoint.folder().string(), recipe->name());
-  }
-}
+    : checkpoint_(checkpoint), recipe_(recipe) {}
 
 Tensor WeightSource::tensor(const std::string& name) const {
   Tensor tensor = checkpoint_.tensor(name);
-  if (!is_float(tensor.dtype())) {
-    fail<FormatError>("{}: tensor '{}' is {}; floating point is needed", checkpoint_.folder().string(), name,
-                      octet::name(tensor.dtype()));
-  }
+  check_float(checkpoint_, name, tensor.dtype());
   return tensor;
 }
 
 Tensor WeightSource::tensor(const std::string& name, const Shape& shape) const {
   Tensor tensor = this->tensor(name);
-  if (tensor.shape() != shape) {
-    fail<ShapeError>("{}: tensor '{}' has the shape {}; config.json asks for {}", checkpoint_.folder().string(), name,
-                     to_string(tensor.shape()), to_string(shape));
-  }
+  check_shape(fmt::format("tensor '{}'", name), tensor.shape(), shape);
   return tensor;
 }
 
-Parameter WeightSource::parameter(const std::string& layer, const std::string& reader, const Shape& shape,
-                                  const std::optional<StoredScheme>& stored, const std::optional<Scheme>& asked,
-                                  Storage storage) const {
+void WeightSource::check_shape(const std::string& what, const Shape& found, const Shape& wanted) const {
+  if (found == wanted) return;
+  fail<ShapeError>("{}: {} has the shape {}; {} asks for {}", checkpoint_.folder().string(), what, to_string(found),
+                   checkpoint_.is_gguf() ? "the model's metadata" : "config.json", to_string(wanted));
+}
+
+Parameter WeightSource::float_parameter(const std::string& layer, const Shape& shape) const {
+  const std::string name = layer + ".weight";
+  Parameter out{.layer = layer, .shape = shape, .value = {}, .scheme = {}};
+  const StoredTensor stored = checkpoint_.describe(name);
+  if (!stored.decoded) {
+    out.value = tensor(name, shape);
+  } else {
+    check_float(checkpoint_, name, stored.dtype);
+    check_shape(fmt::format("tensor '{}'", name), stored.shape, shape);
+    out.value = [checkpoint = checkpoint_, name] { return checkpoint.tensor(name); };
+  }
+  return out;
+}
+
+std::optional<Scheme> WeightSource::stored_scheme(const std::string& layer, const std::string& reader,
+                                                  LayerKind kind) const {
+  std::optional<Scheme> stored = checkpoint_.stored_scheme(layer, kind);
+  if (!stored) return stored;
+  // What a tied head reads is said of the head.
+  if (reader != layer) {
+    if (const std::optional<Scheme> head = checkpoint_.stored_scheme(reader)) stored->activations = head->activations;
+  }
+  if (recipe_ != nullptr) stored->activations = recipe_->activations_for(reader).value_or(stored->activations);
+  if (stored->weight.bits != 8 && stored->activations == ActivationMode::kStaticPerTensorZeroPoint) {
+    fail<UsageError>("recipe '{}': layer '{}' has {}-bit weights; activations with a zero point need 8-bit ones",
+                     recipe_->name(), layer, stored->weight.bits);
+  }
+  return stored;
+}
+
+Parameter WeightSource::parameter(const std::string& layer, const std::string& reader, LayerKind kind,
+                                  const Shape& shape, const std::optional<Scheme>& asked, Storage storage) const {
+  const std::optional<Scheme> stored = stored_scheme(layer, reader, kind);
+  if (stored && asked) {
+    fail<UsageError>(
+        "{}: is quantized already: layer '{}' is stored as codes ({}), and the recipe '{}' needs float weights. Take "
+        "the "
+        "float model, or a recipe that quantizes activations alone, such as a8_dynamic.",
+        checkpoint_.folder().string(), layer, to_string(*stored), recipe_->name());
+  }
   Parameter out{.layer = layer, .shape = shape, .value = {}, .scheme = asked};
-  if (stored) out.scheme = stored->scheme;
+  if (stored) {
+    out.scheme = stored;
+    out.stored_codes = true;
+    out.value = [checkpoint = checkpoint_, layer, kind, shape] {
+      QTensor codes = checkpoint.stored_weight(layer, kind);
+      if (codes.codes.shape() != shape) {
+        fail<ShapeError>("{}: the quantized weight of '{}' has the shape {}; config.json asks for {}",
+                         checkpoint.folder().string(), layer, to_string(codes.codes.shape()), to_string(shape));
+      }
+      return codes;
+    };
+  } else {
+    // GGUF files hold every weight as products read it.
+    out.in_out = storage == Storage::kInOut;
+    out.transposed = out.in_out && !checkpoint_.is_gguf();
+    out.value = float_parameter(layer, out.transposed ? Shape{shape[1], shape[0]} : shape).value;
+  }
   if (out.scheme && is_static(out.scheme->activations)) {
     const ActivationMode mode = out.scheme->activations;
-    out.input = stored ? decode_activation_scale(checkpoint_, reader, mode) : recipe_->activation_scale(reader, mode);
+    const bool by_recipe = recipe_ != nullptr && (asked || recipe_->activations_for(reader));
+    out.input =
+        by_recipe ? recipe_->activation_scale(reader, mode) : decode_activation_scale(checkpoint_, reader, mode);
   }
-  if (!stored) {
-    out.transposed = storage == Storage::kInOut;
-    out.value = tensor(layer + ".weight", out.transposed ? Shape{shape[1], shape[0]} : shape);
-    return out;
-  }
-  QTensor codes = decode_weight(checkpoint_, layer, *stored);
-  if (codes.codes.shape() != shape) {
-    fail<ShapeError>("{}: the quantized weight of '{}' has the shape {}; config.json asks for {}",
-                     checkpoint_.folder().string(), layer, to_string(codes.codes.shape()), to_string(shape));
-  }
-  out.value = std::move(codes);
   return out;
 }
 
 Linear::Part WeightSource::linear(const std::string& layer, int64_t outputs, int64_t inputs, Role role,
                                   Storage storage) const {
-  const std::optional<StoredQuantization>& quantization = checkpoint_.quantization();
   std::optional<Scheme> asked;
   if (recipe_ != nullptr && role == Role::kBlock) asked = recipe_->scheme_for(layer, inputs);
   if (recipe_ != nullptr && role == Role::kVocabularyHead) asked = recipe_->embedding_scheme();
-  Linear::Part part{.weight = parameter(layer, layer, {outputs, inputs},
-                                        quantization ? quantization->scheme_for(layer) : std::nullopt, asked, storage),
+  Linear::Part part{.weight = parameter(layer, layer, LayerKind::kLinear, {outputs, inputs}, asked, storage),
                     .bias = {}};
   part.weight.over_vocabulary = role == Role::kVocabularyHead;
   if (contains(layer + ".bias")) part.bias = tensor(layer + ".bias", {outputs});
@@ -99,20 +145,14 @@ void WeightSource::require_biases(const std::string& path, std::initializer_list
 Linear::Part WeightSource::embedding(const std::string& table, int64_t entries, int64_t width,
                                      const std::optional<VocabularyHead>& head) const {
   const bool tied = head && head->tied;
-  const std::optional<StoredQuantization>& quantization = checkpoint_.quantization();
   std::optional<Scheme> asked;
   if (recipe_ != nullptr) asked = recipe_->embedding_scheme();
   // A table that nothing multiplies by meets no activations.
   if (asked && !tied) asked->activations = ActivationMode::kFloat;
-  std::optional<StoredScheme> stored;
-  if (quantization) stored = quantization->scheme_for(table, LayerKind::kEmbedding);
-  // What the head reads is said of the head.
-  if (stored && tied) {
-    if (const std::optional<StoredScheme> of_head = quantization->scheme_for(head->layer))
-      stored->scheme.activations = of_head->scheme.activations;
-  }
-  const std::string& reader = tied ? head->layer : table;
-  Linear::Part part{.weight = parameter(table, reader, {entries, width}, stored, asked, Storage::kOutIn), .bias = {}};
+  Linear::Part part{.weight = parameter(table, tied ? head->layer : table, LayerKind::kEmbedding, {entries, width},
+                                        asked, Storage::kOutIn),
+                    .bias = {}};
+  if (part.weight.stored_codes && !tied) part.weight.scheme->activations = ActivationMode::kFloat;
   part.weight.over_vocabulary = true;
   if (tied) {
     part.weight.tied_head = head->layer;
@@ -123,12 +163,11 @@ Linear::Part WeightSource::embedding(const std::string& table, int64_t entries, 
 
 std::vector<Linear::Part> WeightSource::vocabulary_head(const VocabularyHead& head, const std::string& table,
                                                         int64_t entries, int64_t width) const {
-  const Shape shape{entries, width};
   std::vector<Linear::Part> parts;
   if (head.tied) {
-    Tensor words = tensor(table + ".weight", shape);
-    parts.push_back(
-        {.weight = {.layer = head.layer, .shape = shape, .value = std::move(words), .scheme = {}}, .bias = {}});
+    Parameter weight = float_parameter(table, {entries, width});
+    weight.layer = head.layer;
+    parts.push_back({.weight = std::move(weight), .bias = {}});
   } else {
     parts.push_back(linear(head.layer, entries, width, Role::kVocabularyHead));
   }
@@ -141,8 +180,9 @@ void WeightSource::add_bias(const VocabularyHead& head, int64_t entries, Linear:
 }
 
 ActivationMode WeightSource::attention() const {
-  if (recipe_ != nullptr) return recipe_->attention();
-  return checkpoint_.quantization() ? checkpoint_.quantization()->attention() : ActivationMode::kFloat;
+  const ActivationMode asked = recipe_ != nullptr ? recipe_->attention() : ActivationMode::kFloat;
+  if (asked != ActivationMode::kFloat || !checkpoint_.quantization()) return asked;
+  return checkpoint_.quantization()->attention();
 }
 
 Normalization WeightSource::layer_norm(const std::string& layer, int64_t width, float eps) const {

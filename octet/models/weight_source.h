@@ -30,7 +30,8 @@ class WeightSource {
   /// How a float weight lies in files: as products read it, or turned around, as in GPT-2's.
   enum class Storage : uint8_t { kOutIn, kInOut };
 
-  /// Throws UsageError for a recipe on a checkpoint that is quantized already.
+  /// The weights of `checkpoint`, with what `recipe` asks for: of float weights a scheme; of weights that are stored as
+  /// codes, which stay, what their products read. Asking a scheme of those is a UsageError, when it is their turn.
   WeightSource(const Checkpoint& checkpoint, const Recipe* recipe);
 
   const Config& config() const { return checkpoint_.config(); }
@@ -74,9 +75,13 @@ class WeightSource {
  private:
   /// Codes of a stored scheme, or float values and the scheme, if any, that a recipe asks for. `reader` is the layer
   /// that multiplies by it.
-  Parameter parameter(const std::string& layer, const std::string& reader, const Shape& shape,
-                      const std::optional<StoredScheme>& stored, const std::optional<Scheme>& asked,
-                      Storage storage) const;
+  Parameter parameter(const std::string& layer, const std::string& reader, LayerKind kind, const Shape& shape,
+                      const std::optional<Scheme>& asked, Storage storage) const;
+  /// The stored scheme of `layer`, what it reads being said of `reader`, by the recipe or else by the checkpoint.
+  std::optional<Scheme> stored_scheme(const std::string& layer, const std::string& reader, LayerKind kind) const;
+  /// The float tensor LAYER.weight [shape], read when it is wanted where reading it makes a copy.
+  Parameter float_parameter(const std::string& layer, const Shape& shape) const;
+  void check_shape(const std::string& what, const Shape& found, const Shape& wanted) const;
 
   /// The bias of a head that has one and whose part did not bring it.
   void add_bias(const VocabularyHead& head, int64_t entries, Linear::Part& part) const;

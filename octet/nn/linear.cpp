@@ -71,7 +71,10 @@ void Linear::prepare(Backend& backend) {
 
 Linear::Product Linear::pack(Backend& backend, std::span<Part> parts, int64_t first_column) {
   Product product{.first_column = first_column, .columns = 0, .input = parts.front().weight.input, .weight = nullptr};
-  for (const Part& part : parts) product.columns += part.weight.shape[0];
+  for (Part& part : parts) {
+    part.weight.load();
+    product.columns += part.weight.shape[0];
+  }
   if (const std::optional<Scheme> scheme = parts.front().weight.scheme) {
     std::vector<QTensor> made;  // of float values, and gone at the end of this block
     made.reserve(parts.size());

@@ -5,7 +5,7 @@ namespace octet {
 namespace {
 
 template <class Element>
-Tensor turned_as(ConstTensorView source) {
+Tensor transposed_as(ConstTensorView source) {
   const int64_t inputs = source.shape[0], outputs = source.shape[1];
   const std::span<const Element> values = source.as<Element>();
   Tensor out(source.dtype, {outputs, inputs});
@@ -18,26 +18,42 @@ Tensor turned_as(ConstTensorView source) {
   return out;
 }
 
-// In its dtype: a backend may keep 16-bit floats as they are.
-Tensor turned(ConstTensorView source) {
+}  // namespace
+
+Tensor transposed(ConstTensorView source) {
   switch (source.dtype) {
     case DType::kF64:
-      return turned_as<double>(source);
+      return transposed_as<double>(source);
     case DType::kF16:
-      return turned_as<Half>(source);
+      return transposed_as<Half>(source);
     case DType::kBF16:
-      return turned_as<BFloat16>(source);
+      return transposed_as<BFloat16>(source);
     default:
-      return turned_as<float>(source);
+      return transposed_as<float>(source);
   }
 }
 
-}  // namespace
+void Parameter::load() {
+  const WeightReader* reader = std::get_if<WeightReader>(&value);
+  if (reader == nullptr) return;
+  std::variant<Tensor, QTensor> read = (*reader)();
+  std::visit([this](auto& held) { value = std::move(held); }, read);
+}
 
-FloatWeight::FloatWeight(const Parameter& parameter) : view_(std::get<Tensor>(parameter.value).view()) {
+FloatWeight::FloatWeight(const Parameter& parameter) : parameter_(parameter) {
+  if (const WeightReader* reader = std::get_if<WeightReader>(&parameter.value)) {
+    read_ = std::get<Tensor>((*reader)());
+    view_ = read_.view();
+  } else {
+    view_ = std::get<Tensor>(parameter.value).view();
+  }
   if (!parameter.transposed) return;
-  turned_ = turned(view_);
+  turned_ = transposed(view_);
   view_ = turned_.view();
+}
+
+void FloatWeight::release_pages() const {
+  if (const Tensor* values = std::get_if<Tensor>(&parameter_.value)) values->release_pages();
 }
 
 }  // namespace octet

@@ -9,6 +9,7 @@ TokenEmbedding::TokenEmbedding(Linear::Part weight, QuantSites& sites) : entries
     parts.push_back(std::move(weight));
     quantized_.emplace(std::move(parts), sites);
   } else {
+    weight.weight.load();
     table_.emplace(std::get<Tensor>(std::move(weight.weight.value)));
   }
 }

@@ -11,8 +11,10 @@
 #include "octet/base/atomic_output.h"
 #include "octet/base/error.h"
 #include "octet/io/compressed_tensors.h"
+#include "octet/io/gguf_names.h"
 #include "octet/io/safetensors.h"
 #include "octet/quant/quantize.h"
+#include "octet/text/gguf_tokenizer.h"
 
 namespace octet {
 namespace {
@@ -27,6 +29,17 @@ bool holds_weights(const fs::path& file) {
          file.filename().string().ends_with(".index.json");
 }
 
+// Of a tensor that is written as the values it is read as.
+int64_t float_bytes(const StoredTensor& stored) { return stored.shape.elements() * byte_size(stored.dtype); }
+
+// A float head that is tied has no tensor of its own.
+StoredTensor describe_values(const Checkpoint& checkpoint, const Parameter& weight) {
+  const std::string name = weight.layer + ".weight";
+  if (checkpoint.contains(name)) return checkpoint.describe(name);
+  const FloatWeight values(weight);
+  return {.type = "", .dtype = values.view().dtype, .shape = weight.shape, .bytes = values.view().bytes()};
+}
+
 // Tokenizer, pooling and other small files of the model; links are followed, as caches of downloads are made of them.
 void copy_other_files(const fs::path& from, const fs::path& to) {
   for (const fs::directory_entry& entry : fs::directory_iterator(from)) {
@@ -39,6 +52,16 @@ void copy_other_files(const fs::path& from, const fs::path& to) {
       fs::copy_file(entry.path(), target);
       fs::permissions(target, fs::perms::owner_write, fs::perm_options::add);
     }
+  }
+}
+
+// Nothing where the file has none.
+void write_tokenizer(const GgufFile& from, const fs::path& to) {
+  if (!from.has(gguf_keys::kTokenizerModel)) return;
+  for (const auto& [name, content] : gguf_tokenizer_files(from)) {
+    OutputFile file(to / name);
+    file.write(content);
+    file.commit();
   }
 }
 
@@ -79,6 +102,12 @@ QuantizeReport quantize_model(const Checkpoint& checkpoint, const Recipe& recipe
 
   const std::vector<const Linear::Part*> parts = model->linear_parts();
   for (const Linear::Part* part : parts) {
+    if (part->weight.stored_codes) {
+      fail<UsageError>(
+          "{}: is quantized already: layer '{}' is stored as codes ({}). Quantize the float model it was made from; to "
+          "run it with quantized activations, give the recipe to the command that runs it.",
+          checkpoint.folder().string(), part->weight.layer, to_string(*part->weight.scheme));
+    }
     if (part->weight.scheme) check_storable(part->weight.scheme->weight, part->weight.layer);
   }
   QuantizeReport report;
@@ -95,9 +124,11 @@ QuantizeReport quantize_model(const Checkpoint& checkpoint, const Recipe& recipe
   SafetensorsWriter writer;
   for (const Linear::Part* part : parts) {
     const Parameter& weight = part->weight;
-    const Tensor& values = std::get<Tensor>(weight.value);
-    LayerReport layer{
-        .name = weight.layer, .scheme = weight.scheme, .bytes_before = values.bytes(), .bytes_after = values.bytes()};
+    const StoredTensor stored = describe_values(checkpoint, weight);
+    LayerReport layer{.name = weight.layer,
+                      .scheme = weight.scheme,
+                      .bytes_before = stored.bytes,
+                      .bytes_after = float_bytes(stored)};
     if (weight.scheme) {
       const FloatWeight floats(weight);
       QTensor& grid = grids.emplace(weight.layer, quantize_weight(floats.view(), weight.scheme->weight, weight.layer))
@@ -105,7 +136,7 @@ QuantizeReport quantize_model(const Checkpoint& checkpoint, const Recipe& recipe
       layer.relative_error = relative_error(floats.view(), grid);
       layer.bytes_after = stored_bytes(weight);
       grid.codes = Tensor();
-      values.release_pages();
+      floats.release_pages();
       if (weight.tied_head.empty()) {
         (weight.over_vocabulary ? embeddings : schemes).emplace(weight.layer, *weight.scheme);
       } else {
@@ -115,12 +146,13 @@ QuantizeReport quantize_model(const Checkpoint& checkpoint, const Recipe& recipe
         writer.add(weight.tied_head + ".weight_scale", Tensor::copy_of(grid.scales.view()));
         // Some checkpoints store the table twice.
         const std::string twin = weight.tied_head + ".weight";
-        if (checkpoint.contains(twin)) layer.bytes_before += checkpoint.tensor(twin).bytes();
+        if (checkpoint.contains(twin)) layer.bytes_before += checkpoint.describe(twin).bytes;
         replaced.insert(twin);
       }
       replaced.insert(weight.layer + ".weight");
-      const auto codes = [&weight, &values, &grid] {
-        Tensor made = quantize_codes(FloatWeight(weight).view(), grid, weight.layer);
+      const auto codes = [&weight, &grid] {
+        const FloatWeight values(weight);
+        Tensor made = quantize_codes(values.view(), grid, weight.layer);
         values.release_pages();
         return made;
       };
@@ -131,6 +163,13 @@ QuantizeReport quantize_model(const Checkpoint& checkpoint, const Recipe& recipe
         writer.add(std::move(source));
     } else {
       float_layers.push_back(weight.layer);
+      // As Hugging Face's files hold it, where this one does not.
+      if (weight.in_out && !weight.transposed) {
+        replaced.insert(weight.layer + ".weight");
+        const auto turned = [&weight] { return transposed(FloatWeight(weight).view()); };
+        writer.add({weight.layer + ".weight", stored.dtype, {weight.shape[1], weight.shape[0]}, turned});
+        report.bytes_after += layer.bytes_after;
+      }
     }
     report.layers.push_back(std::move(layer));
     if (advance) advance(static_cast<int64_t>(report.layers.size()), static_cast<int64_t>(parts.size()));
@@ -146,13 +185,14 @@ QuantizeReport quantize_model(const Checkpoint& checkpoint, const Recipe& recipe
         "recipe '{}' quantizes none of this model's {} linear layers; its patterns match others. Names look like '{}'.",
         recipe.name(), parts.size(), parts.empty() ? std::string() : parts.front()->weight.layer);
   }
+  report.bytes_before = checkpoint.bytes();
+  for (const LayerReport& layer : report.layers) report.bytes_after += layer.scheme ? layer.bytes_after : 0;
   for (const std::string& name : checkpoint.names()) {
     if (replaced.contains(name)) continue;
-    writer.add(name, checkpoint.tensor(name));
+    const StoredTensor stored = checkpoint.describe(name);
+    writer.add({name, stored.dtype, stored.shape, [&checkpoint, name] { return checkpoint.tensor(name); }});
+    report.bytes_after += float_bytes(stored);
   }
-  report.bytes_before = checkpoint.bytes();
-  report.bytes_after = checkpoint.bytes();
-  for (const LayerReport& layer : report.layers) report.bytes_after += layer.bytes_after - layer.bytes_before;
 
   writer.write(directory.path() / "model.safetensors");
   OutputFile config(directory.path() / "config.json");
@@ -160,7 +200,11 @@ QuantizeReport quantize_model(const Checkpoint& checkpoint, const Recipe& recipe
       quantized_model_config(checkpoint.config(), schemes, float_layers, embeddings, model->info().attention).dump(2) +
       "\n");
   config.commit();
-  copy_other_files(checkpoint.folder(), directory.path());
+  if (checkpoint.is_gguf()) {
+    write_tokenizer(GgufFile::open(checkpoint.folder()), directory.path());
+  } else {
+    copy_other_files(checkpoint.folder(), directory.path());
+  }
   directory.commit();
   return report;
 }

@@ -23,6 +23,7 @@ constexpr int kDeepestRecipe = 16;
 struct BuiltIn {
   const char* name;
   const char* text;
+  Recipe::AppliesTo models = Recipe::AppliesTo::kFloat;
 };
 
 // SmolLM2's 576 inputs are no multiple of 128, hence the fallbacks. None says "symmetric": settings may add zero points
@@ -46,6 +47,9 @@ constexpr std::array kBuiltIn = {
       "weights": {"bits": 4, "granularity": "per_group", "group_size": 32, "group_size_fallback": ["row"],
                   "range": "mse"},
       "activations": {"bits": 8, "granularity": "per_token", "mode": "dynamic"}})"},
+    BuiltIn{"a8_dynamic", R"({"name": "a8_dynamic",
+      "activations": {"bits": 8, "granularity": "per_token", "mode": "dynamic"}})",
+            Recipe::AppliesTo::kQuantized},
 };
 
 constexpr const char* kRow = "row";
@@ -182,8 +186,10 @@ Recipe Recipe::load(const std::string& name_or_file, std::span<const std::string
                                   [&](const BuiltIn& recipe) { return recipe.name == name_or_file; });
   if (found != kBuiltIn.end()) return parse(found->text, name_or_file, settings);
   if (!std::filesystem::exists(name_or_file)) {
+    std::vector<std::string> names;
+    for (const BuiltIn& recipe : kBuiltIn) names.emplace_back(recipe.name);
     fail<UsageError>("recipe '{}': neither a built-in recipe nor a file.{}", name_or_file,
-                     did_you_mean(name_or_file, built_in_names()));
+                     did_you_mean(name_or_file, names));
   }
   return parse(read_text_file(name_or_file, kLargestRecipe), name_or_file, settings);
 }
@@ -194,9 +200,11 @@ Recipe Recipe::parse(std::string_view text, const std::string& source, std::span
   return from_json(recipe, source);
 }
 
-std::vector<std::string> Recipe::built_in_names() {
+std::vector<std::string> Recipe::built_in_names(AppliesTo models) {
   std::vector<std::string> names;
-  for (const BuiltIn& recipe : kBuiltIn) names.emplace_back(recipe.name);
+  for (const BuiltIn& recipe : kBuiltIn) {
+    if (recipe.models == models) names.emplace_back(recipe.name);
+  }
   return names;
 }
 
@@ -264,26 +272,43 @@ Recipe Recipe::from_json(const json& recipe, const std::string& source) {
     }
   }
   reader.refuse_unknown_keys();
-  if (!out.weights_ && !out.embeddings_ && out.activations_ != ActivationMode::kFloat) {
-    fail<FormatError>(
-        "{}: quantizes activations but not weights; an integer product needs both. Add \"weights\": {{\"bits\": 8}}.",
-        reader.where());
-  }
-  const bool any = out.weights_ || out.embeddings_ || out.attention_ != ActivationMode::kFloat ||
-                   std::any_of(out.overrides_.begin(), out.overrides_.end(),
-                               [](const Override& rule) { return rule.weights && *rule.weights; });
+  const bool any = out.quantizes_weights() || out.attention_ != ActivationMode::kFloat ||
+                   out.activations_ != ActivationMode::kFloat ||
+                   std::any_of(out.overrides_.begin(), out.overrides_.end(), [](const Override& rule) {
+                     return rule.activations.value_or(ActivationMode::kFloat) != ActivationMode::kFloat;
+                   });
   if (!any) fail<FormatError>("{}: quantizes nothing. Add \"weights\": {{\"bits\": 8}}.", reader.where());
   return out;
 }
 
-std::optional<Recipe::Layer> Recipe::find(std::string_view layer) const {
+bool Recipe::quantizes_weights() const noexcept {
+  return weights_ || embeddings_ || std::any_of(overrides_.begin(), overrides_.end(), [](const Override& rule) {
+           return rule.weights && *rule.weights;
+         });
+}
+
+bool Recipe::takes(std::string_view layer) const {
   const auto matches = [layer](const std::string& pattern) { return glob_match(pattern, layer); };
-  if (std::none_of(include_.begin(), include_.end(), matches)) return std::nullopt;
-  if (std::any_of(exclude_.begin(), exclude_.end(), matches)) return std::nullopt;
+  return std::any_of(include_.begin(), include_.end(), matches) &&
+         std::none_of(exclude_.begin(), exclude_.end(), matches);
+}
+
+std::optional<ActivationMode> Recipe::activations_for(std::string_view layer) const {
+  if (!takes(layer)) return std::nullopt;
+  std::optional<ActivationMode> mode;
+  if (activations_ != ActivationMode::kFloat) mode = activations_;
+  for (const Override& rule : overrides_) {
+    if (rule.activations && glob_match(rule.match, layer)) mode = rule.activations;
+  }
+  return mode;
+}
+
+std::optional<Recipe::Layer> Recipe::find(std::string_view layer) const {
+  if (!takes(layer)) return std::nullopt;
   const std::optional<Weights>* weights = &weights_;
   ActivationMode activations = activations_;
   for (const Override& rule : overrides_) {
-    if (!matches(rule.match)) continue;
+    if (!glob_match(rule.match, layer)) continue;
     if (rule.weights) weights = &*rule.weights;
     if (rule.activations) activations = *rule.activations;
   }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <span>
@@ -51,6 +52,9 @@ namespace octet {
 /// with one scale an entry, and so is the output head, which reads what "activations" says; else both stay float. With
 /// "attention": 8, both products of every attention are in INT8, one scale a token and head, and so are a cache's keys
 /// and values.
+///
+/// A recipe without "weights" and "embeddings" may be applied to a checkpoint that is quantized already: its codes
+/// stay, and products with them read what "activations" says, that of a quantized output head included.
 class Recipe {
  public:
   /// A built-in recipe by name, or else a JSON file; `settings` are key=value pairs (--set weights.bits=8) applied to
@@ -59,13 +63,18 @@ class Recipe {
   static Recipe load(const std::string& name_or_file, std::span<const std::string> settings);
   /// `source` names the text in errors.
   static Recipe parse(std::string_view json, const std::string& source, std::span<const std::string> settings = {});
-  /// 8 bits first, then 4.
-  static std::vector<std::string> built_in_names();
+  /// The built-in recipes for float models, 8 bits first, then 4; or those for models that are quantized already.
+  enum class AppliesTo : uint8_t { kFloat, kQuantized };
+  static std::vector<std::string> built_in_names(AppliesTo models = AppliesTo::kFloat);
 
   const std::string& name() const noexcept { return name_; }
   /// The scheme for a layer of `inputs` inputs; none where the recipe leaves it in float. Throws ShapeError, naming the
   /// layer, where neither group_size nor a fallback divides the inputs.
   std::optional<Scheme> scheme_for(std::string_view layer, int64_t inputs) const;
+  /// Whether it makes codes of any float weight; the others only say what products with stored codes read.
+  bool quantizes_weights() const noexcept;
+  /// What the product with a layer's stored codes is to read; none where the recipe does not say.
+  std::optional<ActivationMode> activations_for(std::string_view layer) const;
   /// The scale that a static `mode` has for a layer. Throws UsageError, naming the layer, where there is none.
   ActivationScale activation_scale(std::string_view layer, ActivationMode mode) const;
   /// The scheme of input embeddings and output head; none where they stay float.
@@ -98,6 +107,7 @@ class Recipe {
   static Recipe from_json(const nlohmann::json& json, const std::string& source);
   static std::optional<Weights> read_weights(const nlohmann::json& value, const std::string& where);
   static ActivationScales read_scales(const nlohmann::json& value, const std::string& where);
+  bool takes(std::string_view layer) const;
   std::optional<Layer> find(std::string_view layer) const;
 
   std::string name_;

@@ -37,7 +37,12 @@ struct SentencePieceFile {
 /// A longer piece than this would make every character of a hostile text take long; real ones have up to 64 bytes.
 inline constexpr size_t kLongestPiece = 1024;
 
+/// Sets unknown_id. Throws FormatError where the pieces, whoever read them, are not what SentencePieceFile says.
+void check_pieces(SentencePieceFile& file, std::string_view source);
+
 /// Throws FormatError where the contents are damaged, contradict themselves, or ask for what Octet does not do.
 SentencePieceFile read_sentence_piece_file(std::string_view contents, std::string_view source);
+/// The contents of a `.model` that says what `file` does.
+std::string write_sentence_piece_file(const SentencePieceFile& file);
 
 }  // namespace octet

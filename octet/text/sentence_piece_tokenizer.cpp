@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A tokenizer of a SentencePiece model.
+#include "octet/text/sentence_piece_tokenizer.h"
+
 #include <charconv>
 #include <memory>
 #include <string>
@@ -33,12 +35,7 @@ SentencePieceDecoder decoder_of(const SentencePieceFile& file) {
 
 }  // namespace
 
-Tokenizer Tokenizer::from_sentence_piece(std::string_view model, std::string_view source, std::string_view config_json,
-                                         std::string_view config_source) {
-  const nlohmann::json config_document = parse_config(config_json, config_source);
-  const JsonNode config(config_document, config_source);
-  const SentencePieceFile file = read_sentence_piece_file(model, source);
-
+TokenizerParts sentence_piece_parts(const SentencePieceFile& file, std::string_view source) {
   std::vector<std::pair<std::string, int32_t>> user_defined;
   for (const SentencePieceFile::Piece& piece : file.pieces) {
     if (piece.type == Type::kUserDefined) user_defined.emplace_back(piece.text, 0);
@@ -55,6 +52,15 @@ Tokenizer Tokenizer::from_sentence_piece(std::string_view model, std::string_vie
     parts.model = std::make_shared<SentencePieceUnigram>(file);
   }
   parts.decoder.steps = {decoder_of(file)};
+  return parts;
+}
+
+Tokenizer Tokenizer::from_sentence_piece(std::string_view model, std::string_view source, std::string_view config_json,
+                                         std::string_view config_source) {
+  const nlohmann::json config_document = parse_config(config_json, config_source);
+  const JsonNode config(config_document, config_source);
+  const SentencePieceFile file = read_sentence_piece_file(model, source);
+  TokenizerParts parts = sentence_piece_parts(file, source);
   parts.added_tokens =
       AddedTokens(read_added_tokens_decoder(config, parts.model->vocabulary(), source), parts.normalizer);
 

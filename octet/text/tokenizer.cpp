@@ -6,6 +6,7 @@
 
 #include "octet/base/error.h"
 #include "octet/base/mapped_file.h"
+#include "octet/io/gguf_reader.h"
 #include "octet/text/byte_level.h"
 #include "octet/text/stream_decoder.h"
 #include "octet/text/tokenizer_config.h"
@@ -34,7 +35,9 @@ bool is_there(const std::filesystem::path& path) {
 
 }  // namespace
 
-Tokenizer Tokenizer::load(const std::filesystem::path& directory) {
+Tokenizer Tokenizer::load(const std::filesystem::path& model) {
+  if (is_gguf_name(model)) return from_gguf(GgufFile::open(model));
+  const std::filesystem::path& directory = model;
   const auto read = [](const std::filesystem::path& path) { return read_text_file(path, kMaxFileBytes); };
   const auto read_if_there = [&](const std::filesystem::path& path) {
     return is_there(path) ? read(path) : std::string();
@@ -45,8 +48,8 @@ Tokenizer Tokenizer::load(const std::filesystem::path& directory) {
   const auto load_parts = [&]() -> std::optional<Tokenizer> {
     if (const auto json = directory / "tokenizer.json"; is_there(json)) return from_json(read(json), json.string());
     for (const char* name : {"tokenizer.model", "spiece.model"}) {
-      const auto model = directory / name;
-      if (is_there(model)) return from_sentence_piece(read(model), model.string(), config_text, config.string());
+      const auto pieces = directory / name;
+      if (is_there(pieces)) return from_sentence_piece(read(pieces), pieces.string(), config_text, config.string());
     }
     for (const auto& [vocabulary_name, merges_name] : std::array<std::pair<const char*, const char*>, 2>{
              {{"vocab.json", "merges.txt"}, {"encoder.json", "vocab.bpe"}}}) {
@@ -63,6 +66,7 @@ Tokenizer Tokenizer::load(const std::filesystem::path& directory) {
   };
   std::optional<Tokenizer> tokenizer = load_parts();
   if (!tokenizer) {
+    if (const auto gguf = find_gguf(directory)) return from_gguf(GgufFile::open(*gguf));
     fail(
         "{}: no tokenizer.json, tokenizer.model, vocab.json with merges.txt, or vocab.txt there; name the directory of "
         "a "

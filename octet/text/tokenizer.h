@@ -21,6 +21,8 @@
 
 namespace octet {
 
+class GgufFile;
+
 /// What encode() makes of a text or a pair. All vectors have one entry a token.
 struct Encoding {
   std::vector<int32_t> ids;
@@ -69,12 +71,13 @@ struct TokenizerParts {
 /// const one is safe to use from many threads. Text is UTF-8; bytes that are not count as U+FFFD.
 class Tokenizer {
  public:
-  /// Reads the tokenizer of a Hugging Face model directory, the first of these that is there: `tokenizer.json`;
-  /// `tokenizer.model` or `spiece.model` (SentencePiece); `vocab.json` with `merges.txt`, or `encoder.json` with
-  /// `vocab.bpe` (GPT-2); `vocab.txt` (BERT). The others take settings of `tokenizer_config.json` and
-  /// `special_tokens_map.json`, which also name the tokens of bos_id() and eos_id(). Throws Error where there is none,
-  /// FormatError for a file that is damaged or asks for something that Octet does not read.
-  static Tokenizer load(const std::filesystem::path& directory);
+  /// Reads the tokenizer of a GGUF file, or of a Hugging Face model directory, the first of these that is there:
+  /// `tokenizer.json`; `tokenizer.model` or `spiece.model` (SentencePiece); `vocab.json` with `merges.txt`, or
+  /// `encoder.json` with `vocab.bpe` (GPT-2); `vocab.txt` (BERT); a GGUF file that is the model there. The others take
+  /// settings of `tokenizer_config.json` and `special_tokens_map.json`, which also name the tokens of bos_id() and
+  /// eos_id(). Throws Error where there is none, FormatError for a file that is damaged or asks for something that
+  /// Octet does not read.
+  static Tokenizer load(const std::filesystem::path& model);
   /// Reads the contents of a `tokenizer.json`; errors name `source`.
   static Tokenizer from_json(std::string_view json, std::string_view source);
   /// Reads the contents of a BERT `vocab.txt` (one token a line) and of a `tokenizer_config.json` (empty: all
@@ -90,6 +93,10 @@ class Tokenizer {
   /// for the byte tokens of a character, which all have the character's.
   static Tokenizer from_sentence_piece(std::string_view model, std::string_view source, std::string_view config_json,
                                        std::string_view config_source);
+
+  /// Reads a byte-level or SentencePiece BPE from a GGUF file's metadata. The latter's control tokens are found in
+  /// texts.
+  static Tokenizer from_gguf(const GgufFile& file);
 
   explicit Tokenizer(TokenizerParts parts) : parts_(std::move(parts)) {}
 

@@ -197,7 +197,10 @@ Padding read_padding(const JsonNode& node) {
 }  // namespace
 
 Tokenizer Tokenizer::from_json(std::string_view json, std::string_view source) {
-  const nlohmann::json document = parse_json(json, std::string(source));
+  return Tokenizer(read_tokenizer_json(parse_json(json, std::string(source)), source));
+}
+
+TokenizerParts read_tokenizer_json(const nlohmann::json& document, std::string_view source) {
   const JsonNode root(document, source);
   if (const auto version = root.find("version"); version && version->string() != "1.0") version->unsupported("1.0");
 
@@ -213,7 +216,7 @@ Tokenizer Tokenizer::from_json(std::string_view json, std::string_view source) {
   if (const auto node = root.find("decoder")) parts.decoder = read_decoder(*node);
   if (const auto node = root.find("truncation")) parts.truncation = read_truncation(*node, parts.post_processor);
   if (const auto node = root.find("padding")) parts.padding = read_padding(*node);
-  return Tokenizer(std::move(parts));
+  return parts;
 }
 
 }  // namespace octet

@@ -8,10 +8,14 @@
 #include "octet/text/normalizer.h"
 #include "octet/text/pre_tokenizer.h"
 #include "octet/text/token_model.h"
+#include "octet/text/tokenizer.h"
 
 /// The parts of a `tokenizer.json`. Each reader takes its member and throws FormatError, with the path, for what is
 /// damaged or unknown.
 namespace octet {
+
+/// The whole of it.
+TokenizerParts read_tokenizer_json(const nlohmann::json& document, std::string_view source);
 
 Normalizer read_normalizer(const JsonNode& node);
 PreTokenizer read_pre_tokenizer(const JsonNode& node);

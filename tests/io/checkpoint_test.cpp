@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "octet/io/checkpoint.h"
 
+#include "octet/io/safetensors.h"
 #include "tests/io/scratch.h"
 
 namespace octet {
@@ -127,9 +128,9 @@ TEST_F(CheckpointTest, AFolderWithoutWeightsOrConfigSaysWhatItLacks) {
   EXPECT_THAT(refusal(), HasSubstr("but 'other.safetensors'"));
   fs::remove(folder_ / "config.json");
   EXPECT_THAT(refusal(), HasSubstr("holds no config.json"));
-  EXPECT_THAT(message_of<Error>([&] { Checkpoint::open(folder_ / "none"); }), HasSubstr("there is no such folder"));
+  EXPECT_THAT(message_of<Error>([&] { Checkpoint::open(folder_ / "none"); }), HasSubstr("there is no such folder or file"));
   EXPECT_THAT(message_of<Error>([&] { Checkpoint::open(folder_ / "other.safetensors"); }),
-              HasSubstr("is not a folder"));
+              HasSubstr("is neither a folder nor a GGUF file"));
 }
 
 TEST_F(CheckpointTest, QuantizationIsReadFromTheConfig) {

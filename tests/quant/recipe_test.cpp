@@ -50,6 +50,23 @@ TEST(Recipe, BuiltInsSayWhatTheirNamesSay) {
   }
 }
 
+TEST(Recipe, ActivationsAloneAreForCodesThatAreThere) {
+  EXPECT_THAT(Recipe::built_in_names(Recipe::AppliesTo::kQuantized), ElementsAre("a8_dynamic"));
+  const Recipe built_in = Recipe::load("a8_dynamic", {});
+  EXPECT_FALSE(built_in.quantizes_weights());
+  EXPECT_TRUE(Recipe::load("w8a16", {}).quantizes_weights());
+  EXPECT_TRUE(Recipe::parse(R"({"embeddings": 8})", "r").quantizes_weights());
+  EXPECT_EQ(built_in.scheme_for("any.layer", 384), std::nullopt);
+  EXPECT_EQ(built_in.activations_for("any.layer"), ActivationMode::kDynamicPerToken);
+  const Recipe some = Recipe::parse(R"({"activations": {}, "exclude": ["a"], "overrides": [
+      {"match": "b*", "activations": null}, {"match": "bc", "activations": {}}]})",
+                                    "r");
+  EXPECT_EQ(some.activations_for("a"), std::nullopt);
+  EXPECT_EQ(some.activations_for("b"), ActivationMode::kFloat);
+  EXPECT_EQ(some.activations_for("bc"), ActivationMode::kDynamicPerToken);
+  EXPECT_EQ(Recipe::parse(R"({"attention": 8})", "r").activations_for("a"), std::nullopt);
+}
+
 // The group size that a layer of so many inputs gets.
 int64_t group_size(const Recipe& recipe, int64_t inputs) { return recipe.scheme_for("a", inputs)->weight.group_size; }
 
@@ -287,8 +304,7 @@ TEST(Recipe, ValuesNotOfferedAreNamed) {
 }
 
 TEST(Recipe, ImpossibleCombinationsAreRefused) {
-  EXPECT_THAT(refusal(R"({"activations": {}})"), HasSubstr("quantizes activations but not weights"));
-  EXPECT_THAT(refusal(R"({"weights": null, "activations": {}})"), HasSubstr("quantizes activations but not weights"));
+  EXPECT_THAT(refusal(R"({"activations": null})"), HasSubstr("quantizes nothing"));
   EXPECT_THAT(refusal("{}"), HasSubstr("quantizes nothing"));
   EXPECT_THAT(refusal(R"({"overrides": [{"match": "a", "weights": null}]})"), HasSubstr("quantizes nothing"));
 }
