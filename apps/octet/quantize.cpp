@@ -14,6 +14,7 @@ namespace {
 
 struct QuantizeOptions : ModelOptions {
   std::string out;
+  int64_t largest_shard = QuantizeModelOptions().largest_shard;
 };
 
 void print_as_json(const Recipe& recipe, const QuantizeReport& report) {
@@ -41,6 +42,7 @@ void print_as_json(const Recipe& recipe, const QuantizeReport& report) {
               {"unmatched_patterns", report.unmatched_patterns},
               {"group_size_fallbacks", fallbacks},
               {"attention", recipe.attention() == ActivationMode::kFloat ? "float" : "int8"},
+              {"resumed_layers", report.resumed_layers},
               {"layers", layers}});
 }
 
@@ -65,6 +67,10 @@ void print_for_people(const Recipe& recipe, const QuantizeReport& report) {
     if (worst == nullptr || layer.relative_error > worst->relative_error) worst = &layer;
   }
   for (const auto& [scheme, count] : schemes) fmt::print("{} linear layers → {}\n", count, scheme);
+  if (report.resumed_layers > 0) {
+    fmt::print("{} layer{} of them finished by a run that was interrupted\n", report.resumed_layers,
+               report.resumed_layers == 1 ? "" : "s");
+  }
   for (const GroupFallback& fallback : report.group_fallbacks) fmt::print("{}\n", to_string(fallback));
   if (recipe.attention() != ActivationMode::kFloat)
     fmt::print("products of attention → int8 (for Octet; others compute them in float)\n");
@@ -77,10 +83,11 @@ void run(const QuantizeOptions& options) {
   const Recipe recipe = Recipe::load(*options.recipe, options.settings);
   const Checkpoint checkpoint = Checkpoint::open(options.model);
   std::optional<Progress> progress;
-  const QuantizeReport report = quantize_model(checkpoint, recipe, options.out, [&](int64_t, int64_t total) {
-    if (!progress) progress.emplace("quantizing", total, "layers");
-    progress->advance();
-  });
+  const QuantizeReport report = quantize_model(
+      checkpoint, recipe, options.out, {.largest_shard = options.largest_shard, .advance = [&](int64_t, int64_t total) {
+                                          if (!progress) progress.emplace("quantizing", total, "layers");
+                                          progress->advance();
+                                        }});
   progress.reset();
   warn_of_unmatched(recipe.name(), report.unmatched_patterns);
   if (options.json) {
@@ -99,7 +106,15 @@ void add_quantize(CLI::App& app) {
   options->add_to(*command);
   command->get_option("--recipe")->required()->description("How: a built-in recipe or a JSON file");
   command->add_option("--out", options->out, "The folder to make; it must not exist")->required()->type_name("DIR");
+  command
+      ->add_option("--max-shard-size", options->largest_shard,
+                   "Write a larger model in several files of at most so many bytes (500MB, 4GB)")
+      ->transform(CLI::AsSizeValue(false))
+      ->default_str("2GB")
+      ->type_name("BYTES");
   command->footer(
+      "One layer is held in memory at a time. What an interrupted run has finished (the files in .DIR.partial beside "
+      "DIR)\nis taken up when the same command is given again; remove that folder to start anew.\n"
       "Examples:\n"
       "  octet quantize minilm --recipe w8a8_dynamic --out minilm-w8a8\n"
       "  octet quantize minilm --recipe w8a16 --set 'exclude=[\"encoder.layer.0.*\"]' --out minilm-w8a16");

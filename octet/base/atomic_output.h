@@ -2,8 +2,12 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
+#include <map>
+#include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 
 namespace octet {
@@ -19,12 +23,15 @@ class OutputFile {
 
   void write(std::span<const std::byte> bytes);
   void write(std::string_view text);
+  /// At an offset; write() goes on where the last write() ended. What lies between is zeros until it is written.
+  void write_at(int64_t offset, std::span<const std::byte> bytes);
   /// Flushes to the disk and gives the file its name, replacing one that was there.
   void commit();
 
  private:
   std::filesystem::path path_, aside_;
   int descriptor_ = -1;
+  int64_t written_ = 0;  ///< by write()
 };
 
 /// A folder that appears whole or not at all. Files are made in path(); commit() renames it into place.
@@ -41,6 +48,35 @@ class OutputDirectory {
 
  private:
   std::filesystem::path destination_, aside_;
+  bool committed_ = false;
+};
+
+/// An OutputDirectory whose work survives the process: its files are made one by one, and those that a killed run has
+/// finished the next run of the same job need not make again. An exception still leaves nothing behind.
+class ResumableDirectory {
+ public:
+  /// `job` says everything that decides what the files hold. What a run of another job left is removed. Throws Error at
+  /// once if the destination exists, or if another process is making it.
+  ResumableDirectory(const std::filesystem::path& destination, const std::string& job);
+  ResumableDirectory(const ResumableDirectory&) = delete;
+  ResumableDirectory& operator=(const ResumableDirectory&) = delete;
+  ~ResumableDirectory();
+
+  const std::filesystem::path& path() const { return aside_; }
+  /// What finish() was told of a file in path(), if an earlier run has finished it.
+  std::optional<std::string> finished(const std::string& file) const;
+  /// The file is on the disk.
+  void finish(const std::string& file, const std::string& note);
+  void commit();
+
+ private:
+  void take_up();
+  void write_state() const;
+
+  std::filesystem::path destination_, aside_;
+  std::string job_;
+  std::map<std::string, std::string> notes_;  ///< by file
+  int lock_ = -1;
   bool committed_ = false;
 };
 

@@ -223,13 +223,12 @@ Tensor zero_points_to_write(const QTensor& grid, WeightFormat format) {
 std::vector<TensorSource> encode_weight(const std::string& layer, const QTensor& weight, WeightFormat format) {
   check(weight, layer);
   return encode_weight(
-      layer, weight.codes.shape(), weight, [&weight] { return Tensor::copy_of(weight.codes.view()); }, format);
+      layer, weight.codes.shape(), weight.scheme, [&weight]() -> const QTensor& { return weight; }, format);
 }
 
-std::vector<TensorSource> encode_weight(const std::string& layer, const Shape& shape, const QTensor& grid,
-                                        std::function<Tensor()> codes, WeightFormat format) {
+std::vector<TensorSource> encode_weight(const std::string& layer, const Shape& shape, const WeightScheme& scheme,
+                                        const std::function<const QTensor&()>& weight, WeightFormat format) {
   const int64_t rows = shape[0], cols = shape[1];
-  const WeightScheme& scheme = grid.scheme;
   check(scheme, cols, layer);
   check_storable(scheme, layer);
   const bool symmetric = scheme.mapping == CodeMapping::kSymmetric;
@@ -237,16 +236,15 @@ std::vector<TensorSource> encode_weight(const std::string& layer, const Shape& s
   std::vector<TensorSource> out;
   switch (format) {
     case WeightFormat::kIntQuantized:
-      out.push_back({layer + kWeight, DType::kI8, shape, [symmetric, codes = std::move(codes)] {
-                       Tensor made = codes();
-                       return symmetric ? std::move(made) : shifted(made.view(), -kHalfOf4Bits);
+      out.push_back({layer + kWeight, DType::kI8, shape, [symmetric, weight] {
+                       const ConstTensorView codes = weight().codes.view();
+                       return symmetric ? Tensor::copy_of(codes) : shifted(codes, -kHalfOf4Bits);
                      }});
       break;
     case WeightFormat::kPackQuantized:
-      out.push_back(
-          {layer + kPacked, DType::kI32, {rows, words_for(cols, scheme.bits)}, [scheme, codes = std::move(codes)] {
-             return pack(codes().view(), scheme.bits, packed_offset(scheme));
-           }});
+      out.push_back({layer + kPacked, DType::kI32, {rows, words_for(cols, scheme.bits)}, [scheme, weight] {
+                       return pack(weight().codes.view(), scheme.bits, packed_offset(scheme));
+                     }});
       out.push_back({layer + kShape, DType::kI64, {2}, [rows, cols] {
                        Tensor extents(DType::kI64, {2});
                        extents.mutable_as<int64_t>()[0] = rows;
@@ -255,13 +253,14 @@ std::vector<TensorSource> encode_weight(const std::string& layer, const Shape& s
                      }});
       break;
   }
-  out.push_back({layer + kScale, DType::kF32, {rows, groups}, [&grid] { return Tensor::copy_of(grid.scales.view()); }});
+  out.push_back(
+      {layer + kScale, DType::kF32, {rows, groups}, [weight] { return Tensor::copy_of(weight().scales.view()); }});
   if (!symmetric) {
     const bool packed = format == WeightFormat::kPackQuantized;
     out.push_back({layer + kZeroPoint,
                    packed ? DType::kI32 : DType::kI8,
                    {packed ? words_for(rows, scheme.bits) : rows, groups},
-                   [&grid, format] { return zero_points_to_write(grid, format); }});
+                   [weight, format] { return zero_points_to_write(weight(), format); }});
   }
   return out;
 }

@@ -32,10 +32,10 @@ namespace octet {
 ///
 /// `weight` must live until the sources have been written.
 std::vector<TensorSource> encode_weight(const std::string& layer, const QTensor& weight, WeightFormat format);
-/// The same for codes that are made when their turn comes: `codes` gives those of a weight [rows, cols], `grid` has
-/// everything else.
-std::vector<TensorSource> encode_weight(const std::string& layer, const Shape& shape, const QTensor& grid,
-                                        std::function<Tensor()> codes, WeightFormat format);
+/// The same for a weight [rows, cols] that is made when its turn comes: `weight` is asked for it once a tensor, one
+/// right after another, and what it gives must live until it is asked again.
+std::vector<TensorSource> encode_weight(const std::string& layer, const Shape& shape, const WeightScheme& scheme,
+                                        const std::function<const QTensor&()>& weight, WeightFormat format);
 
 /// Bytes of those tensors for a weight [out, in].
 int64_t encoded_bytes(const Shape& weight, const WeightScheme& scheme, WeightFormat format);

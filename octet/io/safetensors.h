@@ -59,8 +59,8 @@ class SafetensorsFile {
   int64_t bytes_ = 0;
 };
 
-/// A tensor to be written. `make` is called once, when its turn comes, and what it returns is freed after it: a model
-/// can be written without being held.
+/// A tensor to be written. `make` is called once, in the order of SafetensorsWriter::add(), and what it returns is
+/// freed before the next: a model can be written without being held.
 struct TensorSource {
   std::string name;
   DType dtype;
@@ -68,8 +68,8 @@ struct TensorSource {
   std::function<Tensor()> make;
 };
 
-/// Writes a safetensors file tensor by tensor. Wide elements come first, so that every tensor is aligned to its
-/// elements; among those of one width the order of add() is kept.
+/// Writes a safetensors file tensor by tensor, in the order of add(). In the file wide elements come first, so that
+/// every tensor is aligned to its elements.
 class SafetensorsWriter {
  public:
   /// Throws Error for a name that was added before, or that no header can hold.

@@ -2,6 +2,8 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <functional>
+#include <numeric>
 
 #include <nlohmann/json.hpp>
 
@@ -33,19 +35,22 @@ void SafetensorsWriter::add(std::string name, Tensor tensor) {
 }
 
 void SafetensorsWriter::write(const std::filesystem::path& path, const std::map<std::string, std::string>& metadata) {
-  std::stable_sort(sources_.begin(), sources_.end(), [](const TensorSource& a, const TensorSource& b) {
-    return byte_size(a.dtype) > byte_size(b.dtype);
-  });
+  std::vector<size_t> order(sources_.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::ranges::stable_sort(order, std::greater(), [&](size_t i) { return byte_size(sources_[i].dtype); });
+  std::vector<int64_t> offsets(sources_.size());
 
   json header = json::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;
   int64_t offset = 0;
-  for (const TensorSource& source : sources_) {
+  for (const size_t i : order) {
+    const TensorSource& source = sources_[i];
     const int64_t end = checked_add(offset, checked_mul(source.shape.elements(), byte_size(source.dtype)));
     const std::span<const int64_t> extents = source.shape.extents();
     header[source.name] = {{"dtype", name(source.dtype)},
                            {"shape", std::vector<int64_t>(extents.begin(), extents.end())},
                            {"data_offsets", std::array{offset, end}}};
+    offsets[i] = offset;
     offset = end;
   }
   std::string text;
@@ -61,13 +66,15 @@ void SafetensorsWriter::write(const std::filesystem::path& path, const std::map<
   const uint64_t header_bytes = text.size();
   file.write(std::as_bytes(std::span(&header_bytes, 1)));
   file.write(text);
-  for (TensorSource& source : sources_) {
+  const auto data_begin = static_cast<int64_t>(sizeof header_bytes + text.size());
+  for (size_t i = 0; i < sources_.size(); ++i) {
+    TensorSource& source = sources_[i];
     const Tensor tensor = source.make();
     if (tensor.dtype() != source.dtype || tensor.shape() != source.shape) {
       fail("{}: tensor {} was announced as {} {} but is {} {}", path.string(), quote_name(source.name),
            name(source.dtype), to_string(source.shape), name(tensor.dtype()), to_string(tensor.shape()));
     }
-    file.write(std::span(tensor.view().data, static_cast<size_t>(tensor.bytes())));
+    file.write_at(data_begin + offsets[i], std::span(tensor.view().data, static_cast<size_t>(tensor.bytes())));
     tensor.release_pages();
     source.make = nullptr;
   }

@@ -237,7 +237,7 @@ std::vector<FlowSection> trace_flow(Session& session, std::optional<DType> kv_dt
   if (model.info().causal) {
     cache.emplace(session.make_cache(kv_dtype));
     const int sequence = cache->add_sequence();
-    on_device.kv = cache->extend(session.workspace(), std::span(&sequence, 1), batch.offsets);
+    on_device.kv = cache->extend(session.workspace(), std::span(&sequence, 1), batch.offsets, batch.ids);
   }
   std::vector<FlowSection> sections;
   const Activation x = model.embed(context, on_device);

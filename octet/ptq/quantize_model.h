@@ -38,13 +38,20 @@ struct QuantizeReport {
   std::vector<std::string> unmatched_patterns;  ///< of the recipe: they name no layer of this model
   std::vector<GroupFallback> group_fallbacks;
   int64_t bytes_before = 0, bytes_after = 0;  ///< of all tensors
+  int64_t resumed_layers = 0;                 ///< quantized by a run that was killed
 };
 
-/// Quantizes the float model in `checkpoint` by `recipe` and writes a Hugging Face directory: model.safetensors and
-/// config.json in the compressed-tensors layout, every other tensor as it was, tokenizer and other files copied. Holds
-/// the scales of all layers, but the codes of one. `out` must not exist; it appears whole or not at all. `advance(done,
-/// total)` follows the layers.
+struct QuantizeModelOptions {
+  /// Of a weight file, in bytes; a larger model is written in several. What a killed run has to do again.
+  int64_t largest_shard = int64_t{2} << 30;
+  std::function<void(int64_t done, int64_t total)> advance = {};  ///< follows the layers
+};
+
+/// Quantizes the float model in `checkpoint` by `recipe` and writes a Hugging Face directory: model.safetensors (or
+/// several files and their index) and config.json in the compressed-tensors layout, every other tensor as it was,
+/// tokenizer and other files copied. Holds one layer at a time. `out` must not exist; it appears whole or not at all.
+/// What a killed run has finished is taken up by the next one from the same files by the same recipe.
 QuantizeReport quantize_model(const Checkpoint& checkpoint, const Recipe& recipe, const std::filesystem::path& out,
-                              const std::function<void(int64_t done, int64_t total)>& advance = {});
+                              const QuantizeModelOptions& options = {});
 
 }  // namespace octet

@@ -245,6 +245,7 @@ Recipe Recipe::from_json(const json& recipe, const std::string& source) {
   Reader reader(recipe, fmt::format("recipe '{}'", source));
   Recipe out;
   out.name_ = reader.text("name", std::filesystem::path(source).stem().string());
+  out.text_ = recipe.dump();
   if (const json* weights = reader.find("weights")) out.weights_ = read_weights(*weights, reader.where() + ", weights");
   if (const json* activations = reader.find("activations")) {
     out.activations_ = read_activations(*activations, reader.where() + ", activations");

@@ -68,6 +68,8 @@ class Recipe {
   static std::vector<std::string> built_in_names(AppliesTo models = AppliesTo::kFloat);
 
   const std::string& name() const noexcept { return name_; }
+  /// The JSON that it was read from, settings applied.
+  const std::string& text() const noexcept { return text_; }
   /// The scheme for a layer of `inputs` inputs; none where the recipe leaves it in float. Throws ShapeError, naming the
   /// layer, where neither group_size nor a fallback divides the inputs.
   std::optional<Scheme> scheme_for(std::string_view layer, int64_t inputs) const;
@@ -110,7 +112,7 @@ class Recipe {
   bool takes(std::string_view layer) const;
   std::optional<Layer> find(std::string_view layer) const;
 
-  std::string name_;
+  std::string name_, text_;
   std::optional<Weights> weights_;
   ActivationMode activations_ = ActivationMode::kFloat;
   ActivationScales scales_;

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "octet/base/atomic_output.h"
 
+#include <csignal>
 #include <fstream>
 
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "octet/base/error.h"
 #include "octet/base/mapped_file.h"
@@ -39,6 +42,16 @@ TEST_F(AtomicOutput, AFileHasItsNameOnlyAfterCommit) {
   EXPECT_EQ(entries(), 1);
 }
 
+TEST_F(AtomicOutput, APlaceInAFileIsWrittenWhereItIs) {
+  OutputFile file(folder_ / "a.txt");
+  const std::string_view later = "later";
+  file.write("head ");
+  file.write_at(8, std::as_bytes(std::span(later)));
+  file.write("mid");
+  file.commit();
+  EXPECT_EQ(read_text_file(folder_ / "a.txt", 100), "head midlater");
+}
+
 TEST_F(AtomicOutput, AFolderThatIsNotThereIsAnError) {
   EXPECT_THROW(OutputFile(folder_ / "no" / "such" / "folder"), Error);
   EXPECT_THROW(OutputDirectory(folder_ / "no" / "such" / "folder"), Error);
@@ -62,6 +75,88 @@ TEST_F(AtomicOutput, AnExistingFolderIsRefusedAndKept) {
   fs::create_directory(folder_ / "out");
   EXPECT_THROW(OutputDirectory(folder_ / "out"), Error);
   EXPECT_TRUE(fs::exists(folder_ / "out"));
+}
+
+class Resumable : public AtomicOutput {
+ protected:
+  // In a process that is killed before it is done.
+  template <class Work>
+  void in_a_killed_process(Work work) {
+    const pid_t child = ::fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) {
+      work();
+      ::kill(::getpid(), SIGKILL);
+    }
+    int status = 0;
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    ASSERT_TRUE(WIFSIGNALED(status));
+  }
+  static void make(const ResumableDirectory& directory, const std::string& name, const std::string& text) {
+    std::ofstream(directory.path() / name) << text;
+  }
+  void start_and_die() {
+    in_a_killed_process([&] {
+      ResumableDirectory directory(folder_ / "out", "a job");
+      make(directory, "first", "1");
+      directory.finish("first", "a note");
+      make(directory, "second", "half");
+    });
+  }
+};
+
+TEST_F(Resumable, WhatAKilledRunHasFinishedIsTakenUp) {
+  start_and_die();
+  EXPECT_FALSE(fs::exists(folder_ / "out"));
+  ResumableDirectory directory(folder_ / "out", "a job");
+  EXPECT_EQ(directory.finished("first"), "a note");
+  EXPECT_EQ(directory.finished("second"), std::nullopt);
+  EXPECT_FALSE(fs::exists(directory.path() / "second")) << "half a file must not be taken for a whole one";
+  make(directory, "second", "2");
+  directory.finish("second", "");
+  directory.commit();
+  EXPECT_EQ(read_text_file(folder_ / "out" / "first", 10), "1");
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder_ / "out"), {}), 2);
+  EXPECT_EQ(entries(), 1);
+}
+
+TEST_F(Resumable, AnotherJobStartsAnew) {
+  start_and_die();
+  ResumableDirectory directory(folder_ / "out", "another job");
+  EXPECT_EQ(directory.finished("first"), std::nullopt);
+  EXPECT_FALSE(fs::exists(directory.path() / "first"));
+}
+
+TEST_F(Resumable, ADamagedStateStartsAnew) {
+  for (const char* state :
+       {"", "{", "[]", "null", R"({"job": 3})", R"({"job": "a job", "files": [1]})",
+        R"({"job": "a job", "files": {"first": 1}})", R"({"job": "a job", "files": {"none": ""}})"}) {
+    start_and_die();
+    std::ofstream(folder_ / ".out.partial" / ".octet_state.json") << state;
+    const ResumableDirectory directory(folder_ / "out", "a job");
+    EXPECT_EQ(directory.finished("first"), std::nullopt) << state;
+    EXPECT_EQ(directory.finished("none"), std::nullopt) << state;
+    EXPECT_FALSE(fs::exists(directory.path() / "first"));
+  }
+}
+
+TEST_F(Resumable, AnExceptionLeavesNothing) {
+  start_and_die();
+  try {
+    const ResumableDirectory directory(folder_ / "out", "a job");
+    throw Error("a full disk");
+  } catch (const Error&) {
+  }
+  EXPECT_EQ(entries(), 0);
+}
+
+TEST_F(Resumable, TwoAtOnceAreRefusedAndTheFirstGoesOn) {
+  ResumableDirectory directory(folder_ / "out", "a job");
+  make(directory, "first", "1");
+  EXPECT_THROW(ResumableDirectory(folder_ / "out", "a job"), Error);
+  directory.commit();
+  EXPECT_TRUE(fs::exists(folder_ / "out" / "first"));
+  EXPECT_THROW(ResumableDirectory(folder_ / "out", "a job"), Error) << "it exists now";
 }
 
 }  // namespace

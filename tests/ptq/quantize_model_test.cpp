@@ -1,7 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "octet/ptq/quantize_model.h"
 
+#include <csignal>
+#include <fstream>
+#include <map>
+
 #include <nlohmann/json.hpp>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "octet/io/compressed_tensors.h"
 #include "octet/quant/quantize.h"
@@ -144,6 +150,67 @@ TEST_F(QuantizeModel, ALayerThatNoGroupFitsIsNamedAndNothingIsWritten) {
   EXPECT_THAT(message_of<ShapeError>([&] { quantize_model(floats, recipe, folder_ / "out"); }),
               HasSubstr("layer 'encoder.layer.0.output.dense' has 72 inputs"));
   EXPECT_EQ(entries(), 0);
+}
+
+// All files of a folder, by name.
+std::map<std::string, std::string> files_in(const std::filesystem::path& folder) {
+  std::map<std::string, std::string> files;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    std::ifstream file(entry.path(), std::ios::binary);
+    files[entry.path().filename().string()] = {std::istreambuf_iterator<char>(file), {}};
+  }
+  return files;
+}
+
+TEST_F(QuantizeModel, ALargeModelIsWrittenInSeveralFiles) {
+  const Checkpoint floats = Checkpoint::open(golden_model("llama_base"));
+  const Recipe recipe = Recipe::load("w8a16", std::vector<std::string>{"embeddings=8"});
+  quantize_model(floats, recipe, folder_ / "one");
+  const QuantizeReport report = quantize_model(floats, recipe, folder_ / "several", {.largest_shard = 4096});
+  EXPECT_TRUE(std::filesystem::exists(folder_ / "several" / "model.safetensors.index.json"));
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "several" / "model.safetensors"));
+  const Checkpoint one = Checkpoint::open(folder_ / "one"), several = Checkpoint::open(folder_ / "several");
+  EXPECT_EQ(one.names(), several.names());
+  EXPECT_EQ(several.bytes(), report.bytes_after);
+  for (const std::string& name : one.names()) EXPECT_EQ(bytes_of(one.tensor(name)), bytes_of(several.tensor(name)));
+  int64_t shards = 0;
+  for (const auto& [name, bytes] : files_in(folder_ / "several")) shards += name.ends_with(".safetensors") ? 1 : 0;
+  EXPECT_GT(shards, 3);
+  EXPECT_THROW(quantize_model(floats, recipe, folder_ / "none", {.largest_shard = 0}), UsageError);
+}
+
+TEST_F(QuantizeModel, AKilledRunIsTakenUpAndGivesTheSameFiles) {
+  const Checkpoint floats = Checkpoint::open(golden_model("llama_base"));
+  const Recipe recipe = Recipe::load("w4a16_g32", {});
+  const QuantizeReport whole = quantize_model(floats, recipe, folder_ / "whole", {.largest_shard = 4096});
+  ASSERT_EQ(whole.resumed_layers, 0);
+  const auto die_after = [&](int64_t layers) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+      quantize_model(floats, recipe, folder_ / "out", {.largest_shard = 4096, .advance = [&](int64_t done, int64_t) {
+                                                         if (done == layers) ::kill(::getpid(), SIGKILL);
+                                                       }});
+    }
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    ASSERT_TRUE(WIFSIGNALED(status));
+    ASSERT_FALSE(std::filesystem::exists(folder_ / "out"));
+  };
+  die_after(4);
+  die_after(9);  // counts those of the run before
+  const QuantizeReport resumed = quantize_model(floats, recipe, folder_ / "out", {.largest_shard = 4096});
+  EXPECT_GE(resumed.resumed_layers, 6);
+  EXPECT_LT(resumed.resumed_layers, 9);
+  EXPECT_EQ(files_in(folder_ / "out"), files_in(folder_ / "whole"));
+  ASSERT_EQ(resumed.layers.size(), whole.layers.size());
+  for (size_t i = 0; i < whole.layers.size(); ++i)
+    EXPECT_EQ(resumed.layers[i].relative_error, whole.layers[i].relative_error);
+
+  // Another recipe takes nothing up.
+  std::filesystem::remove_all(folder_ / "out");
+  die_after(4);
+  EXPECT_EQ(quantize_model(floats, Recipe::load("w8a16", {}), folder_ / "out", {.largest_shard = 4096}).resumed_layers,
+            0);
 }
 
 }  // namespace
