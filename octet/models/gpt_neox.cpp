@@ -51,7 +51,7 @@ TransformerBlock::Plan block_of(const WeightSource& source, const std::string& p
 
 std::unique_ptr<Model> load_gpt_neox(const std::string& architecture, const WeightSource& source) {
   const Config& config = source.config();
-  const std::string prefix = source.contains("embed_in.weight") ? "" : "gpt_neox.";
+  const std::string prefix = source.contains("final_layer_norm.weight") ? "" : "gpt_neox.";
   const Sizes sizes(config);
   // Named so before transformers 5.
   const RotaryDefaults rotary{.theta = config.number("rotary_emb_base", 10'000),

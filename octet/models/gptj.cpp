@@ -53,7 +53,7 @@ TransformerBlock::Plan block_of(const WeightSource& source, const std::string& p
 
 std::unique_ptr<Model> load_gptj(const std::string& architecture, const WeightSource& source) {
   const Config& config = source.config();
-  const std::string prefix = source.contains("wte.weight") ? "" : "transformer.";
+  const std::string prefix = source.contains("ln_f.weight") ? "" : "transformer.";
   const Sizes sizes(config);
   Transformer::Plan plan;
   plan.architecture = architecture;
