@@ -143,12 +143,11 @@ int64_t longest_continuation(const Continuations& element) {
 
 Continuations tokenize_continuations(const Tokenizer& tokenizer, std::string_view context,
                                      std::span<const std::string> continuations, const std::string& source) {
-  const size_t end = end_without_space(context);
-  const std::string kept(context.substr(0, end)), space(context.substr(end));
+  const std::string kept(context.substr(0, end_without_space(context)));
   Continuations result{.context = begin_text(tokenizer, kept), .continuations = {}};
   const size_t split = result.context.size();
   for (const std::string& continuation : continuations) {
-    std::vector<int32_t> ids = begin_text(tokenizer, kept + space + continuation);
+    std::vector<int32_t> ids = begin_text(tokenizer, std::string(context).append(continuation));
     if (ids.size() <= split) {
       fail<FormatError>("{}: {} adds no token to the context before it, so it has no likelihood", source,
                         quote_name(continuation));
