@@ -220,7 +220,7 @@ def render(template, variables):
     except Exception:
         return {"error": True}
     # Python prints functions and generators with their address. Nobody means that, so Octet refuses it.
-    if re.search(r"(?i)<(generator|built-in|function|class|bound|\w+_\w*iterator|LoopContext|jinja2|Macro|transformers)", text):
+    if re.search(r"(?i)<[^<>]* (at|of) 0x[0-9a-f]+|<built-in|<class '|<LoopContext |<Macro |<method ", text):
         return {"error": True}
     return {"text": text}
 
