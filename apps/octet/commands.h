@@ -7,6 +7,7 @@
 namespace octet::cli {
 
 void add_bench(CLI::App& app);
+void add_chat(CLI::App& app);
 void add_compare(CLI::App& app);
 void add_demo(CLI::App& app);
 void add_embed(CLI::App& app);

@@ -5,7 +5,9 @@
 #include <fmt/format.h>
 
 #include "apps/octet/beam_group.h"
+#include "apps/octet/chat_prompt.h"
 #include "apps/octet/commands.h"
+#include "apps/octet/continued_text.h"
 #include "apps/octet/decoder_options.h"
 #include "apps/octet/draft_group.h"
 #include "apps/octet/options.h"
@@ -16,7 +18,6 @@
 #include "octet/generate/generator.h"
 #include "octet/generate/stop_strings.h"
 #include "octet/report/format.h"
-#include "octet/text/stream_decoder.h"
 
 namespace octet::cli {
 namespace {
@@ -24,7 +25,8 @@ namespace {
 struct GenerateCommandOptions : ModelOptions {
   std::optional<std::string> prompt, prompt_file;
   std::string kv_dtype;
-  bool ignore_eos = false;
+  bool ignore_eos = false, chat = false;
+  ChatPromptOptions chat_prompt;
   SamplingGroup sampling;
   DraftGroup draft;
   BeamGroup beams;
@@ -50,61 +52,38 @@ std::vector<std::vector<int32_t>> tokenize(const Tokenizer& tokenizer, const std
   return ids;
 }
 
-// What the continuation of one prompt adds to its text, character by character, up to the first stop string. Those
-// that come in the first `min_tokens` tokens do not count.
-class Continued {
- public:
-  Continued(const Tokenizer& tokenizer, const std::vector<int32_t>& prompt, StopStrings stops, int64_t min_tokens)
-      : tokenizer_(&tokenizer), decoder_(tokenizer), stops_(std::move(stops)), min_tokens_(min_tokens) {
-    // A space before a word belongs to the word's token, and only at the beginning of a text is it left out.
-    for (const int32_t id : prompt) decoder_.push(id);
+// Each prompt as what a person says to the model.
+std::vector<std::vector<int32_t>> tokenize_as_messages(const Tokenizer& tokenizer, const ChatTemplate& chat_template,
+                                                       const std::optional<std::string>& system,
+                                                       const std::vector<std::string>& prompts) {
+  std::vector<std::vector<int32_t>> ids;
+  for (const std::string& prompt : prompts) {
+    nlohmann::ordered_json messages = nlohmann::ordered_json::array();
+    if (system) messages.push_back(chat_message("system", *system));
+    messages.push_back(chat_message("user", prompt));
+    ids.push_back(encode_chat(chat_template, tokenizer, std::move(messages)));
   }
-
-  void push(int32_t id) {
-    ++tokens_;
-    // Vocabularies of models are often padded to round sizes, with ids that no tokenizer has and that mean no text.
-    if (tokenizer_->id_to_token(id)) add(decoder_.push(id));
-  }
-  void finish() {
-    add(decoder_.finish());
-    text_ += stops_.finish();
-    finished_ = true;
-  }
-  bool finished() const { return finished_; }
-  /// Whether a stop string came.
-  bool stopped() const { return stops_.found(); }
-  const std::string& stop_string() const { return stops_.which(); }
-  const std::string& text() const { return text_; }
-
- private:
-  void add(const std::string& piece) { text_ += tokens_ < min_tokens_ ? piece : stops_.push(piece); }
-
-  const Tokenizer* tokenizer_;
-  StreamDecoder decoder_;
-  StopStrings stops_;
-  int64_t min_tokens_, tokens_ = 0;
-  std::string text_;
-  bool finished_ = false;
-};
+  return ids;
+}
 
 // Texts on stdout in the order of their prompts: the first that has not ended as it comes, the others when their turn
 // has come. A terminal shows the prompts too.
 class Printer {
  public:
-  Printer(const std::vector<std::string>& prompts, const std::vector<Continued>& texts)
+  Printer(const std::vector<std::string>& prompts, const std::vector<ContinuedText>& texts)
       : prompts_(prompts), texts_(texts) {
     begin();
   }
 
   void update() {
     for (;;) {
-      const Continued& text = texts_[current_];
-      print(std::string_view(text.text()).substr(printed_));
+      const ContinuedText& text = texts_[current_];
+      print_text(std::string_view(text.text()).substr(printed_));
       printed_ = text.text().size();
       if (!text.finished()) break;
-      print("\n");
+      print_as_is("\n");
       if (++current_ == texts_.size()) break;
-      print("\n");
+      print_as_is("\n");
       begin();
     }
     // As it comes also means through a pipe; and a reader that is gone should end the work.
@@ -117,29 +96,18 @@ class Printer {
     printed_ = 0;
     if (!is_terminal()) return;
     if (colours()) print_as_is("\033[2m");
-    print(prompts_[current_]);
+    print_text(prompts_[current_]);
     if (colours()) print_as_is("\033[0m");
     std::fflush(stdout);
-  }
-  // Control characters in a model's text would steer the terminal.
-  static void print(std::string_view text) {
-    if (!is_terminal()) {
-      print_as_is(text);
-      return;
-    }
-    for (const char c : text) {
-      const bool control = (static_cast<unsigned char>(c) < 0x20 && c != '\n' && c != '\t') || c == 0x7F;
-      print_as_is(control ? "\uFFFD" : std::string_view(&c, 1));
-    }
   }
   static void print_as_is(std::string_view text) { std::fwrite(text.data(), 1, text.size(), stdout); }
 
   const std::vector<std::string>& prompts_;
-  const std::vector<Continued>& texts_;
+  const std::vector<ContinuedText>& texts_;
   size_t current_ = 0, printed_ = 0;
 };
 
-nlohmann::ordered_json to_json(const std::string& prompt, const Continued& text, const Generation& generation) {
+nlohmann::ordered_json to_json(const std::string& prompt, const ContinuedText& text, const Generation& generation) {
   nlohmann::ordered_json json = {
       {"prompt", prompt},
       {"text", text.text()},
@@ -200,10 +168,10 @@ void run_beams(Session& session, const Tokenizer& tokenizer, const GenerateComma
   search.kv_dtype = options.generate.kv_dtype;
   nlohmann::ordered_json json = nlohmann::ordered_json::array();
   for (size_t i = 0; i < prompts.size(); ++i) {
-    std::vector<Continued> texts;
+    std::vector<ContinuedText> texts;
     nlohmann::ordered_json results = nlohmann::ordered_json::array();
     for (const BeamText& found : beam_search(session, ids[i], search)) {
-      Continued& text = texts.emplace_back(tokenizer, ids[i], StopStrings(), 0);
+      ContinuedText& text = texts.emplace_back(tokenizer, ids[i], StopStrings(), 0);
       for (const int32_t id : found.ids) text.push(id);
       text.finish();
       results.push_back({{"text", text.text()},
@@ -213,7 +181,7 @@ void run_beams(Session& session, const Tokenizer& tokenizer, const GenerateComma
     }
     json.push_back({{"prompt", prompts[i]}, {"prompt_tokens", ids[i].size()}, {"texts", std::move(results)}});
     if (options.json) continue;
-    if (i > 0) fmt::print("\n");
+    if (i > 0) print_as_is("\n");
     const std::vector<std::string> shown(texts.size(), prompts[i]);
     Printer(shown, texts).update();
   }
@@ -232,13 +200,22 @@ void run(GenerateCommandOptions& options) {
   const std::vector<std::string> prompts = read_prompts(options);
   options.generate.kv_dtype = parse_kv_dtype(options.kv_dtype);
   check(options);
+  std::optional<ChatTemplate> chat_template;
+  if (options.chat) {
+    chat_template = options.chat_prompt.load_template(options.model);
+  } else if (options.chat_prompt.system || options.chat_prompt.template_file) {
+    fail<UsageError>("--system and --template belong to --chat, which makes a message of each prompt");
+  }
   Session session = open_session(options);
   require_decoder(session);
   const Tokenizer tokenizer = Tokenizer::load(options.model);
   options.generate.sampling =
       options.sampling.options(session.checkpoint(), tokenizer, session.model().info().vocabulary);
   if (!options.ignore_eos) options.generate.stop_ids = read_eos_ids(session.checkpoint(), tokenizer.eos_id());
-  const std::vector<std::vector<int32_t>> ids = tokenize(tokenizer, prompts);
+  if (!options.ignore_eos && options.chat) add_answer_end(options.generate.stop_ids, tokenizer);
+  const std::vector<std::vector<int32_t>> ids =
+      chat_template ? tokenize_as_messages(tokenizer, *chat_template, options.chat_prompt.system, prompts)
+                    : tokenize(tokenizer, prompts);
   if (options.beams.given()) {
     run_beams(session, tokenizer, options, prompts, ids);
     return;
@@ -246,7 +223,7 @@ void run(GenerateCommandOptions& options) {
   options.draft.open(tokenizer, options.threads);
   options.generate.draft = options.draft.draft();
   options.generate.draft_tokens = options.draft.tokens();
-  std::vector<Continued> texts;
+  std::vector<ContinuedText> texts;
   const StopStrings stops(options.sampling.stop_strings());
   for (const std::vector<int32_t>& prompt : ids)
     texts.emplace_back(tokenizer, prompt, stops, options.generate.sampling.min_tokens);
@@ -293,6 +270,9 @@ void add_generate(CLI::App& app) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str()
       ->type_name("N");
+  command->add_flag("--chat", options->chat,
+                    "Each prompt is a message, which the model's chat template makes a prompt of");
+  options->chat_prompt.add_to(*command);
   options->sampling.add_to(*command);
   options->beams.add_to(*command);
   options->draft.add_to(*command);
@@ -311,6 +291,7 @@ void add_generate(CLI::App& app) {
       "temperature, top-k, top-p, min-p, typical-p. The text goes to stdout, counts and speed to stderr.\n"
       "Examples:\n"
       "  octet generate smollm2 --prompt 'The capital of France is' --max-tokens 64\n"
+      "  octet generate smollm2-instruct --chat --prompt 'Name three rivers.' --system 'Be brief.'\n"
       "  octet generate smollm2 --prompt 'Once upon a time' --temperature 0.8 --top-p 0.95 --seed 7\n"
       "  octet generate smollm2 --prompt 'Q: Why is the sky blue?' --stop 'Q:' --stop $'\\n\\n' --min-tokens 8\n"
       "  octet generate smollm2 --prompt 'My favourite colour is' --logit-bias ' blue=-inf' --logit-bias 2563=1.5\n"

@@ -75,6 +75,18 @@ void print_json(const nlohmann::ordered_json& json) {
   fmt::print("{}\n", json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
 }
 
+void print_text(std::string_view text) {
+  const auto print_as_is = [](std::string_view part) { std::fwrite(part.data(), 1, part.size(), stdout); };
+  if (!is_terminal()) {
+    print_as_is(text);
+    return;
+  }
+  for (const char c : text) {
+    const bool control = (static_cast<unsigned char>(c) < 0x20 && c != '\n' && c != '\t') || c == 0x7F;
+    print_as_is(control ? "\uFFFD" : std::string_view(&c, 1));
+  }
+}
+
 bool is_terminal() { return ::isatty(STDOUT_FILENO) != 0; }
 
 bool colours() { return is_terminal() && std::getenv("NO_COLOR") == nullptr; }

@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <CLI/CLI.hpp>
@@ -43,6 +44,10 @@ void warn_of_unmatched(const std::string& recipe, const std::vector<std::string>
 
 /// To stdout, indented, on lines of its own.
 void print_json(const nlohmann::ordered_json& json);
+
+/// A model's text, or another one from outside, to stdout. A terminal shows � for control characters, which would steer
+/// it.
+void print_text(std::string_view text);
 
 /// Whether stdout is a terminal; whether it is one that takes colours.
 bool is_terminal();

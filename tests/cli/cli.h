@@ -37,7 +37,7 @@ class Cli : public testing::Test {
   int run(const std::string& arguments, const std::string& before = "", const std::string& to = ".out") {
     const fs::path out = folder_ / ".out", err = folder_ / ".err";
     const std::string command = "cd '" + folder_.string() + "' && " + before + " '" OCTET_PROGRAM "' " + arguments +
-                                " > " + to + " 2> .err < /dev/null";
+                                " > " + to + " 2> .err < " + input_;
     const int status = std::system(command.c_str());
     out_ = contents(out), err_ = contents(err);
     fs::remove(out), fs::remove(err);
@@ -53,6 +53,7 @@ class Cli : public testing::Test {
   }
 
   fs::path folder_;
+  std::string input_ = "/dev/null";  ///< what standard input reads
   std::string out_, err_;
 };
 
