@@ -12,6 +12,7 @@ void add_compare(CLI::App& app);
 void add_demo(CLI::App& app);
 void add_embed(CLI::App& app);
 void add_eval(CLI::App& app);
+void add_export(CLI::App& app);
 void add_generate(CLI::App& app);
 void add_info(CLI::App& app);
 void add_inspect(CLI::App& app);

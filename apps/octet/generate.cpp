@@ -181,7 +181,7 @@ void run_beams(Session& session, const Tokenizer& tokenizer, const GenerateComma
     }
     json.push_back({{"prompt", prompts[i]}, {"prompt_tokens", ids[i].size()}, {"texts", std::move(results)}});
     if (options.json) continue;
-    if (i > 0) print_as_is("\n");
+    if (i > 0) fmt::print("\n");
     const std::vector<std::string> shown(texts.size(), prompts[i]);
     Printer(shown, texts).update();
   }

@@ -34,6 +34,7 @@ int run(int argc, char** argv) {
       "`octet COMMAND --help` has each command's options and examples.");
   add_demo(app);
   add_quantize(app);
+  add_export(app);
   add_inspect(app);
   add_eval(app);
   add_compare(app);

@@ -54,6 +54,11 @@ std::optional<Scheme> WeightSource::stored_scheme(const std::string& layer, cons
                                                   LayerKind kind) const {
   std::optional<Scheme> stored = checkpoint_.stored_scheme(layer, kind);
   if (!stored) return stored;
+  if (kind == LayerKind::kEmbedding && reader == layer) {
+    // A table that nothing multiplies by meets no activations.
+    stored->activations = ActivationMode::kFloat;
+    return stored;
+  }
   // What a tied head reads is said of the head.
   if (reader != layer) {
     if (const std::optional<Scheme> head = checkpoint_.stored_scheme(reader)) stored->activations = head->activations;
@@ -152,7 +157,6 @@ Linear::Part WeightSource::embedding(const std::string& table, int64_t entries, 
   Linear::Part part{.weight = parameter(table, tied ? head->layer : table, LayerKind::kEmbedding, {entries, width},
                                         asked, Storage::kOutIn),
                     .bias = {}};
-  if (part.weight.stored_codes && !tied) part.weight.scheme->activations = ActivationMode::kFloat;
   part.weight.over_vocabulary = true;
   if (tied) {
     part.weight.tied_head = head->layer;

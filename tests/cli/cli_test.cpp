@@ -21,12 +21,12 @@ const std::string kModel = fs::path(OCTET_PROGRAM).parent_path().parent_path() /
 
 TEST_F(Cli, HelpOfEveryCommandHasExamples) {
   EXPECT_EQ(run("--help"), 0);
-  for (const std::string command :
-       {"bench", "compare", "demo", "embed", "eval", "generate", "info", "inspect", "logits", "quantize", "tokenize"}) {
+  for (const std::string command : {"bench", "compare", "demo", "embed", "eval", "export", "generate", "info",
+                                    "inspect", "logits", "quantize", "tokenize"}) {
     EXPECT_THAT(out_, HasSubstr(command));
   }
-  for (const std::string command :
-       {"bench", "compare", "demo", "embed", "eval", "generate", "info", "inspect", "logits", "quantize", "tokenize"}) {
+  for (const std::string command : {"bench", "compare", "demo", "embed", "eval", "export", "generate", "info",
+                                    "inspect", "logits", "quantize", "tokenize"}) {
     EXPECT_EQ(run(command + " --help"), 0);
     EXPECT_THAT(out_, AllOf(HasSubstr("Examples:"), HasSubstr("--json"), HasSubstr("--threads"))) << command;
   }
@@ -49,7 +49,6 @@ TEST_F(Cli, UsageErrorsExitWithTwo) {
 TEST_F(Cli, BadInputExitsWithOneAndOneMessage) {
   write("bad.json", R"({"weights": {"bits": 8, "groupsize": 32}})");
   write("nothing.json", "{}");
-  write("lonely.json", R"({"activations": {"mode": "dynamic"}})");
   fs::create_directory(folder_ / "empty");
   fs::create_directory(folder_ / "pickle");
   std::ofstream(folder_ / "pickle" / "pytorch_model.bin") << "x";
@@ -61,7 +60,6 @@ TEST_F(Cli, BadInputExitsWithOneAndOneMessage) {
       {"inspect pickle", "pytorch_model.bin"},
       {"inspect " + model + " --recipe bad.json", "unknown key 'groupsize'"},
       {"inspect " + model + " --recipe nothing.json", "quantizes nothing"},
-      {"inspect " + model + " --recipe lonely.json", "activations but not weights"},
       {"inspect " + model + " --recipe w8a16 --set weights.bits=5", "'bits' is 5"},
       {"quantize " + model + " --recipe w8a16 --out empty", "exists already"},
       {"quantize " + model + " --recipe w8a16 --set 'include=[\"nowhere.*\"]' --out new", "quantizes none"},
@@ -114,6 +112,25 @@ TEST_F(Cli, AQuantizedDirectoryIsTheRecipeAppliedWhileLoading) {
     EXPECT_EQ(run("inspect " + recipe + " --recipe w8a16"), 2);
     EXPECT_THAT(err_, HasSubstr("quantized already"));
   }
+}
+
+TEST_F(Cli, AGgufFileIsReadWrittenAndRunWithQuantizedActivations) {
+  const std::string model = kGolden + "/gguf/llama_base_codes.gguf";
+  const json stored = run_json("inspect " + model + " --recipe a8_dynamic");
+  EXPECT_EQ(stored["bytes"], run_json("inspect " + model)["bytes"]);
+  EXPECT_EQ(
+      run("logits " + model + " --ids " + kGolden + "/llama_base/right.input_ids.npy --recipe a8_dynamic --out a.npy"),
+      0);
+  EXPECT_THAT(err_, HasSubstr("are stored as float and stay so: model.layers.0.mlp.up_proj"));
+  EXPECT_EQ(run("inspect " + model + " --recipe w8a16"), 2);
+  EXPECT_THAT(err_, HasSubstr("quantized already"));
+  EXPECT_EQ(run("inspect " + kGolden + "/llama_base --recipe a8_dynamic"), 2);
+  EXPECT_THAT(err_, HasSubstr("activations but not weights"));
+  EXPECT_EQ(run("quantize " + model + " --recipe a8_dynamic --out q"), 2);
+  EXPECT_EQ(run_json("export " + model + " --to gguf --type q8_0 --out again.gguf")["architecture"], "llama");
+  EXPECT_EQ(run("export " + model + " --to gguf --type q8_0 --out again.gguf"), 1);
+  EXPECT_THAT(err_, HasSubstr("exists already"));
+  EXPECT_EQ(run("export " + model + " --to onnx --type q8_0 --out x"), 2);
 }
 
 TEST_F(Cli, MixedSchemesAreWrittenAndReadBack) {
