@@ -12,9 +12,9 @@ namespace octet::cli {
 void ChatPromptOptions::add_to(CLI::App& command) {
   command.add_option("--system", system, "The system message: how the model is to behave")->type_name("TEXT");
   command
-      .add_option(
-          "--template", template_file,
-          "A chat template (Jinja) in place of the model's own, chat_template.jinja or in tokenizer_config.json")
+      .add_option("--template", template_file,
+                  "A chat template (Jinja) in place of the model's own (chat_template.jinja, in tokenizer_config.json "
+                  "or a GGUF file)")
       ->type_name("FILE");
 }
 

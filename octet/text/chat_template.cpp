@@ -5,6 +5,8 @@
 
 #include "octet/base/json.h"
 #include "octet/base/mapped_file.h"
+#include "octet/io/gguf_names.h"
+#include "octet/io/gguf_reader.h"
 #include "octet/text/jinja/interpreter.h"
 #include "octet/text/jinja/python_text.h"
 #include "octet/text/jinja/syntax.h"
@@ -74,6 +76,14 @@ void ChatTemplate::add(std::string name, std::string_view text, std::string_view
 
 std::optional<ChatTemplate> ChatTemplate::find(const fs::path& directory) {
   ChatTemplate result;
+  if (const std::optional<fs::path> gguf = find_gguf(directory)) {
+    const GgufFile file = GgufFile::open(*gguf);
+    if (!file.has(gguf_keys::kChatTemplate)) return std::nullopt;
+    result.add("default", file.text(gguf_keys::kChatTemplate),
+               fmt::format("{}: {}", gguf->string(), gguf_keys::kChatTemplate));
+    result.read_special_tokens(directory);
+    return result;
+  }
   const fs::path file = directory / "chat_template.jinja";
   if (fs::exists(file)) result.add("default", read_text_file(file, kLargestTemplate), file.string());
   if (const fs::path more = directory / "additional_chat_templates"; fs::is_directory(more)) {
@@ -109,6 +119,19 @@ void ChatTemplate::set_special_token(std::string_view name, std::string_view tex
 }
 
 void ChatTemplate::read_special_tokens(const fs::path& directory) {
+  if (const std::optional<fs::path> gguf = find_gguf(directory)) {
+    const GgufFile file = GgufFile::open(*gguf);
+    const std::vector<std::string_view> tokens = file.texts(gguf_keys::kTokens);
+    for (const auto& [name, key] : {std::pair{"bos_token", gguf_keys::kBosId},
+                                    {"eos_token", gguf_keys::kEosId},
+                                    {"unk_token", gguf_keys::kUnknownId},
+                                    {"pad_token", gguf_keys::kPaddingId}}) {
+      if (!file.has(key)) continue;
+      const int64_t id = file.integer(key, {0, std::ssize(tokens) - 1});
+      set_special_token(name, tokens[static_cast<size_t>(id)]);
+    }
+    return;
+  }
   for (const char* file : {"special_tokens_map.json", "tokenizer_config.json"}) {
     const fs::path path = directory / file;
     const std::string text = read_if_there(path, kLargestConfig);

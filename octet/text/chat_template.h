@@ -48,15 +48,16 @@ class ChatTemplate {
  public:
   /// Throws FormatError, "SOURCE: line N: …", for what is not a template. Bytes that are not UTF-8 count as U+FFFD.
   static ChatTemplate parse(std::string_view text, std::string_view source);
-  /// The template of a Hugging Face model directory, none if it has none: chat_template.jinja and those in
+  /// The template of a model, none if it has none; of a Hugging Face directory: chat_template.jinja and those in
   /// additional_chat_templates/, or else `chat_template` of tokenizer_config.json (a text, or a list of names and
   /// texts), or else of chat_template.json. Its variables bos_token, eos_token and so on are those of
-  /// tokenizer_config.json and special_tokens_map.json. Throws FormatError for files that are damaged.
+  /// tokenizer_config.json and special_tokens_map.json; of a GGUF file all of that is in its metadata. Throws
+  /// FormatError for files that are damaged.
   static std::optional<ChatTemplate> find(const std::filesystem::path& directory);
 
   /// A special token by the name of its variable: set("bos_token", "<s>"). One that is set is changed.
   void set_special_token(std::string_view name, std::string_view text);
-  /// Sets those that a Hugging Face model directory names.
+  /// Sets those that a Hugging Face model directory, or a GGUF file, names.
   void read_special_tokens(const std::filesystem::path& directory);
 
   /// The text. Of several templates the one named "tool_use" is taken where there are tools, else "default". Like
