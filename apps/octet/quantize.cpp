@@ -68,8 +68,7 @@ void print_for_people(const Recipe& recipe, const QuantizeReport& report) {
   }
   for (const auto& [scheme, count] : schemes) fmt::print("{} linear layers → {}\n", count, scheme);
   if (report.resumed_layers > 0) {
-    fmt::print("{} layer{} of them finished by a run that was interrupted\n", report.resumed_layers,
-               report.resumed_layers == 1 ? "" : "s");
+    fmt::print("{} of them were finished by a run that was interrupted\n", report.resumed_layers);
   }
   for (const GroupFallback& fallback : report.group_fallbacks) fmt::print("{}\n", to_string(fallback));
   if (recipe.attention() != ActivationMode::kFloat)

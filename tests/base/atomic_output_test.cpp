@@ -79,29 +79,23 @@ TEST_F(AtomicOutput, AnExistingFolderIsRefusedAndKept) {
 
 class Resumable : public AtomicOutput {
  protected:
-  // In a process that is killed before it is done.
-  template <class Work>
-  void in_a_killed_process(Work work) {
+  static void make(const ResumableDirectory& directory, const std::string& name, const std::string& text) {
+    std::ofstream(directory.path() / name) << text;
+  }
+  // A process that is killed when it has finished one file and half of another.
+  void start_and_die() {
     const pid_t child = ::fork();
     ASSERT_GE(child, 0);
     if (child == 0) {
-      work();
+      ResumableDirectory directory(folder_ / "out", "a job");
+      make(directory, "first", "1");
+      directory.finish("first", "a note");
+      make(directory, "second", "half");
       ::kill(::getpid(), SIGKILL);
     }
     int status = 0;
     ASSERT_EQ(::waitpid(child, &status, 0), child);
     ASSERT_TRUE(WIFSIGNALED(status));
-  }
-  static void make(const ResumableDirectory& directory, const std::string& name, const std::string& text) {
-    std::ofstream(directory.path() / name) << text;
-  }
-  void start_and_die() {
-    in_a_killed_process([&] {
-      ResumableDirectory directory(folder_ / "out", "a job");
-      make(directory, "first", "1");
-      directory.finish("first", "a note");
-      make(directory, "second", "half");
-    });
   }
 };
 
