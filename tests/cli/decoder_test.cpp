@@ -408,7 +408,7 @@ TEST_F(CliDecoder, FlowTellsBlocksApartThatARecipeTreatsDifferently) {
         "\"*.1.self_attn.k_proj\"]}");
   const json flow = run_json("inspect model --flow --recipe mixed.json");
   ASSERT_EQ(flow["flow"].size(), 4);
-  EXPECT_EQ(flow["flow"][1]["blocks"], json({0}));
+  EXPECT_EQ(flow["flow"][1]["blocks"], json::array({0}));
   EXPECT_EQ(flow["flow"][2]["blocks"], json({1}));
   // Query, key and value are three products then, and their input is normalized once.
   std::map<std::string, json> second;
