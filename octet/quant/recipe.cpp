@@ -245,7 +245,6 @@ Recipe Recipe::from_json(const json& recipe, const std::string& source) {
   Reader reader(recipe, fmt::format("recipe '{}'", source));
   Recipe out;
   out.name_ = reader.text("name", std::filesystem::path(source).stem().string());
-  out.text_ = recipe.dump();
   if (const json* weights = reader.find("weights")) out.weights_ = read_weights(*weights, reader.where() + ", weights");
   if (const json* activations = reader.find("activations")) {
     out.activations_ = read_activations(*activations, reader.where() + ", activations");
@@ -279,6 +278,7 @@ Recipe Recipe::from_json(const json& recipe, const std::string& source) {
                      return rule.activations.value_or(ActivationMode::kFloat) != ActivationMode::kFloat;
                    });
   if (!any) fail<FormatError>("{}: quantizes nothing. Add \"weights\": {{\"bits\": 8}}.", reader.where());
+  out.text_ = recipe.dump(-1, ' ', false, json::error_handler_t::replace);
   return out;
 }
 
