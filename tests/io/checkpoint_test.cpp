@@ -128,7 +128,8 @@ TEST_F(CheckpointTest, AFolderWithoutWeightsOrConfigSaysWhatItLacks) {
   EXPECT_THAT(refusal(), HasSubstr("but 'other.safetensors'"));
   fs::remove(folder_ / "config.json");
   EXPECT_THAT(refusal(), HasSubstr("holds no config.json"));
-  EXPECT_THAT(message_of<Error>([&] { Checkpoint::open(folder_ / "none"); }), HasSubstr("there is no such folder or file"));
+  EXPECT_THAT(message_of<Error>([&] { Checkpoint::open(folder_ / "none"); }),
+              HasSubstr("there is no such folder or file"));
   EXPECT_THAT(message_of<Error>([&] { Checkpoint::open(folder_ / "other.safetensors"); }),
               HasSubstr("is neither a folder nor a GGUF file"));
 }

@@ -2,6 +2,7 @@
 // GGUF files as models: tests/io/make_gguf_golden.py makes them of the checkpoints in tests/golden.
 #include <cmath>
 #include <cstring>
+#include <span>
 #include <fstream>
 
 #include <gmock/gmock.h>
@@ -23,8 +24,8 @@ using testing::HasSubstr;
 fs::path gguf(const std::string& name) { return golden("gguf") / (name + ".gguf"); }
 
 bool same_bits(const Tensor& a, const Tensor& b) {
-  return a.shape() == b.shape() && a.dtype() == b.dtype() &&
-         std::memcmp(a.view().data, b.view().data, static_cast<size_t>(a.bytes())) == 0;
+  const auto bytes = [](const Tensor& t) { return std::span(t.view().data, static_cast<size_t>(t.bytes())); };
+  return a.shape() == b.shape() && a.dtype() == b.dtype() && std::ranges::equal(bytes(a), bytes(b));
 }
 
 class GgufModelTest : public testing::Test {
