@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // GGUF files as models: tests/io/make_gguf_golden.py makes them of the checkpoints in tests/golden.
 #include <cmath>
-#include <cstring>
-#include <span>
 #include <fstream>
+#include <span>
 
 #include <gmock/gmock.h>
 #include <nlohmann/json.hpp>
