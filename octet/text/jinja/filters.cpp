@@ -286,7 +286,7 @@ Value items_of(const FilterCall& call) {
 
 Value to_integer(const FilterCall& call) {
   const auto bound = call.bound({"default", "base"});
-  const Value otherwise = bound[0].value_or(int64_t{0});
+  Value otherwise = bound[0].value_or(int64_t{0});
   defined(call.value);
   std::optional<double> number = call.value.number();
   if (const Text* text = call.value.text()) {

@@ -47,7 +47,7 @@ std::string pad(std::string_view text, const Specification& of, char align) {
 }
 
 // With the sign at the edge and zeros behind it where they fill the width.
-std::string pad_number(std::string digits, bool is_negative, std::string_view prefix, const Specification& of,
+std::string pad_number(const std::string& digits, bool is_negative, std::string_view prefix, const Specification& of,
                        char align) {
   std::string sign = is_negative ? "-" : of.plus ? "+" : of.space ? " " : "";
   sign += prefix;
@@ -125,7 +125,7 @@ std::string percent_field(Budget& budget, const Value& value, Specification of) 
         digits.insert(0, static_cast<size_t>(*of.precision) - digits.size(), '0');
       const std::string prefix = !of.alternate || decimal ? "" : of.type == 'o' ? "0o" : of.type == 'x' ? "0x" : "0X";
       if (of.zero && !of.left) of.fill.assign(1, '0');
-      return pad_number(std::move(digits), *number < 0, prefix, of, of.zero && !of.left ? '=' : align);
+      return pad_number(digits, *number < 0, prefix, of, of.zero && !of.left ? '=' : align);
     }
     case 'e':
     case 'E':
@@ -297,7 +297,7 @@ std::string brace_field(Budget& budget, const Value& value, std::string_view spe
     std::string digits = in_base(magnitude(*number), base, of.type == 'X');
     if (of.comma) digits = with_commas(digits);
     const std::string prefix = of.alternate && base != 10 ? std::string("0") + of.type : "";
-    return pad_number(std::move(digits), *number < 0, prefix, of, align);
+    return pad_number(digits, *number < 0, prefix, of, align);
   }
   const auto number = value.number();
   if (!number || std::string_view("fFeEgG%").find(of.type) == std::string_view::npos) unsupported();
@@ -305,7 +305,7 @@ std::string brace_field(Budget& budget, const Value& value, std::string_view spe
   const double magnitude_of = std::fabs(*number) * (hundredths ? 100 : 1);
   std::string digits = float_digits(magnitude_of, of, hundredths ? 'f' : of.type) + (hundredths ? "%" : "");
   if (of.comma) digits = with_commas(digits);
-  return pad_number(std::move(digits), std::signbit(*number) && !std::isnan(*number), "", of, align);
+  return pad_number(digits, std::signbit(*number) && !std::isnan(*number), "", of, align);
 }
 
 // "0.name[key]" of the arguments.
