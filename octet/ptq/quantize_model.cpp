@@ -12,6 +12,7 @@
 #include "octet/base/atomic_output.h"
 #include "octet/base/checked.h"
 #include "octet/base/error.h"
+#include "octet/base/memory.h"
 #include "octet/io/compressed_tensors.h"
 #include "octet/io/gguf_names.h"
 #include "octet/io/safetensors.h"
@@ -121,6 +122,7 @@ class QuantizedLayer {
   const QTensor& of(const Parameter& weight) {
     if (weight.layer == layer_) return *value_;
     value_.reset();
+    release_free_memory();  // else what is freed in pieces adds up to more than a layer
     const FloatWeight floats(weight);
     value_ = quantize_weight(floats.view(), weight.scheme->weight, weight.layer);
     layer_ = weight.layer;
