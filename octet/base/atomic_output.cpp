@@ -28,19 +28,6 @@ fs::path aside_of(const fs::path& path) {
   return path.parent_path() / fmt::format(".{}.{}.partial", path.filename().string(), ::getpid());
 }
 
-void check_absent(const fs::path& destination) {
-  if (fs::exists(fs::symlink_status(destination))) {
-    fail("{}: exists already. Choose another folder, or remove it first.", destination.string());
-  }
-}
-
-void rename_folder(const fs::path& from, const fs::path& to) {
-  // rename(2) replaces an empty folder that appeared meanwhile, and refuses one with files in it.
-  if (::rename(from.c_str(), to.c_str()) != 0) {
-    fail("{}: cannot make this folder: {}", to.string(), std::strerror(errno));
-  }
-}
-
 // Of a ResumableDirectory; names that no file of a model has.
 constexpr const char* kState = ".octet_state.json";
 constexpr const char* kLock = ".octet_lock";
@@ -89,32 +76,14 @@ void OutputFile::commit() {
   }
 }
 
-OutputDirectory::OutputDirectory(const fs::path& destination)
-    : destination_(without_trailing_slash(destination)), aside_(aside_of(destination_)) {
-  check_absent(destination_);
-  std::error_code reason;
-  fs::remove_all(aside_, reason);
-  if (!fs::create_directory(aside_, reason)) {
-    fail("{}: cannot make this folder: {}", destination_.string(), reason.message());
-  }
-}
-
-OutputDirectory::~OutputDirectory() {
-  std::error_code ignored;
-  if (!committed_) fs::remove_all(aside_, ignored);
-}
-
-void OutputDirectory::commit() {
-  rename_folder(aside_, destination_);
-  committed_ = true;
-}
-
 ResumableDirectory::ResumableDirectory(const fs::path& destination, const std::string& job)
     : destination_(without_trailing_slash(destination)),
       // Not named after the process, so that the next one finds it.
       aside_(destination_.parent_path() / fmt::format(".{}.partial", destination_.filename().string())),
       job_(job) {
-  check_absent(destination_);
+  if (fs::exists(fs::symlink_status(destination_))) {
+    fail("{}: exists already. Choose another folder, or remove it first.", destination_.string());
+  }
   std::error_code reason;
   fs::create_directory(aside_, reason);
   if (!fs::is_directory(fs::symlink_status(aside_))) {
@@ -181,7 +150,10 @@ void ResumableDirectory::finish(const std::string& file, const std::string& note
 }
 
 void ResumableDirectory::commit() {
-  rename_folder(aside_, destination_);
+  // rename(2) replaces an empty folder that appeared meanwhile, and refuses one with files in it.
+  if (::rename(aside_.c_str(), destination_.c_str()) != 0) {
+    fail("{}: cannot make this folder: {}", destination_.string(), std::strerror(errno));
+  }
   committed_ = true;
   // Only now: without them another process could take the folder for its own.
   std::error_code ignored;

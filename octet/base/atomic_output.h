@@ -34,29 +34,13 @@ class OutputFile {
   int64_t written_ = 0;  ///< by write()
 };
 
-/// A folder that appears whole or not at all. Files are made in path(); commit() renames it into place.
-/// Throws Error at once if the destination exists: Octet never writes into somebody's folder.
-class OutputDirectory {
- public:
-  explicit OutputDirectory(const std::filesystem::path& destination);
-  OutputDirectory(const OutputDirectory&) = delete;
-  OutputDirectory& operator=(const OutputDirectory&) = delete;
-  ~OutputDirectory();
-
-  const std::filesystem::path& path() const { return aside_; }
-  void commit();
-
- private:
-  std::filesystem::path destination_, aside_;
-  bool committed_ = false;
-};
-
-/// An OutputDirectory whose work survives the process: its files are made one by one, and those that a killed run has
-/// finished the next run of the same job need not make again. An exception still leaves nothing behind.
+/// A folder that appears whole or not at all: files are made one by one in path(), and commit() renames it into place.
+/// Those that a killed run has finished the next run of the same job need not make again; an exception leaves nothing
+/// behind.
 class ResumableDirectory {
  public:
   /// `job` says everything that decides what the files hold. What a run of another job left is removed. Throws Error at
-  /// once if the destination exists, or if another process is making it.
+  /// once if the destination exists, for Octet never writes into somebody's folder, or if another process is making it.
   ResumableDirectory(const std::filesystem::path& destination, const std::string& job);
   ResumableDirectory(const ResumableDirectory&) = delete;
   ResumableDirectory& operator=(const ResumableDirectory&) = delete;

@@ -54,16 +54,16 @@ TEST_F(AtomicOutput, APlaceInAFileIsWrittenWhereItIs) {
 
 TEST_F(AtomicOutput, AFolderThatIsNotThereIsAnError) {
   EXPECT_THROW(OutputFile(folder_ / "no" / "such" / "folder"), Error);
-  EXPECT_THROW(OutputDirectory(folder_ / "no" / "such" / "folder"), Error);
+  EXPECT_THROW(ResumableDirectory(folder_ / "no" / "such" / "folder", "a job"), Error);
 }
 
 TEST_F(AtomicOutput, AFolderAppearsWholeOrNotAtAll) {
   {
-    OutputDirectory directory(folder_ / "out");
+    ResumableDirectory directory(folder_ / "out", "a job");
     std::ofstream(directory.path() / "file") << "x";
   }
   EXPECT_EQ(entries(), 0);
-  OutputDirectory directory(folder_ / "out/");
+  ResumableDirectory directory(folder_ / "out/", "a job");
   std::ofstream(directory.path() / "file") << "x";
   EXPECT_FALSE(fs::exists(folder_ / "out"));
   directory.commit();
@@ -73,7 +73,7 @@ TEST_F(AtomicOutput, AFolderAppearsWholeOrNotAtAll) {
 
 TEST_F(AtomicOutput, AnExistingFolderIsRefusedAndKept) {
   fs::create_directory(folder_ / "out");
-  EXPECT_THROW(OutputDirectory(folder_ / "out"), Error);
+  EXPECT_THROW(ResumableDirectory(folder_ / "out", "a job"), Error);
   EXPECT_TRUE(fs::exists(folder_ / "out"));
 }
 
