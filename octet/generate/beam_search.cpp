@@ -63,11 +63,10 @@ class Search {
     running_.push_back({.sequence = cache_.add_sequence(), .ids = {prompt.begin(), prompt.end()}});
   }
 
-  std::vector<BeamText> run(const std::function<void(int64_t)>& advance) {
+  std::vector<BeamText> run() {
     for (int64_t generated = 1; !running_.empty(); ++generated) {
       const std::vector<Candidate> best = extend();
       choose(best, generated);
-      if (advance) advance(generated);
       if (!worth_going_on(generated)) break;
     }
     ended_.resize(std::min(ended_.size(), static_cast<size_t>(options_.results)));
@@ -188,10 +187,9 @@ class Search {
 
 }  // namespace
 
-std::vector<BeamText> beam_search(Session& session, std::span<const int32_t> prompt, const BeamSearchOptions& options,
-                                  const std::function<void(int64_t)>& advance) {
+std::vector<BeamText> beam_search(Session& session, std::span<const int32_t> prompt, const BeamSearchOptions& options) {
   check(session, prompt, options);
-  return Search(session, prompt, options).run(advance);
+  return Search(session, prompt, options).run();
 }
 
 }  // namespace octet

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <optional>
 #include <span>
 #include <vector>
@@ -39,9 +38,7 @@ struct BeamText {
 /// The likeliest continuations that a search with some beams finds, best first, by the rules of transformers' beam
 /// search (Wu et al., 2016, for the length penalty), in which penalties apply to log-probabilities. Of equal scores the
 /// earlier beam and the lower id go first; sums and logarithms are fixed sequences of operations. Beams share the
-/// blocks of their beginnings (see KvCache::fork). `advance(tokens)` is told after every step how long the running
-/// texts are. Throws Error and UsageError as Generator::submit does.
-std::vector<BeamText> beam_search(Session& session, std::span<const int32_t> prompt, const BeamSearchOptions& options,
-                                  const std::function<void(int64_t)>& advance = {});
+/// blocks of their beginnings (see KvCache::fork). Throws Error and UsageError as Generator::submit does.
+std::vector<BeamText> beam_search(Session& session, std::span<const int32_t> prompt, const BeamSearchOptions& options);
 
 }  // namespace octet
