@@ -115,7 +115,8 @@ SamplingOptions SamplingGroup::options(const Checkpoint& checkpoint, const Token
   if (generation_config_) {
     const SamplingConfig config = read_sampling(checkpoint);
     for (const std::string& setting : config.ignored)
-      warn(fmt::format("generation_config.json asks for {}, which Octet does not have; it is left out", setting));
+      warn(fmt::format("generation_config.json asks for {}, which --generation-config does not read; it is left out",
+                       setting));
     result = config.sampling;
   }
   for (const auto& copy : copies_) copy(result);
