@@ -47,6 +47,7 @@ def check_ids(options):
 def worker(options):
     def ready():
         kind, argument = ENGINES[options.worker]
+        before = contest.anonymous_bytes()
         engine = kind(argument, options)
         facts = {"system": engine.system}
         if options.worker in FP32:
@@ -58,7 +59,7 @@ def worker(options):
             load = engine.load(prompts)
             engine.run(prompts, steps[:, :1])  # wakes the threads, fills the caches
             times = [engine.run(prompts, steps) for _ in range(repetitions)]
-            figures = {"load_ms": load}
+            figures = {"load_ms": load, "anonymous_bytes": contest.anonymous_bytes() - before}
             for part, count, seconds in zip(("prefill", "decode"), tokens, zip(*times)):
                 figures[f"{part}_best"] = count / min(seconds)
                 figures[f"{part}_median"] = count / statistics.median(seconds)
@@ -70,11 +71,18 @@ def worker(options):
 
 
 class Octet(contest.Octet):
-    """`octet bench` measures by itself; a round is one run of it, and one of `octet logits` on one token for the load."""
+    """`octet bench` measures by itself, on what `octet quantize` wrote; a round is one run of it, and one of `octet
+    logits` on one token for the load."""
 
     def __init__(self, name, options, environment):
-        super().__init__(options, OCTET[name], environment)
+        super().__init__(options, [], environment)
         self.options = options
+        if OCTET[name]:
+            def quantize(folder):
+                self.run("quantize", *OCTET[name], "--out", str(folder))
+
+            stem = f"{options.model.resolve().name}-{name.removeprefix('octet ').replace(' ', '-')}"
+            self.model[0] = str(contest.kept(options.work / stem, options, self.program, quantize))
         self.first = {"system": self.decode(1)["backend"]}
 
     def decode(self, repetitions):
@@ -93,7 +101,7 @@ class Octet(contest.Octet):
     def round(self, repetitions):
         load = self.logits(check_ids(self.options)[:, :1])[1]
         figures = self.decode(repetitions)
-        rounds = {"load_ms": load}
+        rounds = {"load_ms": load, "anonymous_bytes": figures["anonymous_bytes"]}
         for part in ("prefill", "decode"):
             median = figures[f"{part}_tokens_per_s"]
             rounds[f"{part}_median"] = median
@@ -128,6 +136,7 @@ def summary(rounds):
             row[f"{part}_median"] = statistics.median(f[f"{part}_median"] for f in figures)
         row["load_min_ms"] = min(f["load_ms"] for f in figures)
         row["load_median_ms"] = statistics.median(f["load_ms"] for f in figures)
+        row["anonymous_bytes"] = max(f["anonymous_bytes"] for f in figures)
         results.append(row)
     base = next((row for row in results if row["contender"] == BASELINE), None)
     for row in results:
@@ -137,14 +146,15 @@ def summary(rounds):
 
 
 def print_table(results):
-    print(f"{'':<24}{'prefill, tokens/s':^32}{'decoding, tokens/s':^32}{'load, ms':>16}")
-    print(f"{'contender':<24}" + 2 * f"{'best':>9}{'ratio':>7}{'median':>9}{'ratio':>7}" + f"{'min':>8}{'median':>8}")
+    width = max(len("contender"), *(len(row["contender"]) for row in results))
+    print(f"{'':<{width}}{'prefill, tokens/s':^32}{'decoding, tokens/s':^32}{'load, ms':>16}{'memory':>9}")
+    print(f"{'contender':<{width}}" + 2 * f"{'best':>9}{'ratio':>7}{'median':>9}{'ratio':>7}" + f"{'min':>8}{'median':>8}{'MB':>9}")
     for row in results:
-        line = f"{row['contender']:<24}"
+        line = f"{row['contender']:<{width}}"
         for figure in ("prefill_best", "prefill_median", "decode_best", "decode_median"):
             ratio = row[f"{figure}_ratio"]
             line += f"{row[figure]:>9.1f}" + (f"{ratio:>7.2f}" if ratio else f"{'-':>7}")
-        print(line + f"{row['load_min_ms']:>8.0f}{row['load_median_ms']:>8.0f}")
+        print(line + f"{row['load_min_ms']:>8.0f}{row['load_median_ms']:>8.0f}{row['anonymous_bytes'] / 1e6:>9.0f}")
 
 
 def parse_options():
