@@ -104,6 +104,38 @@ struct LinearOp {
   ActivationScale input = {};  ///< how x is quantized, for a weight that was packed for static activations
 };
 
+/// A matrix as it lies, its rows `stride` elements apart: fp32, or INT8 codes, the code c in row r meaning c ·
+/// scales[r]. Owns nothing.
+struct MatrixView {
+  DeviceSpan memory;
+  int64_t rows = 0, cols = 0, stride = 0;
+  DeviceSpan scales = {};  ///< fp32 [rows]; empty: memory holds fp32
+
+  bool holds_codes() const noexcept { return !scales.empty(); }
+};
+
+/// Which side of a product of matrices is turned around.
+enum class Turned : uint8_t {
+  kB,     ///< y = a · bᵀ      a [M, K], b [N, K]      outputs of a layer: y = x · Wᵀ
+  kNone,  ///< y = a · b       a [M, K], b [K, N]      gradients of its inputs: dx = dy · W
+  kA,     ///< y = aᵀ · b      a [K, M], b [K, N]      gradients of its weights: dW = dyᵀ · x
+};
+
+/// y [M, N] = a · b, or y + a · b, of matrices as they lie: b is laid out panel by panel while it is multiplied,
+/// because it is another every time. For weights that stay there is LinearOp.
+///
+/// fp32: every sum runs by fma over ascending k, from 0 or on from y. Codes (not kA): each row of a, for kNone times
+/// the scales of b's rows first, is quantized as LinearOp does it for dynamic activations; for kB the result is that
+/// of a LinearOp whose weight was packed from the same codes. What is in y is then added.
+struct MatmulOp {
+  Activation a;  ///< fp32
+  MatrixView b;
+  Turned turned = Turned::kB;
+  bool adds = false;
+  Activation y;  ///< fp32; overlaps neither
+  int site = 0;  ///< whom to name if a holds NaN or infinity while it is quantized
+};
+
 /// y[t] = Σ over lookups of table[index[t]], summed in their order.       indices int32 [rows]; y [rows, cols]
 struct EmbedOp {
   struct Lookup {
@@ -252,6 +284,7 @@ class Backend {
 
   virtual void embed(const EmbedOp& op) = 0;
   virtual void linear(const LinearOp& op) = 0;
+  virtual void matmul(const MatmulOp& op) = 0;
   virtual void layer_norm(const LayerNormOp& op) = 0;
   virtual void rms_norm(const RmsNormOp& op) = 0;
   /// Throws ShapeError where an angle exceeds 2^20 radians.

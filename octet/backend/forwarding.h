@@ -33,6 +33,7 @@ class ForwardingBackend : public Backend {
   }
   void embed(const EmbedOp& op) override { inner_->embed(op); }
   void linear(const LinearOp& op) override { inner_->linear(op); }
+  void matmul(const MatmulOp& op) override { inner_->matmul(op); }
   void layer_norm(const LayerNormOp& op) override { inner_->layer_norm(op); }
   void rms_norm(const RmsNormOp& op) override { inner_->rms_norm(op); }
   void rope(const RopeOp& op) override { inner_->rope(op); }

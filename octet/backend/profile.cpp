@@ -36,6 +36,12 @@ void ProfilingBackend::linear(const LinearOp& op) {
       static_cast<double>(op.x.rows) * static_cast<double>(outputs) * static_cast<double>(inputs);
   timed(fmt::format("linear {} → {}", inputs, outputs), op.x.rows, multiplications, [&] { inner().linear(op); });
 }
+void ProfilingBackend::matmul(const MatmulOp& op) {
+  const int64_t depth = op.turned == Turned::kA ? op.a.rows : op.a.cols;
+  const double multiplications =
+      static_cast<double>(op.y.rows) * static_cast<double>(op.y.cols) * static_cast<double>(depth);
+  timed(fmt::format("matmul {} → {}", depth, op.y.cols), op.y.rows, multiplications, [&] { inner().matmul(op); });
+}
 void ProfilingBackend::layer_norm(const LayerNormOp& op) {
   timed("layer_norm", op.x.rows, 0, [&] { inner().layer_norm(op); });
 }

@@ -31,6 +31,7 @@ class ProfilingBackend final : public ForwardingBackend {
 
   void embed(const EmbedOp& op) override;
   void linear(const LinearOp& op) override;
+  void matmul(const MatmulOp& op) override;
   void layer_norm(const LayerNormOp& op) override;
   void rms_norm(const RmsNormOp& op) override;
   void rope(const RopeOp& op) override;

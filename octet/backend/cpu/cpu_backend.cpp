@@ -186,6 +186,8 @@ class CpuBackend final : public Backend {
 
   void linear(const LinearOp& op) override { note(cpu::linear(table_, workspace_, op), op.site, op.y); }
 
+  void matmul(const MatmulOp& op) override { note(cpu::matmul(table_, workspace_, op), op.site, op.y); }
+
   void layer_norm(const LayerNormOp& op) override {
     check_shape(op.x, op.x.rows, op.x.cols, "layer_norm: x");
     check_shape(op.y, op.x.rows, op.x.cols, "layer_norm: y");

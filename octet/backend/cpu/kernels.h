@@ -277,7 +277,8 @@ struct QuantizeRows {
 };
 
 /// Rows of bytes, each a token's, go into the panels of a weight at the places [first, first + rows): as its outputs,
-/// or as its k. Other places keep what they have.
+/// or as its k. Other places keep what they have. Panels are as those of KernelTable::w8a8, which products of matrices
+/// make so too, but for what their bytes are XORed with.
 struct PackTokens {
   const int8_t* codes = nullptr;
   int64_t stride = 0;  ///< a multiple of sixteen

@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
-#include <bit>
-#include <cmath>
-#include <limits>
 
 #include "octet/backend/cpu/code_writer.h"
 #include "octet/backend/cpu/group_sums.h"
 #include "octet/backend/cpu/packed_weight.h"
+#include "octet/backend/cpu/quantized_rows.h"
 #include "octet/base/error.h"
 #include "octet/base/parallel.h"
-#include "octet/quant/quantize.h"
 
 // y = nonlinearity(x · Wᵀ + bias) + residual in tiles: a task takes a block of rows and a block of panels; within it
 // each group of panels meets all the rows while it is in the L1 cache, and the finished tile goes out to y.
@@ -208,32 +205,6 @@ Faults float_linear(const KernelTable& table, Workspace& workspace, const Linear
   return {.output = writer.fault()};
 }
 
-// Rows of x as codes, with what the product and the epilogue need to know of them.
-struct QuantizedRows {
-  int64_t stride;  // bytes from a row of codes to the next
-  int64_t step;    // k whose codes are summed
-  int64_t sum_count;
-  int64_t group_count;  // groups that minima meet the sums of; 0 where there are no minima
-  Layout::Part<std::byte> codes;
-  Layout::Part<int32_t> sums;  // [rows][sum_count]
-  Layout::Part<float> scales;
-  Layout::Part<float> group_sums;  // [rows][group_count]
-
-  QuantizedRows(const Int8Kernels& kernels, int64_t rows, int64_t depth, int64_t group, bool minima, Layout& layout)
-      : stride(kernels.row_bytes(depth)),
-        step(kernels.sum_block != 0 ? kernels.sum_block
-             : group != 0           ? group
-                                    : depth),
-        sum_count((depth + step - 1) / step),
-        group_count(!minima      ? 0
-                    : group == 0 ? 1
-                                 : (depth + group - 1) / group),
-        codes(layout.add<std::byte>(rows * stride)),
-        sums(layout.add<int32_t>(rows * sum_count)),
-        scales(layout.add<float>(rows)),
-        group_sums(layout.add<float>(rows * group_count)) {}
-};
-
 class Int8Linear {
  public:
   Int8Linear(const KernelTable& table, Workspace& workspace, const LinearOp& op, const CpuWeight& weight)
@@ -272,9 +243,8 @@ class Int8Linear {
       std::byte* codes = rows_.codes.in(memory) + (place + i) * rows_.stride;
       int32_t* sums = rows_.sums.in(memory) + (place + i) * rows_.sum_count;
       float* group_sums = rows_.group_sums.in(memory) + (place + i) * rows_.group_count;
-      float& scale = rows_.scales.in(memory)[place + i];
       if (op_.x.codes) {
-        scale = op_.input.scale;
+        rows_.scales.in(memory)[place + i] = op_.input.scale;
         const std::byte* given = op_.x.memory.address() + (first + i) * op_.x.stride;
         kernels_.arrange({reinterpret_cast<const int8_t*>(given), depth_, codes, rows_.step, sums});
         sum_groups_of(codes, group_sums);
@@ -287,24 +257,11 @@ class Int8Linear {
         normalize(table_, op_, first + i, 1, y, depth_);
         x = y;
       }
-      const float absmax = std::bit_cast<float>(table_.absmax_bits(x, depth_));
-      if (!std::isfinite(absmax)) {
-        // Zero codes under a NaN scale: the row's outputs are NaN, and say what happened if nobody asks for the fault.
+      if (!rows_.quantize(table_, mode, op_.input, x, memory, place + i)) {
         lowest_.add(first + i);
-        std::fill_n(codes, rows_.stride, std::byte{0});
-        std::fill_n(sums, rows_.sum_count, 0);
         std::fill_n(group_sums, rows_.group_count, 0.0f);
-        scale = std::numeric_limits<float>::quiet_NaN();
         continue;
       }
-      scale = is_static(mode) ? op_.input.scale : int8_scale(absmax);
-      QuantizeRow row = is_static(mode) ? static_row(mode, op_.input) : QuantizeRow{.inverse = 1.0f / scale};
-      row.x = x;
-      row.depth = depth_;
-      row.codes = codes;
-      row.step = rows_.step;
-      row.sums = sums;
-      kernels_.quantize(row);
       sum_groups_of(codes, group_sums);
     }
   }

@@ -55,6 +55,7 @@ struct Faults {
   std::optional<int64_t> input = {}, output = {};
 };
 Faults linear(const KernelTable& table, Workspace& workspace, const LinearOp& op);
+Faults matmul(const KernelTable& table, Workspace& workspace, const MatmulOp& op);
 /// In INT8 `input` is of q, k or v, or else of p.
 Faults attention(const KernelTable& table, Workspace& workspace, const AttentionOp& op);
 Faults gated(const KernelTable& table, Workspace& workspace, const GatedOp& op);
