@@ -95,6 +95,7 @@ void add_eval(CLI::App& app) {
                   "Examples:\n"
                   "  octet eval minilm --task similarity --data MRPC/dev.tsv\n"
                   "  octet eval minilm --task similarity --data MRPC/dev.tsv --recipe w8a8_dynamic --json\n"
+                  "  octet eval bert-mrpc --task classification --data MRPC/dev.tsv --recipe w8a8_dynamic\n"
                   "  octet eval smollm2 --task perplexity --data wikitext.txt --window 512 --limit 64\n"
                   "  octet eval stories --task perplexity --data stories.txt --documents end-of-text --truncate 512\n"
                   "  octet eval smollm2 --task multiple_choice --data hellaswag_val.jsonl --limit 1000\n"

@@ -1,89 +1,40 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "octet/data/pairs.h"
 
-#include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <initializer_list>
-#include <optional>
 #include <string_view>
 #include <system_error>
 
 #include "octet/base/error.h"
-#include "octet/data/lines.h"
+#include "octet/data/tsv.h"
 
 namespace octet {
 namespace {
 
-std::vector<std::string_view> split_at_tabs(std::string_view line) {
-  std::vector<std::string_view> fields;
-  for (size_t end = line.find('\t'); end != std::string_view::npos; end = line.find('\t')) {
-    fields.push_back(line.substr(0, end));
-    line.remove_prefix(end + 1);
-  }
-  fields.push_back(line);
-  return fields;
-}
-
-char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
-
-bool same_name(std::string_view a, std::string_view b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](char x, char y) { return lower(x) == lower(y); });
-}
-
-// Text from the file for a message: a line of it, cut at a character's start, without what would upset a terminal.
-std::string excerpt(std::string_view text) {
-  constexpr size_t kLongest = 60;
-  const bool cut = text.size() > kLongest;
-  if (cut) {
-    size_t end = kLongest;
-    while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
-    text = text.substr(0, end);
-  }
-  std::string shown(text);
-  std::replace_if(
-      shown.begin(), shown.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; }, '?');
-  return cut ? shown + "…" : shown;
-}
-
 struct Columns {
-  size_t count = 0, first = 0, second = 0, score = 0;
+  size_t first = 0, second = 0, score = 0;
   std::string score_name;
   SentencePairs::Kind kind = SentencePairs::Kind::kLabels;
   double lowest = 0, highest = 1;
 };
 
-// The column called by one of `names`, if any. Two such columns are an error: either could be meant.
-std::optional<size_t> find_column(const std::vector<std::string_view>& header,
-                                  std::initializer_list<std::string_view> names, const std::string& path) {
-  std::optional<size_t> found;
-  for (size_t i = 0; i < header.size(); ++i) {
-    if (std::none_of(names.begin(), names.end(), [&](auto name) { return same_name(header[i], name); })) continue;
-    if (found) {
-      fail<FormatError>("{}: line 1: columns {} ('{}') and {} ('{}') name the same thing; keep one of them", path,
-                        *found + 1, header[*found], i + 1, header[i]);
-    }
-    found = i;
-  }
-  return found;
-}
-
-Columns read_header(std::string_view line, const std::string& path) {
-  const std::vector<std::string_view> header = split_at_tabs(line);
-  const auto first = find_column(header, {"sentence1", "#1 String"}, path);
-  const auto second = find_column(header, {"sentence2", "#2 String"}, path);
-  const auto score = find_column(header, {"label", "Quality", "score"}, path);
+Columns read_header(const TsvFile& file) {
+  const auto first = file.find({"sentence1", "#1 String"});
+  const auto second = file.find({"sentence2", "#2 String"});
+  const auto score = file.find({"label", "Quality", "score"});
   if (!first || !second || !score) {
     fail<FormatError>(
         "{}: line 1 has no column for {}. It begins '{}'. A file of sentence pairs is tab-separated, and its first "
         "line "
         "names the columns: 'Quality', '#1 String', '#2 String' (MRPC); 'sentence1', 'sentence2', 'score' (STS-B); or "
         "'sentence1', 'sentence2', 'label'.",
-        path, !first ? "the first sentence" : (!second ? "the second sentence" : "a label or score"), excerpt(line));
+        file.path(), !first ? "the first sentence" : (!second ? "the second sentence" : "a label or score"),
+        excerpt(file.line(0)));
   }
-  Columns columns{header.size(), *first, *second, *score, std::string(header[*score]), SentencePairs::Kind::kLabels};
-  if (same_name(header[*score], "score")) {
-    const bool is_sts_b = find_column(header, {"old_index"}, path).has_value();
+  Columns columns{*first, *second, *score, std::string(file.field(0, *score)), SentencePairs::Kind::kLabels};
+  if (file.find({"score"}) == score) {
+    const bool is_sts_b = file.has("old_index");
     columns.kind = SentencePairs::Kind::kGrades;
     columns.lowest = is_sts_b ? 0 : -HUGE_VAL;
     columns.highest = is_sts_b ? 5 : HUGE_VAL;
@@ -112,26 +63,20 @@ double read_score(std::string_view field, const Columns& columns, const std::str
 }  // namespace
 
 SentencePairs read_sentence_pairs(const std::filesystem::path& path) {
-  const std::string file = path.string();
-  const std::vector<std::string> lines = read_lines(path);
-  if (lines.empty()) fail<FormatError>("{}: the file is empty", file);
-  const Columns columns = read_header(lines.front(), file);
-  if (lines.size() == 1) fail<FormatError>("{}: names its columns but has no pairs under them", file);
+  const TsvFile file(path);
+  const Columns columns = read_header(file);
+  if (file.lines() == 1) fail<FormatError>("{}: names its columns but has no pairs under them", file.path());
+  file.check_rows();
 
   SentencePairs pairs;
   pairs.kind = columns.kind;
-  pairs.first.reserve(lines.size() - 1);
-  pairs.second.reserve(lines.size() - 1);
-  pairs.score.reserve(lines.size() - 1);
-  for (size_t i = 1; i < lines.size(); ++i) {
-    const std::vector<std::string_view> fields = split_at_tabs(lines[i]);
-    if (fields.size() != columns.count) {
-      fail<FormatError>("{}: line {} has {} columns, line 1 has {}{}", file, i + 1, fields.size(), columns.count,
-                        lines[i].empty() ? "; remove the empty line" : "");
-    }
-    pairs.score.push_back(read_score(fields[columns.score], columns, file, i + 1));
-    pairs.first.emplace_back(fields[columns.first]);
-    pairs.second.emplace_back(fields[columns.second]);
+  pairs.first.reserve(file.lines() - 1);
+  pairs.second.reserve(file.lines() - 1);
+  pairs.score.reserve(file.lines() - 1);
+  for (size_t i = 1; i < file.lines(); ++i) {
+    pairs.score.push_back(read_score(file.field(i, columns.score), columns, file.path(), i + 1));
+    pairs.first.emplace_back(file.field(i, columns.first));
+    pairs.second.emplace_back(file.field(i, columns.second));
   }
   return pairs;
 }

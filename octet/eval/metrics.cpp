@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <map>
 #include <numeric>
 #include <string_view>
 #include <vector>
@@ -185,6 +186,46 @@ double roc_auc(std::span<const double> scores, std::span<const double> labels) {
     positives_above += tied_positives;
   });
   return won / (positives * negatives);
+}
+
+double accuracy(std::span<const int64_t> predicted, std::span<const int64_t> labels) {
+  check_pair("accuracy", predicted, labels);
+  if (labels.empty()) fail("accuracy: of no predictions");
+  int64_t right = 0;
+  for (size_t i = 0; i < labels.size(); ++i) right += predicted[i] == labels[i] ? 1 : 0;
+  return static_cast<double>(right) / static_cast<double>(labels.size());
+}
+
+double f1_score(std::span<const int64_t> predicted, std::span<const int64_t> labels) {
+  check_pair("F1", predicted, labels);
+  int64_t true_positives = 0, positives = 0;  // the latter of both sides
+  for (size_t i = 0; i < labels.size(); ++i) {
+    true_positives += predicted[i] == 1 && labels[i] == 1 ? 1 : 0;
+    positives += (predicted[i] == 1 ? 1 : 0) + (labels[i] == 1 ? 1 : 0);
+  }
+  return positives == 0 ? 0 : static_cast<double>(2 * true_positives) / static_cast<double>(positives);
+}
+
+double matthews(std::span<const int64_t> predicted, std::span<const int64_t> labels) {
+  check_pair("Matthews", predicted, labels);
+  // With n pairs, c of them right, p_k predictions and t_k labels of class k:
+  // (c n - Σ p_k t_k) / sqrt((n² - Σ p_k²) (n² - Σ t_k²)).
+  std::map<int64_t, std::pair<double, double>> of_class;
+  double right = 0;
+  for (size_t i = 0; i < labels.size(); ++i) {
+    ++of_class[predicted[i]].first;
+    ++of_class[labels[i]].second;
+    right += predicted[i] == labels[i] ? 1 : 0;
+  }
+  const auto n = static_cast<double>(labels.size());
+  double both = 0, of_predictions = n * n, of_labels = n * n;
+  for (const auto& [name, counts] : of_class) {
+    both += counts.first * counts.second;
+    of_predictions -= counts.first * counts.first;
+    of_labels -= counts.second * counts.second;
+  }
+  if (of_predictions == 0 || of_labels == 0) return 0;
+  return std::clamp((right * n - both) / std::sqrt(of_predictions * of_labels), -1.0, 1.0);
 }
 
 double cosine(std::span<const float> a, std::span<const float> b) {

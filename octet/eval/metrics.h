@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
 #include <span>
 
 namespace octet {
@@ -39,6 +40,16 @@ BestThreshold best_f1(std::span<const double> scores, std::span<const double> la
 /// such couples, equal scores counting one half (the statistic of Mann and Whitney, 1947). Labels are 0 or 1.
 /// Not defined where only one of the labels occurs.
 double roc_auc(std::span<const double> scores, std::span<const double> labels);
+
+/// The share of predictions, classes of any numbers, that are the label's. Not defined for none.
+double accuracy(std::span<const int64_t> predicted, std::span<const int64_t> labels);
+
+/// F1 = 2 TP / (2 TP + FP + FN) of the class 1; 0 where neither predictions nor labels have one.
+double f1_score(std::span<const int64_t> predicted, std::span<const int64_t> labels);
+
+/// Matthews' correlation coefficient (1975), of any number of classes (Gorodkin, 2004), in [-1, 1]; 0, as other tools
+/// have it, where all predictions, or all labels, are one class.
+double matthews(std::span<const int64_t> predicted, std::span<const int64_t> labels);
 
 /// a · b / (‖a‖ ‖b‖), in [-1, 1]. Not defined for a vector of zeros or without elements.
 double cosine(std::span<const float> a, std::span<const float> b);

@@ -10,9 +10,11 @@
 namespace octet {
 
 std::span<const Task> tasks() {
-  static const std::array<Task, 4> table = {{
+  static const std::array<Task, 5> table = {{
       {"similarity", "cosine of sentence vectors on pairs of sentences, graded (STS-B's tsv) or labelled (MRPC's tsv)",
        Task::Data::kPairs, "pairs", run_similarity},
+      {"classification", "labels of texts or pairs of texts by a model with such a head (GLUE's tsv files)",
+       Task::Data::kTexts, "texts", run_classification},
       {"perplexity", "how well a decoder predicts a text, per token, word and byte, in windows of its tokens",
        Task::Data::kText, "windows", run_perplexity},
       {"multiple_choice",

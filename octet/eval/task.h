@@ -40,6 +40,7 @@ struct TaskInput {
 struct Task {
   enum class Data {
     kPairs,  ///< a file of sentence pairs
+    kTexts,  ///< a file of labelled texts
     kText,   ///< a text, in windows
     kLines,  ///< a JSON object a line
   };
@@ -60,6 +61,12 @@ const Task& find_task(const std::string& name);
 /// Cosine of sentence vectors. Graded pairs: pearson, spearman; labelled pairs: accuracy and f1, each at its best
 /// threshold, and auc. Files as read_sentence_pairs takes them.
 TaskResult run_similarity(Session& session, const TaskInput& input);
+
+/// A model with a head over labels classifies texts, or pairs of them: accuracy and its standard error, f1 of class 1
+/// where there are two, matthews; or with one output predicts grades: pearson, spearman. Files as read_labelled_texts
+/// takes them. A label is a class's number, or its name in config.json's id2label, or where that has none: entailment,
+/// not_entailment; entailment, neutral, contradiction.
+TaskResult run_classification(Session& session, const TaskInput& input);
 
 /// Perplexity of a decoder per token, word and byte, and bits per byte, each with its standard error (see NllSums), on
 /// the windows of a text (see TextWindows).

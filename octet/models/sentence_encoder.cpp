@@ -3,13 +3,13 @@
 
 #include <algorithm>
 #include <map>
-#include <numeric>
 
 #include <nlohmann/json.hpp>
 
 #include "octet/base/error.h"
 #include "octet/base/json.h"
 #include "octet/base/mapped_file.h"
+#include "octet/models/batches.h"
 
 namespace octet {
 namespace {
@@ -18,10 +18,6 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 
 constexpr int64_t kLargestConfig = 1 << 20;
-
-// Enough rows that products run at full speed, few enough that their activations stay near the processor: 4,096 tokens
-// of 1,536 feed-forward values are 25 MB.
-constexpr int64_t kTokensPerBatch = 4096;
 
 json read_json(const fs::path& path) { return parse_json(read_text_file(path, kLargestConfig), path.string()); }
 
@@ -127,35 +123,22 @@ Tensor SentenceEncoder::encode(std::span<const std::string> sentences, const std
     encodings.push_back(tokenizer_.encode(sentence, {.truncation = Truncation{.max_length = longest_}}));
     if (encodings.back().dropped > 0) ++truncated_;
   }
-  // Sequences of like length share a batch, so that the attention of a batch is even work for its threads.
-  std::vector<size_t> order(sentences.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(),
-                   [&](size_t a, size_t b) { return encodings[a].ids.size() > encodings[b].ids.size(); });
-
   const int64_t width = session_.model().info().width;
   Tensor vectors(DType::kF32, {static_cast<int64_t>(sentences.size()), width});
   const std::span<float> out = vectors.mutable_as<float>();
   std::vector<float> pooled;
-  for (size_t first = 0, last = 0; first < order.size(); first = last) {
-    TokenBatch batch;
-    for (;
-         last < order.size() &&
-         (last == first || batch.tokens() + static_cast<int64_t>(encodings[order[last]].ids.size()) <= kTokensPerBatch);
-         ++last) {
-      batch.add(encodings[order[last]].ids, encodings[order[last]].type_ids);
-    }
+  for_batches_by_length(encodings, [&](const TokenBatch& batch, std::span<const size_t> places) {
     const Workspace::Scope scope(session_.workspace());
     Context context = session_.context();
     const DeviceBatch device = upload(context, batch);
     pooled.resize(static_cast<size_t>(batch.sequences() * width));
     context.backend.download(sentence_vectors(session_.model(), context, device, config_), pooled);
-    for (size_t i = first; i < last; ++i) {
-      std::copy_n(pooled.begin() + static_cast<int64_t>(i - first) * width, width,
-                  out.begin() + static_cast<int64_t>(order[i]) * width);
+    for (size_t i = 0; i < places.size(); ++i) {
+      std::copy_n(pooled.begin() + static_cast<int64_t>(i) * width, width,
+                  out.begin() + static_cast<int64_t>(places[i]) * width);
     }
-    if (advance) advance(static_cast<int64_t>(last - first));
-  }
+    if (advance) advance(std::ssize(places));
+  });
   return vectors;
 }
 

@@ -4,6 +4,8 @@
 #include <filesystem>
 #include <fstream>
 
+#include <fmt/format.h>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <nlohmann/json.hpp>
 
@@ -197,6 +199,46 @@ TEST_F(Cli, TokenizeCountsOffsetsInCodePoints) {
   EXPECT_EQ(tokens["tokens"].front(), "[CLS]");
   EXPECT_EQ(tokens["ids"].size(), tokens["offsets"].size());
   EXPECT_EQ(tokens["offsets"][tokens["offsets"].size() - 2][1], 12);
+}
+
+TEST_F(Cli, EvalClassifiesTextsByTheNamesOrNumbersOfClasses) {
+  fs::copy(kGolden + "/bert_sequence_classification", folder_ / "classifier");
+  std::string vocabulary = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n";
+  for (char word = 'a'; word <= 'z'; ++word) vocabulary += std::string(1, word) + "\n";
+  write("classifier/vocab.txt", vocabulary);
+  const std::string evaluate = "eval classifier --task classification --data ";
+  const std::vector<std::string> names = {"contradiction", "entailment", "neutral"};  // of classes 0, 1, 2
+  std::string all = "premise\thypothesis\tlabel\n";
+  double right = 0;
+  for (int i = 0; i < 6; ++i) {
+    const std::string text = fmt::format("{} b {}\t{}\t", char('a' + i), char('h' + 2 * i), char('z' - i));
+    int met = 0;
+    for (int k = 0; k < 3; ++k) {
+      for (const std::string& label : {names[k], std::to_string(k)}) {
+        write("one.tsv", "premise\thypothesis\tlabel\n" + text + label + "\n" + text + label + "\n");
+        const double accuracy = run_json(evaluate + "one.tsv")["accuracy"];
+        met += accuracy == 1 ? 1 : 0;
+        if (label == names[1]) right += accuracy;
+      }
+    }
+    EXPECT_EQ(met, 2) << "one class is what the model says, by its name and by its number: " << text;
+    all += text + "entailment\n";
+  }
+  write("all.tsv", all);
+  const json result = run_json(evaluate + "all.tsv");
+  EXPECT_DOUBLE_EQ(result["accuracy"], right / 6);
+  EXPECT_EQ(result["examples"], 6);
+  EXPECT_EQ(run_json(evaluate + "all.tsv --limit 2")["examples"], 2);
+  EXPECT_TRUE(result.contains("matthews"));
+  EXPECT_FALSE(result.contains("f1"));
+
+  for (const auto& [label, words] : {std::pair{"maybe", "'maybe'"}, std::pair{"3", "classes 0 to 2"}}) {
+    write("bad.tsv", all + "a\tb\t" + label + "\n");
+    EXPECT_EQ(run(evaluate + "bad.tsv"), 1);
+    EXPECT_THAT(err_, AllOf(testing::StartsWith("octet: "), HasSubstr("line 8"), HasSubstr(words)));
+  }
+  EXPECT_EQ(run("eval " + kModel + " --task classification --data all.tsv"), 1);
+  EXPECT_THAT(err_, HasSubstr("no head"));
 }
 
 TEST_F(Cli, EvalCompareAndBenchReportTheirMetrics) {

@@ -9,7 +9,7 @@ import json
 import numpy as np
 from scipy import stats
 from sentence_transformers.sentence_transformer.evaluation import BinaryClassificationEvaluator
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, roc_auc_score
 
 random = np.random.default_rng(20)
 correlations, rankings = [], []
@@ -37,4 +37,15 @@ for count, share, steps in [(2, 0.5, None), (9, 0.3, None), (64, 0.7, None), (30
     case |= {"scores": scores.tolist(), "auc": float(roc_auc_score(labels, scores))}
     rankings.append(case)
 
-print(json.dumps({"correlations": correlations, "rankings": rankings}, separators=(",", ":")))
+random = np.random.default_rng(21)
+classes = []
+for count, number in [(1, 2), (5, 2), (200, 2), (40, 3), (300, 7)]:
+    labels = random.integers(0, number, count)
+    predicted = np.where(random.random(count) < 0.6, labels, random.integers(0, number, count))
+    classes.append({"labels": labels.tolist(), "predicted": predicted.tolist(),
+                    "accuracy": float(accuracy_score(labels, predicted)),
+                    "matthews": float(matthews_corrcoef(labels, predicted))})
+    if number == 2:
+        classes[-1]["f1"] = float(f1_score(labels, predicted, zero_division=0))
+
+print(json.dumps({"correlations": correlations, "rankings": rankings, "classes": classes}, separators=(",", ":")))
