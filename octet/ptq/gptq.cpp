@@ -92,6 +92,7 @@ class Gptq {
         }
       }
     }
+    int8_t* const codes = out_.codes.mutable_as<int8_t>().data();
     for (int64_t begin = 0; begin < cols_;) {
       const int64_t end = block_end(begin);
       for (int64_t i = begin; i < end; ++i) {
@@ -102,7 +103,7 @@ class Gptq {
           GroupGrid& grid = grids[r * scheme_.groups(cols_) + group];
           if (!static_ && i % width_ == 0) grid = grid_of({w + i, static_cast<size_t>(width_)});
           const float value = to_float(w[i]);
-          int8_t& code = out_.codes.mutable_as<int8_t>()[(first + r) * cols_ + column];
+          int8_t& code = codes[(first + r) * cols_ + column];
           encode_group({&value, 1}, grid, scheme_, {&code, 1});
           const double error = -(w[i] - decode(code, grid)) / row_of_upper[i];
           errors[r * block_size_ + i - begin] = error;
