@@ -312,7 +312,7 @@ void encode_group(std::span<const float> values, const GroupGrid& grid, const We
 }
 
 double decode(int8_t code, const GroupGrid& grid) noexcept {
-  // Exact but for the addition of a minimum: 5 bits by 24.
+  // Exact but for the addition of a minimum: 9 bits by 24 fit in 53.
   return double{grid.scale} * (code - grid.zero_point) + double{grid.minimum};
 }
 

@@ -60,12 +60,11 @@ struct GroupGrid {
   friend bool operator==(const GroupGrid&, const GroupGrid&) = default;
 };
 
-/// Shares of a group's range, in hundredths, that searches try.
-// Clipping an outlier of magnitude a to c costs (a - c)², and
-// the step c / 7.5 costs n (c / 7.5)² / 12 over the n other values of the group: least at c / a = 1 / (1 + n / 675),
-// which is 0.95 for groups of 32, 0.73 for 256 and 0.54 for a row of 576. Longer rows could gain from less, but there
-// the error is a poor guide: a lone outlier often meets a large activation. Around its minimum the error is flat; a
-// hundredth is finer than it can tell.
+/// Shares of a group's range, in hundredths, that searches try. Clipping an outlier of magnitude a to c costs (a - c)²,
+/// and the step c / 7.5 costs n (c / 7.5)² / 12 over the n other values of the group: least at c / a = 1 / (1 + n /
+/// 675), which is 0.95 for groups of 32, 0.73 for 256 and 0.54 for a row of 576. Longer rows could gain from less, but
+/// there the error is a poor guide: a lone outlier often meets a large activation. Around its minimum the error is
+/// flat; a hundredth is finer than it can tell.
 inline constexpr int kLargestShare = 100, kSmallestShare = 50;
 
 /// The grid of a group of finite values as quantize_weight finds it.
