@@ -28,6 +28,8 @@ namespace octet {
 ///   static scales    X.input_scale        F32  [1]                    of what X multiplies; F16 and BF16 too, and []
 ///                    X.input_zero_point   I8   [1]                    of a scheme with one
 ///
+/// A reordered scheme is what compressed-tensors up to 0.18 reads; later versions refuse its "actorder": "group".
+///
 /// Codes with a zero point lie in [-8, 7] there, as the zero point does: each is 8 less than in a QTensor; and so in
 /// [-128, 127] an activation's, 128 less than in an ActivationScale.
 ///
