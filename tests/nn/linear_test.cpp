@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "octet/nn/linear.h"
+
+#include <algorithm>
+
+#include <gtest/gtest.h>
+
+#include "tests/backend/compare.h"
+#include "tests/backend/harness.h"
+
+namespace octet {
+namespace {
+
+using backend_cases::Matrix;
+using backend_cases::random_floats;
+using backend_cases::random_weight;
+using backend_cases::same_bits;
+
+constexpr WeightScheme kReordered = {.bits = 4, .group_size = 32, .reordered = true};
+
+QTensor copy_of(const QTensor& weight) {
+  return {.scheme = weight.scheme,
+          .codes = Tensor::copy_of(weight.codes.view()),
+          .scales = Tensor::copy_of(weight.scales.view()),
+          .group_index = Tensor::copy_of(weight.group_index.view())};
+}
+
+std::vector<float> forward(Backend& backend, const std::vector<const QTensor*>& weights, const std::vector<float>& x,
+                           bool waiting) {
+  const int64_t cols = weights.front()->cols(), rows = static_cast<int64_t>(x.size()) / cols;
+  std::vector<Linear::Part> parts;
+  for (const QTensor* weight : weights) {
+    Parameter parameter{.layer = "part", .shape = weight->codes.shape(), .value = {}, .scheme = Scheme{kReordered}};
+    if (waiting) {
+      parameter.value = WeightReader([weight] { return copy_of(*weight); });
+    } else {
+      parameter.value = copy_of(*weight);
+    }
+    parts.push_back({.weight = std::move(parameter), .bias = {}});
+  }
+  QuantSites sites;
+  Linear layer(std::move(parts), sites);
+  layer.prepare(backend);
+  Workspace workspace(backend);
+  Context context{backend, workspace};
+  const Matrix input(backend, rows, cols, 0, x), output(backend, rows, layer.outputs(), 0);
+  layer.forward(context, input.activation(), output.activation());
+  return output.values();
+}
+
+TEST(Linear, PartsWhoseColumnsAreGroupedAlikeOrNotGiveTheirOwnProducts) {
+  const std::unique_ptr<Backend> backend = make_cpu_backend({.threads = 1});
+  const QTensor a = random_weight(20, 96, kReordered, 1), b = random_weight(33, 96, kReordered, 2);
+  QTensor c = random_weight(5, 96, kReordered, 3);
+  std::ranges::reverse(c.group_index.mutable_as<int32_t>());
+  const std::vector<float> x = random_floats(7 * 96, 4);
+  const std::vector<const QTensor*> weights = {&a, &b, &c};
+  for (const bool waiting : {false, true}) {
+    const std::vector<float> together = forward(*backend, weights, x, waiting);
+    int64_t first = 0;
+    for (const QTensor* weight : weights) {
+      const std::vector<float> alone = forward(*backend, {weight}, x, waiting);
+      std::vector<float> columns;
+      for (int64_t r = 0; r < 7; ++r) {
+        const auto from = together.begin() + r * 58 + first;
+        columns.insert(columns.end(), from, from + weight->rows());
+      }
+      EXPECT_TRUE(same_bits(columns, alone));
+      first += weight->rows();
+    }
+  }
+}
+
+}  // namespace
+}  // namespace octet
