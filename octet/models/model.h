@@ -41,6 +41,15 @@ struct ModelInfo {
 struct FoldPair {
   std::string from;               ///< a normalization or a linear layer, which nothing but `into` reads
   std::vector<std::string> into;  ///< linear layers
+  /// Values that several query heads read (grouped queries): `from` has fewer channels than `into` has columns, as
+  /// those of each value head, head_width of them, meet `heads_per_value` heads of columns one after another.
+  int64_t head_width = 0, heads_per_value = 1;
+
+  /// The channel of `from` that a column of `into` reads.
+  int64_t channel(int64_t column) const noexcept {
+    if (heads_per_value == 1) return column;
+    return column / (heads_per_value * head_width) * head_width + column % head_width;
+  }
 };
 
 /// A transformer: embed, blocks callable one by one, head. Weights are views of the mapped checkpoint until prepare
