@@ -150,6 +150,17 @@ class BlockStream::Watcher final : public ForwardingBackend {
 
 namespace {
 
+// A piece that is let go of at the end of a block, an exception's too.
+struct LaidOut {
+  Model& model;
+  int64_t piece;
+
+  ~LaidOut() {
+    model.release_piece(piece);
+    release_free_memory();
+  }
+};
+
 // How many samples from `first` on are run together.
 int64_t batch_end(const TokenBatch& samples, int64_t first) {
   int64_t last = first + 1;
@@ -182,6 +193,7 @@ void BlockStream::run(Outputs outputs, std::span<const int> sites, const Visitor
   } else {
     Watcher watcher(backend_, model_.sites(), sites, visit, stops);
     model_.prepare_piece(backend_, piece_, Sources::kKept);
+    const LaidOut laid_out{model_, piece_};
     for (int64_t first = 0; first < samples_.sequences();) {
       const int64_t last = batch_end(samples_, first);
       const TokenBatch batch = samples_.slice(first, last);
@@ -190,8 +202,6 @@ void BlockStream::run(Outputs outputs, std::span<const int> sites, const Visitor
       if (advance_) advance_(last - first);
       first = last;
     }
-    model_.release_piece(piece_);
-    release_free_memory();
   }
   if (takes) ++piece_;
 }

@@ -145,10 +145,15 @@ std::string fingerprint(const TokenBatch& samples) {
 }
 
 CalibrationData read_calibration_data(const fs::path& file, const Tokenizer& tokenizer, const ModelInfo& model,
-                                      const CalibrationOptions& options) {
+                                      const CalibrationOptions& asked) {
+  CalibrationOptions options = asked;
+  // Nobody asked for the default.
+  if (asked.sequence_length == CalibrationOptions().sequence_length)
+    options.sequence_length = std::min(asked.sequence_length, model.max_positions);
   if (options.sequence_length > model.max_positions) {
-    fail<UsageError>("calibration with sequences of {} tokens; this model's longest is {} (--seq {})",
-                     options.sequence_length, model.max_positions, model.max_positions);
+    fail<UsageError>(
+        "calibration with sequences of {} tokens; this model's longest is {} (--set calibration.sequence_length={})",
+        options.sequence_length, model.max_positions, model.max_positions);
   }
   const std::string text = read_text_file(file, kLargestLinesFile);
   if (text.find_first_not_of(" \t\r\n") == std::string::npos) {

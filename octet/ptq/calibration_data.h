@@ -34,7 +34,7 @@ std::string fingerprint(const TokenBatch& samples);
 /// Texts of the first two are samples by themselves, cut to sequence_length. Of all samples options.samples are drawn
 /// without repetition by options.seed, and kept in the order of the file. Throws Error, with counts, where the file is
 /// empty, holds fewer than 128 tokens, or more than half of its tokens are the unknown one; UsageError where
-/// sequence_length exceeds the model's longest.
+/// sequence_length exceeds the model's longest, unless it is the default, which is cut to that.
 CalibrationData read_calibration_data(const std::filesystem::path& file, const Tokenizer& tokenizer,
                                       const ModelInfo& model, const CalibrationOptions& options);
 
