@@ -13,7 +13,9 @@ namespace {
 void run(const CommonOptions& options) {
   const std::string backend = make_cpu_backend({.threads = options.threads})->describe();
   std::vector<std::string> recipes = Recipe::built_in_names();
-  for (std::string& name : Recipe::built_in_names(Recipe::AppliesTo::kQuantized)) recipes.push_back(std::move(name));
+  for (const auto models : {Recipe::AppliesTo::kFloatOffline, Recipe::AppliesTo::kQuantized}) {
+    for (std::string& name : Recipe::built_in_names(models)) recipes.push_back(std::move(name));
+  }
   if (options.json) {
     print_json({{"version", OCTET_VERSION},
                 {"cpu", cpu_features().name},

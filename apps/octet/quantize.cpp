@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <utility>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "apps/octet/commands.h"
 #include "apps/octet/options.h"
@@ -13,7 +15,7 @@ namespace octet::cli {
 namespace {
 
 struct QuantizeOptions : ModelOptions {
-  std::string out;
+  std::string out, data;
   int64_t largest_shard = QuantizeModelOptions().largest_shard;
 };
 
@@ -25,6 +27,8 @@ void print_as_json(const Recipe& recipe, const QuantizeReport& report) {
     if (layer.scheme) {
       entry["scheme"] = to_string(*layer.scheme);
       entry["relative_error"] = layer.relative_error;
+      if (layer.output_error) entry["output_error"] = *layer.output_error;
+      if (!layer.notes.empty()) entry["notes"] = layer.notes;
     }
     layers.push_back(std::move(entry));
   }
@@ -36,6 +40,25 @@ void print_as_json(const Recipe& recipe, const QuantizeReport& report) {
          {"taken", fallback.taken == 0 ? nlohmann::ordered_json("row") : nlohmann::ordered_json(fallback.taken)},
          {"layers", fallback.layers}});
   }
+  nlohmann::ordered_json sites = nlohmann::ordered_json::array();
+  for (const SiteReport& site : report.sites) {
+    const RangeEstimate& estimate = site.estimate;
+    nlohmann::ordered_json entry = {{"site", site.site}, {"scale", estimate.scale.scale}};
+    if (estimate.scale.zero_point != 0) entry["zero_point"] = estimate.scale.zero_point;
+    entry["range"] = site.given ? "given" : name(estimate.method);
+    entry["clipped_share"] = estimate.loss.clipped_share;
+    entry["clipping_error"] = estimate.loss.clipping_error;
+    entry["zeroed_share"] = estimate.loss.zeroed_share;
+    entry["relative_error"] = estimate.loss.relative_error;
+    entry["dynamic_relative_error"] = site.dynamic_error;
+    entry["destroyed"] = site.is_destroyed();
+    sites.push_back(std::move(entry));
+  }
+  nlohmann::ordered_json folds = nlohmann::ordered_json::array();
+  for (const FoldReport& fold : report.folds)
+    folds.push_back({{"from", fold.from},
+                     {"into", fold.into},
+                     {"alpha", fold.alpha ? nlohmann::ordered_json(*fold.alpha) : nlohmann::ordered_json()}});
   print_json({{"recipe", recipe.name()},
               {"bytes_before", report.bytes_before},
               {"bytes", report.bytes_after},
@@ -43,7 +66,44 @@ void print_as_json(const Recipe& recipe, const QuantizeReport& report) {
               {"group_size_fallbacks", fallbacks},
               {"attention", recipe.attention() == ActivationMode::kFloat ? "float" : "int8"},
               {"resumed_layers", report.resumed_layers},
+              {"notes", report.notes},
+              {"activation_ranges", sites},
+              {"folds", folds},
               {"layers", layers}});
+}
+
+// "static ranges: 54 by mse, 66 by minmax; the most clipped: layers.29.mlp.down_proj, 0.12 % of values"
+void print_sites(const std::vector<SiteReport>& sites) {
+  std::vector<std::pair<std::string, int64_t>> methods;
+  const SiteReport* clipped = nullptr;
+  for (const SiteReport& site : sites) {
+    const std::string method(site.given ? "as given" : fmt::format("by {}", name(site.estimate.method)));
+    const auto known = std::ranges::find(methods, method, &std::pair<std::string, int64_t>::first);
+    if (known == methods.end()) {
+      methods.emplace_back(method, 1);
+    } else {
+      ++known->second;
+    }
+    if (clipped == nullptr || site.estimate.loss.clipped_share > clipped->estimate.loss.clipped_share) clipped = &site;
+  }
+  if (clipped == nullptr) return;
+  std::string counts;
+  for (const auto& [method, count] : methods)
+    counts += fmt::format("{}{} {}", counts.empty() ? "" : ", ", count, method);
+  fmt::print("static ranges: {};  the most clipped: {}, {} of its values\n", counts, clipped->site,
+             format_percent(clipped->estimate.loss.clipped_share, 2));
+}
+
+void warn_of_destroyed(const std::vector<SiteReport>& sites) {
+  for (const SiteReport& site : sites) {
+    if (!site.is_destroyed()) continue;
+    const QuantizationLoss& loss = site.estimate.loss;
+    warn(fmt::format(
+        "'{}': its static scale loses {} of what flows there ({} by clipping) and makes {} of the numbers 0; "
+        "one scale a token would lose {}. Make its activations dynamic, or fold (smoothquant).",
+        site.site, format_percent(loss.relative_error, 1), format_percent(loss.clipping_error, 1),
+        format_percent(loss.zeroed_share, 0), format_percent(site.dynamic_error, 1)));
+  }
 }
 
 // "36 linear layers → int8 weights per channel, …;  kept in float: pooler.dense, embeddings, normalization"
@@ -73,6 +133,17 @@ void print_for_people(const Recipe& recipe, const QuantizeReport& report) {
   for (const GroupFallback& fallback : report.group_fallbacks) fmt::print("{}\n", to_string(fallback));
   if (recipe.attention() != ActivationMode::kFloat)
     fmt::print("products of attention → int8 (for Octet; others compute them in float)\n");
+  print_sites(report.sites);
+  int64_t noted = 0;
+  const LayerReport* first_noted = nullptr;
+  for (const LayerReport& layer : report.layers) {
+    if (layer.notes.empty()) continue;
+    if (++noted == 1) first_noted = &layer;
+  }
+  if (first_noted != nullptr) {
+    fmt::print("{}: {}{}\n", first_noted->name, fmt::join(first_noted->notes, "; "),
+               noted == 1 ? "" : fmt::format("  (and {} other layers; --json has them all)", noted - 1));
+  }
   fmt::print("kept in float: {}embeddings, normalization\n", kept);
   fmt::print("{} → {}      worst layer: {}, relative error {}\n", format_bytes(report.bytes_before),
              format_bytes(report.bytes_after), worst->name, format_percent(worst->relative_error, 2));
@@ -81,14 +152,31 @@ void print_for_people(const Recipe& recipe, const QuantizeReport& report) {
 void run(const QuantizeOptions& options) {
   const Recipe recipe = Recipe::load(*options.recipe, options.settings);
   const Checkpoint checkpoint = Checkpoint::open(options.model);
-  std::optional<Progress> progress;
-  const QuantizeReport report = quantize_model(
-      checkpoint, recipe, options.out, {.largest_shard = options.largest_shard, .advance = [&](int64_t, int64_t total) {
-                                          if (!progress) progress.emplace("quantizing", total, "layers");
-                                          progress->advance();
-                                        }});
-  progress.reset();
+  std::optional<CalibrationData> data;
+  if (!options.data.empty()) {
+    data = read_calibration_data(options.data, Tokenizer::load(options.model), load_model(checkpoint, nullptr)->info(),
+                                 recipe.calibration());
+  }
+  std::optional<Progress> calibrating, quantizing;
+  int64_t shown = 0;
+  QuantizeModelOptions how{.largest_shard = options.largest_shard};
+  how.data = data ? &*data : nullptr;
+  how.cpu.threads = options.threads;
+  how.advance_calibration = [&](int64_t done, int64_t total) {
+    if (!calibrating) calibrating.emplace("calibrating", total, "samples through blocks");
+    calibrating->advance(done - std::exchange(shown, done));
+  };
+  how.advance = [&](int64_t, int64_t total) {
+    calibrating.reset();
+    if (!quantizing) quantizing.emplace("quantizing", total, "layers");
+    quantizing->advance();
+  };
+  const QuantizeReport report = quantize_model(checkpoint, recipe, options.out, how);
+  calibrating.reset();
+  quantizing.reset();
   warn_of_unmatched(recipe.name(), report.unmatched_patterns);
+  for (const std::string& note : report.notes) warn(note);
+  warn_of_destroyed(report.sites);
   if (options.json) {
     print_as_json(recipe, report);
   } else {
@@ -106,16 +194,25 @@ void add_quantize(CLI::App& app) {
   command->get_option("--recipe")->required()->description("How: a built-in recipe or a JSON file");
   command->add_option("--out", options->out, "The folder to make; it must not exist")->required()->type_name("DIR");
   command
+      ->add_option("--data", options->data,
+                   "Calibration data, for recipes that need it: a text, or .tsv pairs, or .jsonl with \"text\"")
+      ->check(CLI::ExistingFile)
+      ->type_name("FILE");
+  command
       ->add_option("--max-shard-size", options->largest_shard,
                    "Write a larger model in several files of at most so many bytes (500MB, 4GB)")
       ->transform(CLI::AsSizeValue(false))
       ->default_str("2GB")
       ->type_name("BYTES");
   command->footer(
-      "One layer is held in memory at a time. What an interrupted run has finished (the files in .DIR.partial beside "
+      "One layer is held in memory at a time, or, with calibration data, one block and the hidden states of all "
+      "samples.\nWhat an interrupted run has finished (the files in .DIR.partial beside "
       "DIR)\nis taken up when the same command is given again; remove that folder to start anew.\n"
       "Examples:\n"
       "  octet quantize minilm --recipe w8a8_dynamic --out minilm-w8a8\n"
+      "  octet quantize smollm2 --recipe w4a16_g128_gptq --data wikitext.txt --out smollm2-gptq\n"
+      "  octet quantize minilm --recipe w8a8_static --data MRPC/train.tsv --set calibration.samples=256 --out "
+      "minilm-s8\n"
       "  octet quantize minilm --recipe w8a16 --set 'exclude=[\"encoder.layer.0.*\"]' --out minilm-w8a16");
   command->callback([options] { run(*options); });
 }

@@ -149,6 +149,12 @@ void ResumableDirectory::finish(const std::string& file, const std::string& note
   write_state();
 }
 
+void ResumableDirectory::discard(const std::string& file) {
+  if (notes_.erase(file) > 0) write_state();
+  std::error_code ignored;
+  fs::remove(aside_ / file, ignored);
+}
+
 void ResumableDirectory::commit() {
   // rename(2) replaces an empty folder that appeared meanwhile, and refuses one with files in it.
   if (::rename(aside_.c_str(), destination_.c_str()) != 0) {
@@ -157,6 +163,9 @@ void ResumableDirectory::commit() {
   committed_ = true;
   // Only now: without them another process could take the folder for its own.
   std::error_code ignored;
+  for (const auto& [file, note] : notes_) {
+    if (file.starts_with('.')) fs::remove(destination_ / file, ignored);
+  }
   for (const char* file : {kState, kLock}) fs::remove(destination_ / file, ignored);
 }
 

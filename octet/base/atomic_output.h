@@ -49,8 +49,10 @@ class ResumableDirectory {
   const std::filesystem::path& path() const { return aside_; }
   /// What finish() was told of a file in path(), if an earlier run has finished it.
   std::optional<std::string> finished(const std::string& file) const;
-  /// The file is on the disk.
+  /// The file is on the disk. One whose name begins with a dot is for runs that follow, and gone after commit().
   void finish(const std::string& file, const std::string& note);
+  /// The file, if it is there, is not finished any more, and removed.
+  void discard(const std::string& file);
   void commit();
 
  private:

@@ -124,10 +124,10 @@ Activation TransformerBlock::expand(Context& context, const std::optional<Normal
   return inner;
 }
 
-void TransformerBlock::prepare(Backend& backend) {
-  attention_norm_.prepare(backend);
-  if (mlp_norm_) mlp_norm_->prepare(backend);
-  for (Linear* linear : {&qkv_, &attention_output_, &inner_, &output_}) linear->prepare(backend);
+ModelPiece TransformerBlock::piece() {
+  ModelPiece piece{.linears = {&qkv_, &attention_output_, &inner_, &output_}, .normalizations = {&attention_norm_}};
+  if (mlp_norm_) piece.normalizations.push_back(&*mlp_norm_);
+  return piece;
 }
 
 int64_t TransformerBlock::packed_bytes() const {
@@ -144,15 +144,18 @@ void TransformerBlock::add_fold_pairs(std::vector<FoldPair>& all) const {
   const std::vector<std::string> attention = names(qkv_), mlp = names(inner_);
   // A normalization after the sum feeds the next residual as well.
   if (norms_ != Norms::kAfter) {
-    all.push_back({attention_norm_.layer(), attention});
+    all.push_back({.from = attention_norm_.layer(), .into = attention});
     if (!mlp_norm_) all.back().into.insert(all.back().into.end(), mlp.begin(), mlp.end());
   }
-  // A value's channel that several heads read has several columns in the output's weight.
-  if (attention.size() == 3 && attention_.heads == attention_.kv_heads)
-    all.push_back({attention.back(), names(attention_output_)});
-  if (norms_ != Norms::kAfter && mlp_norm_) all.push_back({mlp_norm_->layer(), mlp});
+  if (attention.size() == 3) {
+    all.push_back({.from = attention.back(),
+                   .into = names(attention_output_),
+                   .head_width = attention_.head_width,
+                   .heads_per_value = attention_.heads / attention_.kv_heads});
+  }
+  if (norms_ != Norms::kAfter && mlp_norm_) all.push_back({.from = mlp_norm_->layer(), .into = mlp});
   // ReLU lets positive factors through.
-  if (gated_ || nonlinearity_ == Nonlinearity::kRelu) all.push_back({mlp.back(), names(output_)});
+  if (gated_ || nonlinearity_ == Nonlinearity::kRelu) all.push_back({.from = mlp.back(), .into = names(output_)});
 }
 
 }  // namespace octet

@@ -3,26 +3,25 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <map>
 #include <memory>
-#include <set>
 
 #include <nlohmann/json.hpp>
 
 #include "octet/base/atomic_output.h"
-#include "octet/base/checked.h"
 #include "octet/base/error.h"
-#include "octet/base/memory.h"
-#include "octet/io/compressed_tensors.h"
 #include "octet/io/gguf_names.h"
-#include "octet/io/safetensors.h"
-#include "octet/quant/quantize.h"
+#include "octet/ptq/checkpoint_plan.h"
+#include "octet/ptq/quantize_pieces.h"
+#include "octet/ptq/weight_quantizer.h"
 #include "octet/text/gguf_tokenizer.h"
 
 namespace octet {
 namespace {
 
 namespace fs = std::filesystem;
+using nlohmann::json;
 
 // Weights in any form: they are written anew, or are copies that would contradict what is written.
 bool holds_weights(const fs::path& file) {
@@ -30,17 +29,6 @@ bool holds_weights(const fs::path& file) {
                                                            ".msgpack",     ".onnx", ".gguf", ".ot"};
   return std::find(kEndings.begin(), kEndings.end(), file.extension().string()) != kEndings.end() ||
          file.filename().string().ends_with(".index.json");
-}
-
-// Of a tensor that is written as the values it is read as.
-int64_t float_bytes(const StoredTensor& stored) { return stored.shape.elements() * byte_size(stored.dtype); }
-
-// A float head that is tied has no tensor of its own.
-StoredTensor describe_values(const Checkpoint& checkpoint, const Parameter& weight) {
-  const std::string name = weight.layer + ".weight";
-  if (checkpoint.contains(name)) return checkpoint.describe(name);
-  const FloatWeight values(weight);
-  return {.type = "", .dtype = values.view().dtype, .shape = weight.shape, .bytes = values.view().bytes()};
 }
 
 // Tokenizer, pooling and other small files of the model; links are followed, as caches of downloads are made of them.
@@ -100,107 +88,53 @@ std::string to_string(const GroupFallback& fallback) {
 
 namespace {
 
-// A tensor or more of the checkpoint to be, that are made together.
-struct Unit {
-  std::vector<TensorSource> tensors;
-  const Linear::Part* layer = nullptr;  // none: a tensor that stays as it was
-
-  int64_t bytes() const {
-    int64_t sum = 0;
-    for (const TensorSource& tensor : tensors)
-      sum = checked_add(sum, checked_mul(tensor.shape.elements(), byte_size(tensor.dtype)));
-    return sum;
+// What the recipe asks of each layer, static scales aside, without which no layer can be run.
+std::unique_ptr<Model> load_to_quantize(const Checkpoint& checkpoint, const Recipe& recipe, bool has_data) {
+  const std::string needs = recipe.needs_data();
+  if (!has_data && !needs.empty()) {
+    fail<UsageError>(
+        "recipe '{}': {} needs calibration data: add --data TEXT, a text of the kind that the model is for",
+        recipe.name(), needs);
   }
-};
-
-// The quantized weight of one layer at a time: the tensors that make it up are written one after another.
-class QuantizedLayer {
- public:
-  explicit QuantizedLayer(std::function<void(const std::string& layer, double relative_error)> made)
-      : made_(std::move(made)) {}
-
-  const QTensor& of(const Parameter& weight) {
-    if (weight.layer == layer_) return *value_;
-    value_.reset();
-    release_free_memory();  // else what is freed in pieces adds up to more than a layer
-    const FloatWeight floats(weight);
-    value_ = quantize_weight(floats.view(), weight.scheme->weight, weight.layer);
-    layer_ = weight.layer;
-    made_(layer_, relative_error(floats.view(), *value_));
-    floats.release_pages();
-    return *value_;
-  }
-
- private:
-  std::function<void(const std::string&, double)> made_;
-  std::string layer_;
-  std::optional<QTensor> value_;
-};
-
-// Everything of the checkpoint to be that does not need its values: what the tensors are, and how layers are told.
-struct Plan {
-  std::vector<Unit> units;
-  std::map<std::string, Scheme> schemes, embeddings;
-  std::vector<std::string> float_layers;
-};
-
-Plan make_plan(const Checkpoint& checkpoint, const Model& model, const std::shared_ptr<QuantizedLayer>& quantized) {
-  Plan plan;
-  std::set<std::string> replaced;
-  for (const Linear::Part* part : model.linear_parts()) {
-    const Parameter& weight = part->weight;
-    if (weight.stored_codes) {
-      fail<UsageError>(
-          "{}: is quantized already: layer '{}' is stored as codes ({}). Quantize the float model it was made from; to "
-          "run it with quantized activations, give the recipe to the command that runs it.",
-          checkpoint.folder().string(), weight.layer, to_string(*weight.scheme));
-    }
-    if (!weight.scheme) {
-      plan.float_layers.push_back(weight.layer);
-      // As Hugging Face's files hold it, where this one does not.
-      if (weight.in_out && !weight.transposed) {
-        replaced.insert(weight.layer + ".weight");
-        const auto turned = [&weight] { return transposed(FloatWeight(weight).view()); };
-        const DType dtype = describe_values(checkpoint, weight).dtype;
-        plan.units.push_back(
-            {.tensors = {{weight.layer + ".weight", dtype, {weight.shape[1], weight.shape[0]}, turned}}});
+  const Recipe to_load = has_data || recipe.is_offline() ? recipe.to_be_calibrated() : recipe;
+  std::unique_ptr<Model> model = load_model(checkpoint, &to_load);
+  for (int64_t piece = 0; piece < model->pieces(); ++piece) {
+    for (Linear* linear : model->piece(piece).linears) {
+      for (Linear::Part& part : linear->parts()) {
+        Parameter& weight = part.weight;
+        if (weight.scheme && !weight.over_vocabulary)
+          weight.scheme->weight = resulting_scheme(weight.scheme->weight, recipe.weight_algorithm(weight.layer));
       }
-      continue;
     }
-    check_storable(weight.scheme->weight, weight.layer);
-    Unit unit{.tensors = {}, .layer = part};
-    const auto value = [quantized, &weight]() -> const QTensor& { return quantized->of(weight); };
-    if (weight.tied_head.empty()) {
-      (weight.over_vocabulary ? plan.embeddings : plan.schemes).emplace(weight.layer, *weight.scheme);
-    } else {
-      // To others the head is a layer of its own, which shares the codes and lacks only scales.
-      plan.embeddings.emplace(weight.layer, Scheme{weight.scheme->weight, ActivationMode::kFloat});
-      plan.embeddings.emplace(weight.tied_head, *weight.scheme);
-      const Shape scales{weight.shape[0], weight.scheme->weight.groups(weight.shape[1])};
-      unit.tensors.push_back({weight.tied_head + ".weight_scale", DType::kF32, scales,
-                              [value] { return Tensor::copy_of(value().scales.view()); }});
-      // Some checkpoints store the table twice.
-      replaced.insert(weight.tied_head + ".weight");
-    }
-    replaced.insert(weight.layer + ".weight");
-    for (TensorSource& source :
-         encode_weight(weight.layer, weight.shape, weight.scheme->weight, value, stored_format(weight)))
-      unit.tensors.push_back(std::move(source));
-    const std::string& reader = weight.tied_head.empty() ? weight.layer : weight.tied_head;
-    for (TensorSource& source : encode_activation_scale(reader, weight.input, weight.scheme->activations))
-      unit.tensors.push_back(std::move(source));
-    plan.units.push_back(std::move(unit));
   }
-  for (const std::string& name : checkpoint.names()) {
-    if (replaced.contains(name)) continue;
-    const StoredTensor stored = checkpoint.describe(name);
-    plan.units.push_back(
-        {.tensors = {{name, stored.dtype, stored.shape, [&checkpoint, name] { return checkpoint.tensor(name); }}}});
-  }
-  return plan;
+  return model;
 }
 
-void check_something_is_quantized(const Plan& plan, const Model& model, const Recipe& recipe) {
+const std::string& reader_of(const Parameter& weight) {
+  return weight.tied_head.empty() ? weight.layer : weight.tied_head;
+}
+
+// Throws where a scale is missing and nothing is there to find it by.
+std::map<std::string, LayerTarget> find_targets(const Model& model, const Recipe& recipe, bool has_data) {
+  std::map<std::string, LayerTarget> targets;
+  for (const Linear::Part* part : model.linear_parts()) {
+    const Parameter& weight = part->weight;
+    if (!weight.scheme || weight.stored_codes) continue;
+    const std::string& reader = reader_of(weight);
+    const ActivationMode mode = weight.scheme->activations;
+    const bool finds = is_static(mode) && has_data && !recipe.has_scale(reader);
+    if (is_static(mode) && !finds) recipe.activation_scale(reader, mode);
+    targets[reader] = {.scheme = *weight.scheme, .static_scale = finds, .quantized_here = !weight.over_vocabulary};
+  }
+  return targets;
+}
+
+bool needs_calibration(const Recipe& recipe, const std::map<std::string, LayerTarget>& targets) {
+  return !recipe.needs_data().empty() ||
+         std::ranges::any_of(targets, [](const auto& target) { return target.second.static_scale; });
+}
+
+void check_something_is_quantized(const CheckpointPlan& plan, const Model& model, const Recipe& recipe) {
   if (!plan.schemes.empty() || !plan.embeddings.empty()) return;
   if (model.info().attention != ActivationMode::kFloat) {
     fail(
@@ -213,29 +147,13 @@ void check_something_is_quantized(const Plan& plan, const Model& model, const Re
        recipe.name(), parts.size(), parts.empty() ? std::string() : parts.front()->weight.layer);
 }
 
-// Units in files of at most `largest` bytes, but one unit at least.
-std::vector<std::vector<Unit>> into_shards(std::vector<Unit> units, int64_t largest) {
-  std::vector<std::vector<Unit>> shards(1);
-  int64_t bytes = 0;
-  for (Unit& unit : units) {
-    const int64_t more = unit.bytes();
-    if (!shards.back().empty() && more > largest - bytes) {
-      shards.emplace_back();
-      bytes = 0;
-    }
-    bytes += more;
-    shards.back().push_back(std::move(unit));
-  }
-  return shards;
-}
-
 std::string shard_name(size_t index, size_t shards) {
   return shards == 1 ? "model.safetensors" : fmt::format("model-{:05}-of-{:05}.safetensors", index + 1, shards);
 }
 
 // Everything that decides what is written: a run that was killed is taken up by one with the same job only.
-std::string job_of(const Checkpoint& checkpoint, const Recipe& recipe, int64_t largest_shard) {
-  nlohmann::json files = nlohmann::json::object();
+std::string job_of(const Checkpoint& checkpoint, const Recipe& recipe, const QuantizeModelOptions& options) {
+  json files = json::object();
   const auto add = [&](const fs::directory_entry& entry) {
     if (!entry.is_regular_file()) return;
     files[entry.path().filename().string()] = {entry.file_size(), entry.last_write_time().time_since_epoch().count()};
@@ -245,11 +163,60 @@ std::string job_of(const Checkpoint& checkpoint, const Recipe& recipe, int64_t l
   } else {
     std::ranges::for_each(fs::directory_iterator(checkpoint.folder()), add);
   }
-  return nlohmann::json{{"from", fs::canonical(checkpoint.folder()).string()},
-                        {"files", std::move(files)},
-                        {"recipe", recipe.text()},
-                        {"largest_shard", largest_shard}}
+  return json{{"from", fs::canonical(checkpoint.folder()).string()},
+              {"files", std::move(files)},
+              {"recipe", recipe.text()},
+              {"samples", options.data != nullptr ? json(fingerprint(options.data->samples)) : json()},
+              {"largest_shard", options.largest_shard}}
       .dump();
+}
+
+json calibration_config(const CalibrationData& data, const QuantizedPieces& pieces) {
+  json sites = json::object();
+  for (const SiteReport& site : pieces.sites()) {
+    if (site.given) continue;
+    sites[site.site] = {{"range", name(site.estimate.method)},
+                        {"clipped_share", site.estimate.loss.clipped_share},
+                        {"relative_error", site.estimate.loss.relative_error}};
+  }
+  json folds = json::array();
+  for (const FoldReport& fold : pieces.folds())
+    folds.push_back({{"from", fold.from}, {"into", fold.into}, {"alpha", fold.alpha ? json(*fold.alpha) : json()}});
+  json out = {{"data", {{"sha256", data.sha256}, {"samples_sha256", fingerprint(data.samples)}}},
+              {"samples", data.samples.sequences()},
+              {"tokens", data.samples.tokens()},
+              {"sequence_length", data.options.sequence_length},
+              {"seed", data.options.seed}};
+  if (!sites.empty()) out["activation_ranges"] = std::move(sites);
+  if (!folds.empty()) out["folds"] = std::move(folds);
+  return out;
+}
+
+std::vector<LayerReport> report_layers(const Checkpoint& checkpoint, const Model& model,
+                                       const std::map<std::string, WeightReport>& weights,
+                                       const QuantizedPieces& pieces) {
+  std::vector<LayerReport> layers;
+  for (const Linear::Part* part : model.linear_parts()) {
+    const Parameter& weight = part->weight;
+    const StoredTensor stored = describe_values(checkpoint, weight);
+    // Of a tensor that is written as the values it is read as, or as other ones in fp32.
+    const DType dtype = pieces.changes(weight.layer + ".weight") ? DType::kF32 : stored.dtype;
+    LayerReport layer{.name = weight.layer,
+                      .scheme = weight.scheme,
+                      .bytes_before = stored.bytes,
+                      .bytes_after = stored.shape.elements() * byte_size(dtype)};
+    if (weight.scheme) {
+      const WeightReport& report = weights.at(weight.layer);
+      layer.relative_error = report.relative_error;
+      if (!std::isnan(report.output_error)) layer.output_error = report.output_error;
+      layer.notes = report.notes;
+      layer.bytes_after = stored_bytes(weight);
+      const std::string twin = weight.tied_head + ".weight";
+      if (!weight.tied_head.empty() && checkpoint.contains(twin)) layer.bytes_before += checkpoint.describe(twin).bytes;
+    }
+    layers.push_back(std::move(layer));
+  }
+  return layers;
 }
 
 }  // namespace
@@ -257,79 +224,88 @@ std::string job_of(const Checkpoint& checkpoint, const Recipe& recipe, int64_t l
 QuantizeReport quantize_model(const Checkpoint& checkpoint, const Recipe& recipe, const fs::path& out,
                               const QuantizeModelOptions& options) {
   if (options.largest_shard < 1) fail<UsageError>("files of {} bytes; at least 1 is", options.largest_shard);
-  const std::unique_ptr<Model> model = load_model(checkpoint, &recipe);
-  std::map<std::string, double> relative_errors;
+  const std::unique_ptr<Model> model = load_to_quantize(checkpoint, recipe, options.data != nullptr);
+  const std::map<std::string, LayerTarget> targets = find_targets(*model, recipe, options.data != nullptr);
+  const bool calibrates = needs_calibration(recipe, targets);
+
+  std::map<std::string, WeightReport> made;  // by layer
   int64_t done = 0, total = 0;
   const auto advance = [&] {
     ++done;
     if (options.advance) options.advance(done, total);
   };
-  const auto quantized = std::make_shared<QuantizedLayer>([&](const std::string& layer, double relative_error) {
-    relative_errors[layer] = relative_error;
-    advance();
-  });
-  Plan plan = make_plan(checkpoint, *model, quantized);
-  check_something_is_quantized(plan, *model, recipe);
-  ResumableDirectory directory(out, job_of(checkpoint, recipe, options.largest_shard));
+  QuantizedPieces pieces;
+  const auto weights = std::make_shared<LayerWeights>(recipe, pieces, options.cpu.threads,
+                                                      [&](const std::string& layer, const WeightReport& report) {
+                                                        made[layer] = report;
+                                                        advance();
+                                                      });
+  // Before anything is calibrated, for what is impossible.
+  check_something_is_quantized(plan_checkpoint(checkpoint, *model, pieces, weights), *model, recipe);
+  ResumableDirectory directory(out, job_of(checkpoint, recipe, options));
 
   QuantizeReport report;
   report.unmatched_patterns = unmatched_patterns(recipe, *model);
   report.group_fallbacks = group_fallbacks(recipe, *model);
-  total = std::ranges::count_if(plan.units, [](const Unit& unit) { return unit.layer != nullptr; });
-  std::vector<std::vector<Unit>> shards = into_shards(std::move(plan.units), options.largest_shard);
-  nlohmann::json places = nlohmann::json::object();
+  if (options.data != nullptr && !calibrates)
+    report.notes.push_back(fmt::format("recipe '{}' needs no calibration data; none was used", recipe.name()));
+  if (calibrates) {
+    report.notes = options.data->notes;
+    pieces = quantize_pieces(checkpoint, recipe, targets, *options.data, directory, options.cpu,
+                             options.advance_calibration);
+    for (const auto& [layer, target] : targets) {
+      if (pieces.has_weight(layer)) made[layer] = pieces.report(layer);
+    }
+    report.sites = pieces.sites();
+    report.folds = pieces.folds();
+    if (pieces.uncorrected() > 0)
+      report.notes.push_back(fmt::format("{} layers have no bias to correct", pieces.uncorrected()));
+  }
+  CheckpointPlan plan = plan_checkpoint(checkpoint, *model, pieces, weights);
+  total = std::ranges::count_if(plan.units, [&](const CheckpointPlan::Unit& unit) {
+    return unit.layer != nullptr && !pieces.has_weight(unit.layer->weight.layer);
+  });
+  std::vector<std::vector<CheckpointPlan::Unit>> shards = into_shards(std::move(plan.units), options.largest_shard);
+  json places = json::object();
   for (size_t i = 0; i < shards.size(); ++i) {
     const std::string file = shard_name(i, shards.size());
     const std::optional<std::string> finished = directory.finished(file);
     SafetensorsWriter writer;
-    nlohmann::json errors = nlohmann::json::object();
-    if (finished) errors = nlohmann::json::parse(*finished);
-    for (Unit& unit : shards[i]) {
+    json reports = finished ? json::parse(*finished) : json::object();
+    for (CheckpointPlan::Unit& unit : shards[i]) {
       for (TensorSource& tensor : unit.tensors) {
         report.bytes_after += tensor.shape.elements() * byte_size(tensor.dtype);
         places[tensor.name] = file;
         if (!finished) writer.add(std::move(tensor));
       }
-      if (!finished || unit.layer == nullptr) continue;
-      relative_errors[unit.layer->weight.layer] = errors.at(unit.layer->weight.layer);
+      if (!finished || unit.layer == nullptr || pieces.has_weight(unit.layer->weight.layer)) continue;
+      made[unit.layer->weight.layer] = weight_report_of(reports.at(unit.layer->weight.layer));
       ++report.resumed_layers;
       advance();
     }
     if (finished) continue;
     writer.write(directory.path() / file);
-    for (const Unit& unit : shards[i]) {
-      if (unit.layer != nullptr) errors[unit.layer->weight.layer] = relative_errors.at(unit.layer->weight.layer);
+    for (const CheckpointPlan::Unit& unit : shards[i]) {
+      if (unit.layer != nullptr) reports[unit.layer->weight.layer] = to_json(made.at(unit.layer->weight.layer));
     }
-    directory.finish(file, errors.dump());
+    directory.finish(file, reports.dump());
   }
   report.bytes_before = checkpoint.bytes();
-  for (const Linear::Part* part : model->linear_parts()) {
-    const Parameter& weight = part->weight;
-    const StoredTensor stored = describe_values(checkpoint, weight);
-    LayerReport layer{.name = weight.layer,
-                      .scheme = weight.scheme,
-                      .bytes_before = stored.bytes,
-                      .bytes_after = float_bytes(stored)};
-    if (weight.scheme) {
-      layer.relative_error = relative_errors.at(weight.layer);
-      layer.bytes_after = stored_bytes(weight);
-      const std::string twin = weight.tied_head + ".weight";
-      if (!weight.tied_head.empty() && checkpoint.contains(twin)) layer.bytes_before += checkpoint.describe(twin).bytes;
-    }
-    report.layers.push_back(std::move(layer));
-  }
+  report.layers = report_layers(checkpoint, *model, made, pieces);
 
-  const auto write = [&](const char* name, const nlohmann::json& json) {
+  const auto write = [&](const char* name, const json& content) {
     OutputFile file(directory.path() / name);
-    file.write(json.dump(2) + "\n");
+    file.write(content.dump(2) + "\n");
     file.commit();
   };
   if (shards.size() > 1) {
     write("model.safetensors.index.json",
           {{"metadata", {{"total_size", report.bytes_after}}}, {"weight_map", std::move(places)}});
   }
-  write("config.json", quantized_model_config(checkpoint.config(), plan.schemes, plan.float_layers, plan.embeddings,
-                                              model->info().attention));
+  json config = quantized_model_config(checkpoint.config(), plan.schemes, plan.float_layers, plan.embeddings,
+                                       model->info().attention);
+  if (calibrates) config["octet_calibration"] = calibration_config(*options.data, pieces);
+  write("config.json", config);
   if (checkpoint.is_gguf()) {
     write_tokenizer(GgufFile::open(checkpoint.folder()), directory.path());
   } else {

@@ -7,8 +7,11 @@
 #include <string>
 #include <vector>
 
+#include "octet/backend/cpu/cpu_backend.h"
 #include "octet/io/checkpoint.h"
 #include "octet/models/model.h"
+#include "octet/ptq/calibration_data.h"
+#include "octet/ptq/piece_quantizer.h"
 #include "octet/quant/recipe.h"
 
 namespace octet {
@@ -18,7 +21,9 @@ struct LayerReport {
   std::string name;
   std::optional<Scheme> scheme;  ///< none: kept in float
   int64_t bytes_before = 0, bytes_after = 0;
-  double relative_error = 0;  ///< ‖W - Q‖ / ‖W‖
+  double relative_error = 0;                ///< ‖W - Q‖ / ‖W‖, W with what was folded into it
+  std::optional<double> output_error = {};  ///< see QuantizedWeight; none where calibration did not measure it
+  std::vector<std::string> notes = {};      ///< what is to be told: "3 dead columns"
 };
 
 /// Layers whose inputs the recipe's group size does not divide, so that a fallback was taken.
@@ -39,18 +44,31 @@ struct QuantizeReport {
   std::vector<GroupFallback> group_fallbacks;
   int64_t bytes_before = 0, bytes_after = 0;  ///< of all tensors
   int64_t resumed_layers = 0;                 ///< quantized by a run that was killed
+  std::vector<SiteReport> sites;              ///< static ones, in the order of the forward pass
+  std::vector<FoldReport> folds;
+  std::vector<std::string> notes;  ///< what is to be told
 };
 
 struct QuantizeModelOptions {
   /// Of a weight file, in bytes; a larger model is written in several. What a killed run has to do again.
   int64_t largest_shard = int64_t{2} << 30;
-  std::function<void(int64_t done, int64_t total)> advance = {};  ///< follows the layers
+  /// Follows the layers, but for those that are quantized with data.
+  std::function<void(int64_t done, int64_t total)> advance = {};
+  const CalibrationData* data = nullptr;  ///< for recipes that need it
+  CpuBackendOptions cpu = {};             ///< what samples run on
+  /// Follows the samples, each as often as it passes a piece of the model (see quantize_pieces).
+  std::function<void(int64_t done, int64_t total)> advance_calibration = {};
 };
 
 /// Quantizes the float model in `checkpoint` by `recipe` and writes a Hugging Face directory: model.safetensors (or
 /// several files and their index) and config.json in the compressed-tensors layout, every other tensor as it was,
 /// tokenizer and other files copied. Holds one layer at a time. `out` must not exist; it appears whole or not at all.
-/// What a killed run has finished is taken up by the next one from the same files by the same recipe.
+/// What a killed run has finished is taken up by the next one from the same files by the same recipe with the same
+/// samples.
+///
+/// Recipes that need data get it by options.data, UsageError otherwise: its samples go through the float model, and
+/// config.json says under "octet_calibration" what they were and which ranges were found. Biases and normalizations
+/// that a fold or a correction changes are written in fp32.
 QuantizeReport quantize_model(const Checkpoint& checkpoint, const Recipe& recipe, const std::filesystem::path& out,
                               const QuantizeModelOptions& options = {});
 

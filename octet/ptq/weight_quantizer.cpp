@@ -38,10 +38,6 @@ void check_finite(std::span<const float> weight, int64_t cols, const std::string
 
 }  // namespace
 
-bool needs_statistics(WeightAlgorithm algorithm) noexcept {
-  return algorithm == WeightAlgorithm::kGptq || algorithm == WeightAlgorithm::kHessianScales;
-}
-
 WeightScheme resulting_scheme(const WeightScheme& scheme, const WeightAlgorithmOptions& options) {
   WeightScheme out = scheme;
   out.reordered = options.algorithm == WeightAlgorithm::kGptq && options.act_order && !options.static_groups &&

@@ -214,6 +214,86 @@ TEST(Recipe, SettingsChangeTheJsonBeforeItIsRead) {
   }
 }
 
+TEST(Recipe, BuiltInsThatSearchSayHow) {
+  EXPECT_THAT(Recipe::built_in_names(Recipe::AppliesTo::kFloatOffline),
+              ElementsAre("w8a8_static", "w8a8_smoothquant", "w8a8_smoothquant_static", "w4a16_g128_gptq",
+                          "w4a16_g32_gptq", "w4a16_g128_awq", "w4a16_g128_hqq", "w4a8_g128_gptq"));
+  for (const std::string& name : Recipe::built_in_names(Recipe::AppliesTo::kFloatOffline)) {
+    const Recipe recipe = Recipe::load(name, {});
+    const Scheme scheme = *recipe.scheme_for("any.layer", 1024);
+    EXPECT_EQ(recipe.name(), name);
+    EXPECT_EQ(scheme.weight.bits, name[1] - '0') << name;
+    EXPECT_EQ(is_static(scheme.activations), name.ends_with("_static")) << name;
+    EXPECT_EQ(scheme.activations == ActivationMode::kFloat, name.find("a16") != name.npos) << name;
+    const WeightAlgorithm algorithm = recipe.weight_algorithm("any.layer").algorithm;
+    EXPECT_EQ(algorithm == WeightAlgorithm::kGptq, name.ends_with("gptq")) << name;
+    EXPECT_EQ(algorithm == WeightAlgorithm::kHqq, name.ends_with("hqq")) << name;
+    EXPECT_EQ(recipe.fold().has_value(), name.find("smoothquant") != name.npos || name.ends_with("awq")) << name;
+    EXPECT_EQ(recipe.needs_data().empty(), name == "w8a8_static" || name.ends_with("hqq")) << name;
+    EXPECT_EQ(recipe.is_offline(), name != "w8a8_static") << name;
+  }
+}
+
+TEST(Recipe, AlgorithmsAndCalibrationAreRead) {
+  const Recipe recipe = Recipe::parse(R"({
+    "weights": {"bits": 4, "group_size": 64, "algorithm": "gptq", "block_size": 64, "percdamp": 0.1, "act_order": true,
+                "true_sequential": false},
+    "activations": {"mode": "static", "range": "percentile", "percentile": 99.9},
+    "fold": {"method": "smoothquant", "alpha": 0.75}, "bias_correction": true,
+    "calibration": {"samples": 7, "sequence_length": 9, "seed": 11},
+    "overrides": [{"match": "*.down", "weights": {"bits": 8, "algorithm": "hessian"}}]})",
+                                      "m");
+  const WeightAlgorithmOptions options = recipe.weight_algorithm("a");
+  EXPECT_EQ(options.algorithm, WeightAlgorithm::kGptq);
+  EXPECT_EQ(options.block_size, 64);
+  EXPECT_EQ(options.percdamp, 0.1);
+  EXPECT_TRUE(options.act_order);
+  EXPECT_FALSE(options.static_groups);
+  EXPECT_FALSE(recipe.true_sequential("a"));
+  EXPECT_EQ(recipe.weight_algorithm("x.down").algorithm, WeightAlgorithm::kHessianScales);
+  EXPECT_TRUE(recipe.true_sequential("x.down"));
+  EXPECT_EQ(recipe.activation_range("a").method, RangeMethod::kPercentile);
+  EXPECT_EQ(recipe.activation_range("a").percentile, 99.9);
+  EXPECT_EQ(recipe.fold()->method, FoldOptions::Method::kSmoothQuant);
+  EXPECT_EQ(recipe.fold()->alpha, 0.75);
+  EXPECT_TRUE(recipe.bias_correction());
+  EXPECT_EQ(recipe.calibration(), (CalibrationOptions{.samples = 7, .sequence_length = 9, .seed = 11}));
+  EXPECT_EQ(Recipe::load("w8a8_static", {}).activation_range("a").method, RangeMethod::kBest);
+  const std::vector<std::string> search = {"fold.alpha=search"};
+  EXPECT_EQ(Recipe::load("w8a8_smoothquant", search).fold()->alpha, std::nullopt);
+  EXPECT_EQ(Recipe::load("w8a16", {}).weight_algorithm("a").algorithm, WeightAlgorithm::kRoundToNearest);
+  EXPECT_FALSE(Recipe::load("w8a16", {}).is_offline());
+}
+
+TEST(Recipe, WhatAnAlgorithmDoesNotHaveIsRefused) {
+  EXPECT_THAT(refusal(R"({"weights": {"bits": 4, "act_order": true}})"), HasSubstr("'act_order' belongs to"));
+  EXPECT_THAT(refusal(R"({"weights": {"algorithm": "hqq", "true_sequential": true}})"),
+              HasSubstr("'true_sequential' belongs to"));
+  EXPECT_THAT(refusal(R"({"weights": {"algorithm": "gptq", "percdamp": 2}})"), HasSubstr("a number from 0 to 1"));
+  EXPECT_THAT(refusal(R"({"weights": {"algorithm": "gptq", "block_size": 0}})"), HasSubstr("a whole number from 1"));
+  EXPECT_THAT(refusal(R"({"weights": {"algorithm": "magic"}})"), HasSubstr("'algorithm' is \"magic\""));
+  EXPECT_THAT(refusal(R"({"weights": {}, "fold": {}})"), HasSubstr("has no 'method'"));
+  EXPECT_THAT(refusal(R"({"weights": {}, "fold": {"method": "awq", "alpha": 0.5}})"), HasSubstr("leave it out"));
+  EXPECT_THAT(refusal(R"({"weights": {}, "fold": {"method": "smoothquant", "alpha": 1.5}})"), HasSubstr("from 0 to 1"));
+  EXPECT_THAT(refusal(R"({"weights": {}, "fold": {"method": "smoothquant", "alpha": "best"}})"),
+              HasSubstr("\"search\""));
+  EXPECT_THAT(refusal(R"({"attention": 8, "bias_correction": true})"), HasSubstr("changes weights"));
+  EXPECT_THAT(refusal(R"({"weights": {}, "activations": {"mode": "dynamic", "range": "mse"}})"),
+              HasSubstr("dynamic scales need none"));
+  EXPECT_THAT(refusal(R"({"weights": {}, "activations": {"mode": "static", "range": "mse", "percentile": 99.9}})"),
+              HasSubstr("a 'percentile' belongs to"));
+  EXPECT_THAT(refusal(R"({"weights": {}, "activations": {"mode": "static", "percentile": 50}})"), HasSubstr("from 99"));
+  EXPECT_THAT(refusal(R"({"weights": {}, "calibration": {"samples": 0}})"), HasSubstr("a whole number from 1"));
+  EXPECT_THAT(refusal(R"({"weights": {}, "calibration": {"sample": 1}})"), HasSubstr("Did you mean 'samples'?"));
+}
+
+TEST(Recipe, ARecipeToBeCalibratedHasAScaleForNow) {
+  const Recipe recipe = Recipe::load("w8a8_static", {});
+  EXPECT_THROW(recipe.activation_scale("a", ActivationMode::kStaticPerTensor), UsageError);
+  EXPECT_EQ(recipe.to_be_calibrated().activation_scale("a", ActivationMode::kStaticPerTensor), ActivationScale());
+  EXPECT_FALSE(recipe.has_scale("a"));
+}
+
 TEST(Recipe, ALaterSettingCountsMore) {
   const std::vector<std::string> settings = {"exclude=[\"a\"]", "exclude=[\"b\"]"};
   EXPECT_EQ(Recipe::load("w8a16", settings).scheme_for("a", 384), kWeightOnly);

@@ -1,0 +1,402 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "octet/ptq/piece_quantizer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <utility>
+
+#include "octet/base/error.h"
+#include "octet/ptq/activation_sample.h"
+#include "octet/ptq/alpha_search.h"
+#include "octet/ptq/awq.h"
+#include "octet/ptq/bias_correction.h"
+#include "octet/ptq/fold.h"
+#include "octet/ptq/layer_output_error.h"
+#include "octet/ptq/weight_quantizer.h"
+#include "octet/quant/quantize.h"
+
+namespace octet {
+
+// What a pass collects of the rows that meet one site; only what is asked for.
+struct PieceQuantizer::Collected {
+  std::optional<InputStatistics> statistics;
+  std::optional<ActivationRangeEstimator> range;
+  std::optional<ActivationSample> sample;
+  bool channels = false;
+  std::vector<double> sum;    ///< [columns], of the rows, as is
+  std::vector<float> absmax;  ///< if `channels`
+  int64_t rows = 0;
+
+  void add(std::span<const float> values, int64_t columns) {
+    if (statistics) statistics->add(values);
+    if (range) range->add(values, columns);
+    if (sample) sample->add(values);
+    if (!channels) return;
+    sum.resize(static_cast<size_t>(columns));
+    absmax.resize(static_cast<size_t>(columns));
+    for (size_t i = 0; i < values.size(); i += static_cast<size_t>(columns), ++rows) {
+      for (size_t c = 0; c < sum.size(); ++c) {
+        sum[c] += values[i + c];
+        absmax[c] = std::max(absmax[c], std::abs(values[i + c]));
+      }
+    }
+  }
+};
+
+namespace {
+
+using Outputs = BlockStream::Outputs;
+
+// Rows whose ranges a moving average takes as one: a sample of the usual length.
+constexpr int64_t kBatchRows = 512;
+
+void run(BlockStream& stream, Outputs outputs, std::span<const int> sites, auto& collected) {
+  stream.run(outputs, sites,
+             [&](const SiteInput& input) { collected.at(input.site.id).add(input.rows, input.columns); });
+}
+
+// Values of its own, as [out, in].
+void set_values(Parameter& weight, Tensor values) {
+  weight.value = std::move(values);
+  weight.transposed = false;
+}
+
+QTensor copy_of(const QTensor& weight) {
+  QTensor out{.scheme = weight.scheme,
+              .codes = Tensor::copy_of(weight.codes.view()),
+              .scales = Tensor::copy_of(weight.scales.view())};
+  out.zero_points = Tensor::copy_of(weight.zero_points.view());
+  out.minima = Tensor::copy_of(weight.minima.view());
+  out.group_index = Tensor::copy_of(weight.group_index.view());
+  return out;
+}
+
+// With what it takes to undo the shift of the outputs' mean.
+Tensor corrected(ConstTensorView bias, ConstTensorView weight, const QTensor& quantized, std::span<const double> sum,
+                 int64_t rows, const std::string& layer) {
+  const Tensor correction = bias_correction(weight, quantized, sum, rows, layer);
+  Tensor out = to_f32(bias);
+  std::ranges::transform(out.as<float>(), correction.as<float>(), out.mutable_as<float>().begin(), std::plus());
+  return out;
+}
+
+std::vector<Linear::Part*> parts_of(Model& model, int64_t piece) {
+  std::vector<Linear::Part*> parts;
+  for (Linear* linear : model.piece(piece).linears) {
+    for (Linear::Part& part : linear->parts()) parts.push_back(&part);
+  }
+  return parts;
+}
+
+}  // namespace
+
+PieceQuantizer::PieceQuantizer(const Checkpoint& checkpoint, const Recipe& recipe,
+                               std::map<std::string, LayerTarget> targets, Model& model, Backend& backend)
+    : checkpoint_(checkpoint),
+      recipe_(recipe),
+      targets_(std::move(targets)),
+      model_(model),
+      pairs_(recipe.fold() ? model.fold_pairs() : std::vector<FoldPair>()),
+      backend_(backend),
+      sends_quantized_(recipe.bias_correction()) {
+  for (const auto& [layer, target] : targets_) {
+    if (target.quantized_here && needs_statistics(recipe.weight_algorithm(layer).algorithm)) sends_quantized_ = true;
+  }
+}
+
+const LayerTarget* PieceQuantizer::find(const std::string& layer) const {
+  const auto found = targets_.find(layer);
+  return found == targets_.end() ? nullptr : &found->second;
+}
+
+bool PieceQuantizer::needs_statistics_of(const Linear& linear) const {
+  return std::ranges::any_of(linear.parts(), [&](const Linear::Part& part) {
+    const LayerTarget* target = find(part.weight.layer);
+    return target != nullptr && target->quantized_here &&
+           needs_statistics(recipe_.weight_algorithm(part.weight.layer).algorithm);
+  });
+}
+
+bool PieceQuantizer::needs_range(const Linear& linear) const {
+  return std::ranges::any_of(linear.parts(), [&](const Linear::Part& part) {
+    const LayerTarget* target = find(part.weight.layer);
+    return target != nullptr && is_static(target->scheme.activations);
+  });
+}
+
+bool PieceQuantizer::needs_rows(const Linear& linear) const {
+  if (needs_statistics_of(linear) || needs_range(linear)) return true;
+  return recipe_.bias_correction() && std::ranges::any_of(linear.parts(), [&](const Linear::Part& part) {
+           const LayerTarget* target = find(part.weight.layer);
+           return part.bias && target != nullptr && target->quantized_here;
+         });
+}
+
+PieceQuantizer::Plan PieceQuantizer::plan(int64_t piece) const {
+  Plan plan;
+  const ModelPiece parts = model_.piece(piece);
+  bool sequential = false;
+  std::map<std::string, int> sites;  // by layer
+  for (const Linear* linear : parts.linears) {
+    for (const Linear::Part& part : std::as_const(*linear).parts()) {
+      const std::string& layer = part.weight.layer;
+      if (find(layer) == nullptr) continue;
+      sites[layer] = linear->site().id;
+      sequential = sequential || (find(layer)->quantized_here && recipe_.true_sequential(layer));
+    }
+  }
+  for (const FoldPair& pair : pairs_) {
+    const auto quantized =
+        std::ranges::find_if(pair.into, [&](const std::string& layer) { return sites.contains(layer); });
+    if (quantized == pair.into.end()) continue;
+    const bool from_norm = std::ranges::any_of(parts.normalizations,
+                                               [&](const Normalization* norm) { return norm->layer() == pair.from; });
+    // A normalization without gains of its own has no place for factors.
+    if (from_norm && !checkpoint_.contains(pair.from + ".weight") && !checkpoint_.contains(pair.from + ".gamma"))
+      continue;
+    plan.pairs.push_back(pair);
+    plan.fold_sites.push_back(sites.at(*quantized));
+  }
+  for (Linear* linear : parts.linears) {
+    const bool here = std::ranges::any_of(std::as_const(*linear).parts(),
+                                          [&](const Linear::Part& part) { return find(part.weight.layer) != nullptr; });
+    if (!here) continue;
+    if (plan.steps.empty() || sequential) plan.steps.emplace_back();
+    plan.steps.back().linears.push_back(linear);
+    if (needs_rows(*linear)) plan.steps.back().sites.push_back(linear->site().id);
+  }
+  return plan;
+}
+
+int64_t PieceQuantizer::passes(int64_t piece) const {
+  const Plan plan = this->plan(piece);
+  const auto watched = std::ranges::count_if(plan.steps, [](const Step& step) { return !step.sites.empty(); });
+  const int64_t folding = plan.pairs.empty() ? 0 : 1;
+  // The last pass takes the outputs too, unless they are to be those of quantized weights.
+  return std::max<int64_t>(1, folding + watched + (sends_quantized_ ? 1 : 0));
+}
+
+PieceResult PieceQuantizer::quantize(BlockStream& stream) {
+  const int64_t piece = stream.piece();
+  const Plan plan = this->plan(piece);
+  PieceResult result;
+  const auto watched = [](const Step& step) { return !step.sites.empty(); };
+  auto left = std::ranges::count_if(plan.steps, watched);
+  const auto outputs = [&] { return left == 0 && !sends_quantized_ ? Outputs::kTaken : Outputs::kDropped; };
+  if (!plan.pairs.empty()) fold(stream, plan, outputs(), result);
+  for (const Step& step : plan.steps) {
+    left -= watched(step) ? 1 : 0;
+    run_step(stream, step, outputs(), result);
+  }
+  if (stream.piece() == piece) stream.run(Outputs::kTaken);
+  for (Linear::Part* part : parts_of(model_, piece)) part->weight.value = std::monostate();
+  return result;
+}
+
+std::vector<LayerToQuantize> PieceQuantizer::layers_to_quantize(std::span<const std::string> layers,
+                                                                std::span<const ConstTensorView> weights) const {
+  std::vector<LayerToQuantize> out;
+  for (size_t i = 0; i < layers.size(); ++i) {
+    const LayerTarget* target = find(layers[i]);
+    out.push_back({.name = layers[i],
+                   .weight = weights[i],
+                   .scheme = target != nullptr ? std::optional(target->scheme) : std::nullopt});
+  }
+  return out;
+}
+
+namespace {
+
+// Factors of one pair, and the exponent that they come from.
+struct Factors {
+  std::vector<float> values;
+  std::optional<double> alpha;
+};
+
+// Divides what `from` gives, whichever of the two it is.
+void fold_into_linear(Linear::Part& from, std::span<const float> factors, const FoldPair& pair, bool stays_float,
+                      PieceResult& result) {
+  Tensor folded = fold_into_outputs(FloatWeight(from.weight).view(), factors, pair);
+  if (stays_float) result.tensors.insert_or_assign(pair.from + ".weight", Tensor::copy_of(folded.view()));
+  set_values(from.weight, std::move(folded));
+  if (!from.bias) return;
+  from.bias = fold_into_outputs(from.bias->view(), factors, pair);
+  result.tensors.insert_or_assign(pair.from + ".bias", Tensor::copy_of(from.bias->view()));
+}
+
+void fold_into_norm(Normalization& from, std::span<const float> factors, const FoldPair& pair, bool old_names,
+                    PieceResult& result) {
+  Tensor gamma = fold_into_outputs(from.gamma().view(), factors, pair);
+  result.tensors.insert_or_assign(pair.from + (old_names ? ".gamma" : ".weight"), Tensor::copy_of(gamma.view()));
+  std::optional<Tensor> beta;
+  if (from.beta()) {
+    beta = fold_into_outputs(from.beta()->view(), factors, pair);
+    result.tensors.insert_or_assign(pair.from + (old_names ? ".beta" : ".bias"), Tensor::copy_of(beta->view()));
+  }
+  from.set(std::move(gamma), std::move(beta));
+}
+
+}  // namespace
+
+void PieceQuantizer::fold(BlockStream& stream, const Plan& plan, Outputs outputs, PieceResult& result) {
+  const FoldOptions& options = *recipe_.fold();
+  const bool awq = options.method == FoldOptions::Method::kAwq;
+  const std::vector<Linear::Part*> parts = parts_of(model_, stream.piece());
+  const ModelPiece piece = model_.piece(stream.piece());
+  const auto part_of = [&](const std::string& layer) {
+    const auto found = std::ranges::find(parts, layer, [](const Linear::Part* part) { return part->weight.layer; });
+    return found == parts.end() ? nullptr : *found;
+  };
+
+  std::map<int, Collected> collected;  // by site
+  for (const Linear* linear : piece.linears) {
+    const QuantSite& site = linear->site();
+    if (std::ranges::find(plan.fold_sites, site.id) == plan.fold_sites.end()) continue;
+    Collected& of_site = collected[site.id];
+    of_site.channels = !awq && options.alpha;
+    if (awq) of_site.statistics.emplace(linear->inputs(), backend_.threads());
+    if (!awq && !options.alpha) of_site.sample.emplace(site.name, linear->inputs());
+  }
+  run(stream, outputs, plan.fold_sites, collected);
+
+  for (size_t i = 0; i < plan.pairs.size(); ++i) {
+    const FoldPair& pair = plan.pairs[i];
+    const Collected& inputs = collected.at(plan.fold_sites[i]);
+    std::vector<FloatWeight> weights;
+    weights.reserve(pair.into.size());
+    std::vector<ConstTensorView> into;
+    for (const std::string& layer : pair.into) {
+      if (part_of(layer) == nullptr) fail("fold pair '{}': layer '{}' is in another block", pair.from, layer);
+      into.push_back(weights.emplace_back(part_of(layer)->weight).view());
+    }
+    Factors factors{.values = {}, .alpha = options.alpha};
+    if (awq) {
+      const auto quantized = std::ranges::find_if(pair.into, [&](const std::string& layer) { return find(layer); });
+      AwqFactors found =
+          awq_factors(*inputs.statistics, into, find(*quantized)->scheme.weight, pair.into.front(), backend_.threads());
+      factors = {tied_factors(std::move(found.factors), pair), found.alpha};
+    } else if (options.alpha) {
+      factors.values = smoothquant_factors(inputs.absmax, into, *options.alpha, pair);
+    } else {
+      const LayerOutputError error(backend_, layers_to_quantize(pair.into, into), *inputs.sample);
+      AlphaChoice choice = search_alpha(error, pair);
+      factors = {std::move(choice.factors), choice.alpha};
+    }
+    result.folds.push_back({.from = pair.from, .into = pair.into, .alpha = factors.alpha});
+    if (!factors.alpha) continue;  // all are 1
+
+    for (size_t w = 0; w < pair.into.size(); ++w) {
+      Tensor folded = fold_into_inputs(into[w], factors.values);
+      if (find(pair.into[w]) == nullptr)
+        result.tensors.insert_or_assign(pair.into[w] + ".weight", Tensor::copy_of(folded.view()));
+      set_values(part_of(pair.into[w])->weight, std::move(folded));
+    }
+    if (Linear::Part* from = part_of(pair.from)) {
+      fold_into_linear(*from, factors.values, pair, find(pair.from) == nullptr, result);
+      continue;
+    }
+    const auto norm = std::ranges::find(piece.normalizations, pair.from, &Normalization::layer);
+    if (norm == piece.normalizations.end()) fail("fold pair '{}': is in another block", pair.from);
+    fold_into_norm(**norm, factors.values, pair, !checkpoint_.contains(pair.from + ".weight"), result);
+  }
+}
+
+RangeEstimate PieceQuantizer::find_range(const Linear& linear, ActivationMode mode, const RangeOptions& options,
+                                         const Collected& inputs) const {
+  if (options.method != RangeMethod::kBest) return inputs.range->estimate(mode, options);
+  // Which values matter, only the weights know that multiply them.
+  std::vector<FloatWeight> weights;
+  std::vector<ConstTensorView> views;
+  std::vector<std::string> layers;
+  weights.reserve(linear.parts().size());
+  for (const Linear::Part& part : linear.parts()) {
+    views.push_back(weights.emplace_back(part.weight).view());
+    layers.push_back(part.weight.layer);
+  }
+  const LayerOutputError error(backend_, layers_to_quantize(layers, views), *inputs.sample);
+  return best_range(error, inputs.range->estimates(mode, options.percentile)).estimate;
+}
+
+void PieceQuantizer::run_step(BlockStream& stream, const Step& step, Outputs outputs, PieceResult& result) {
+  std::map<int, Collected> collected;  // by site
+  for (const Linear* linear : step.linears) {
+    if (!needs_rows(*linear)) continue;
+    Collected& of_site = collected[linear->site().id];
+    of_site.channels = recipe_.bias_correction();
+    if (needs_statistics_of(*linear)) of_site.statistics.emplace(linear->inputs(), backend_.threads());
+    if (!needs_range(*linear)) continue;
+    of_site.range.emplace(linear->site().name, kBatchRows, backend_.threads());
+    of_site.sample.emplace(linear->site().name, linear->inputs());
+  }
+  if (!step.sites.empty()) run(stream, outputs, step.sites, collected);
+
+  for (Linear* linear : step.linears) {
+    const auto found = collected.find(linear->site().id);
+    const Collected* inputs = found == collected.end() ? nullptr : &found->second;
+    // Ranges come first, while all weights that read the site are float.
+    if (inputs != nullptr && inputs->range) find_scales(*linear, *inputs, result);
+    for (Linear::Part& part : linear->parts()) {
+      const LayerTarget* target = find(part.weight.layer);
+      if (target != nullptr && target->quantized_here) quantize_part(part, target->scheme.weight, inputs, result);
+    }
+  }
+}
+
+void PieceQuantizer::find_scales(const Linear& linear, const Collected& inputs, PieceResult& result) const {
+  struct Found {
+    ActivationMode mode;
+    RangeOptions options;
+    RangeEstimate estimate;
+  };
+  std::optional<Found> last;
+  for (const Linear::Part& part : linear.parts()) {
+    const std::string& layer = part.weight.layer;
+    const LayerTarget* target = find(layer);
+    if (target == nullptr || !is_static(target->scheme.activations)) continue;
+    const ActivationMode mode = target->scheme.activations;
+    SiteReport report{.site = linear.site().name, .given = !target->static_scale};
+    report.dynamic_error = inputs.range->dynamic_relative_error();
+    if (report.given) {
+      report.estimate.scale = recipe_.activation_scale(layer, mode);
+      report.estimate.loss = inputs.range->measure(mode, report.estimate.scale);
+    } else {
+      // Layers that read one input mostly ask the same of it.
+      const RangeOptions asked = recipe_.activation_range(layer);
+      const bool known = last && last->mode == mode && last->options.method == asked.method &&
+                         last->options.percentile == asked.percentile;
+      if (!known) last = Found{mode, asked, find_range(linear, mode, asked, inputs)};
+      report.estimate = last->estimate;
+      result.scales[layer] = report.estimate.scale;
+    }
+    const bool told = !result.sites.empty() && result.sites.back().site == report.site &&
+                      result.sites.back().estimate.scale == report.estimate.scale;
+    if (!told) result.sites.push_back(std::move(report));
+  }
+}
+
+void PieceQuantizer::quantize_part(Linear::Part& part, const WeightScheme& scheme, const Collected* inputs,
+                                   PieceResult& result) const {
+  const std::string layer = part.weight.layer;
+  const FloatWeight values(part.weight);
+  QuantizedWeight quantized = quantize_weight(values.view(), scheme, recipe_.weight_algorithm(layer),
+                                              inputs != nullptr && inputs->statistics ? &*inputs->statistics : nullptr,
+                                              layer, backend_.threads());
+  result.layers[layer] = {.relative_error = relative_error(values.view(), quantized.tensor),
+                          .output_error = quantized.output_error,
+                          .notes = std::move(quantized.notes)};
+  if (recipe_.bias_correction() && part.bias) {
+    part.bias = corrected(part.bias->view(), values.view(), quantized.tensor, inputs->sum, inputs->rows, layer);
+    result.tensors.insert_or_assign(layer + ".bias", Tensor::copy_of(part.bias->view()));
+  } else if (recipe_.bias_correction()) {
+    ++result.uncorrected;
+  }
+  values.release_pages();
+  if (sends_quantized_) {
+    part.weight.value = copy_of(quantized.tensor);
+    part.weight.scheme = Scheme{quantized.tensor.scheme, ActivationMode::kFloat};
+  }
+  result.weights.insert_or_assign(layer, std::move(quantized.tensor));
+}
+
+}  // namespace octet
