@@ -2,7 +2,6 @@
 #include "octet/ptq/quantize_model.h"
 
 #include <algorithm>
-#include <array>
 #include <map>
 #include <memory>
 #include <set>
@@ -15,6 +14,7 @@
 #include "octet/base/memory.h"
 #include "octet/io/compressed_tensors.h"
 #include "octet/io/gguf_names.h"
+#include "octet/io/other_files.h"
 #include "octet/io/safetensors.h"
 #include "octet/quant/quantize.h"
 #include "octet/text/gguf_tokenizer.h"
@@ -23,14 +23,6 @@ namespace octet {
 namespace {
 
 namespace fs = std::filesystem;
-
-// Weights in any form: they are written anew, or are copies that would contradict what is written.
-bool holds_weights(const fs::path& file) {
-  static const std::array<std::string_view, 9> kEndings = {".safetensors", ".bin",  ".pt",   ".pth", ".h5",
-                                                           ".msgpack",     ".onnx", ".gguf", ".ot"};
-  return std::find(kEndings.begin(), kEndings.end(), file.extension().string()) != kEndings.end() ||
-         file.filename().string().ends_with(".index.json");
-}
 
 // Of a tensor that is written as the values it is read as.
 int64_t float_bytes(const StoredTensor& stored) { return stored.shape.elements() * byte_size(stored.dtype); }
@@ -41,21 +33,6 @@ StoredTensor describe_values(const Checkpoint& checkpoint, const Parameter& weig
   if (checkpoint.contains(name)) return checkpoint.describe(name);
   const FloatWeight values(weight);
   return {.type = "", .dtype = values.view().dtype, .shape = weight.shape, .bytes = values.view().bytes()};
-}
-
-// Tokenizer, pooling and other small files of the model; links are followed, as caches of downloads are made of them.
-void copy_other_files(const fs::path& from, const fs::path& to) {
-  for (const fs::directory_entry& entry : fs::directory_iterator(from)) {
-    const fs::path target = to / entry.path().filename();
-    if (entry.path().filename().string().starts_with(".")) continue;
-    if (entry.is_directory()) {
-      fs::create_directory(target);
-      copy_other_files(entry.path(), target);
-    } else if (entry.is_regular_file() && !holds_weights(entry.path()) && !fs::exists(target)) {
-      fs::copy_file(entry.path(), target);
-      fs::permissions(target, fs::perms::owner_write, fs::perm_options::add);
-    }
-  }
 }
 
 // Nothing where the file has none.
