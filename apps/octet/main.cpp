@@ -33,6 +33,7 @@ int run(int argc, char** argv) {
       "  octet quantize MODEL --recipe w8a8_dynamic --out DIR\n"
       "`octet COMMAND --help` has each command's options and examples.");
   add_demo(app);
+  add_rotate(app);
   add_quantize(app);
   add_export(app);
   add_inspect(app);
@@ -44,6 +45,7 @@ int run(int argc, char** argv) {
   add_embed(app);
   add_logits(app);
   add_tokenize(app);
+  add_accumulators(app);
   add_info(app);
   try {
     app.parse(argc, argv);

@@ -53,6 +53,17 @@ struct FoldPair {
   }
 };
 
+/// The hidden states of a transformer that normalizes them before every part, by root mean squares alone: a rotation of
+/// them changes nothing, if all that write and read them turn with it (Ashkboos et al., 2024).
+struct ResidualStream {
+  int64_t width = 0;
+  std::string embedding;                  ///< the table that they begin as
+  std::vector<FoldPair> readers = {};     ///< every normalization and the layers that read it; the last is the head's
+  std::vector<std::string> writers = {};  ///< layers whose outputs are added
+  std::vector<FoldPair> values = {};      ///< heads of values and what reads them; none where a block has no such layer
+  bool tied = false;                      ///< the head multiplies by the embedding's table
+};
+
 /// What one piece of a model is made of, in the order of the forward pass; tables are not among it. Values may be
 /// changed before the piece is laid out (see Linear::parts and Normalization::set).
 struct ModelPiece {
@@ -74,6 +85,8 @@ class Model {
   std::vector<const Linear::Part*> linear_parts() const;
   /// All fold pairs, in the order of the forward pass.
   virtual std::vector<FoldPair> fold_pairs() const = 0;
+  /// None where the model is no such transformer, or has no head that could turn its hidden states back.
+  virtual std::optional<ResidualStream> residual_stream() const = 0;
 
   /// The pieces that a forward pass goes through one after another, to be laid out one by one: 0 is the embedding,
   /// 1 + i block i, the last one the head.

@@ -17,7 +17,8 @@ std::optional<NormalizeRows> rows_of(const std::optional<Normalization>& norm) {
 }  // namespace
 
 Transformer::Transformer(const WeightSource& source, Plan plan)
-    : words_(source.embedding(plan.embedding.words, plan.embedding.vocabulary, plan.embedding.word_width,
+    : words_name_(plan.embedding.words),
+      words_(source.embedding(plan.embedding.words, plan.embedding.vocabulary, plan.embedding.word_width,
                               plan.head.vocabulary),
              sites_),
       word_width_(plan.embedding.word_width),
@@ -86,6 +87,20 @@ std::vector<FoldPair> Transformer::fold_pairs() const {
   std::vector<FoldPair> pairs;
   for (const TransformerBlock& block : blocks_) block.add_fold_pairs(pairs);
   return pairs;
+}
+
+std::optional<ResidualStream> Transformer::residual_stream() const {
+  const bool bare_embedding = !types_ && !positions_ && !embedding_norm_ && !project_;
+  const bool bare_head = final_norm_ && !final_norm_->beta() && !inner_ && outputs() != nullptr;
+  if (!bare_embedding || !bare_head) return std::nullopt;
+  ResidualStream stream{.width = width_, .embedding = words_name_, .tied = tied_};
+  for (const TransformerBlock& block : blocks_) {
+    if (!block.add_to(stream)) return std::nullopt;
+  }
+  FoldPair head{.from = final_norm_->layer(), .into = {}};
+  for (const Linear::Part& part : outputs()->parts()) head.into.push_back(part.weight.layer);
+  stream.readers.push_back(std::move(head));
+  return stream;
 }
 
 ModelPiece Transformer::piece(int64_t index) {

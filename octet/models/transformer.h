@@ -69,6 +69,7 @@ class Transformer : public Model {
 
   std::vector<const Linear*> linears() const override;
   std::vector<FoldPair> fold_pairs() const override;
+  std::optional<ResidualStream> residual_stream() const override;
   ModelPiece piece(int64_t index) override;
   void prepare_piece(Backend& backend, int64_t index, Sources sources) override;
   void release_piece(int64_t index) override;
@@ -84,6 +85,7 @@ class Transformer : public Model {
   /// quantized.
   const Linear* outputs() const;
 
+  std::string words_name_;
   TokenEmbedding words_;
   int64_t word_width_, width_;
   std::optional<Embedding> types_, positions_;

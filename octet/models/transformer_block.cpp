@@ -140,6 +140,34 @@ void TransformerBlock::add_linears(std::vector<const Linear*>& all) const {
   for (const Linear* linear : {&qkv_, &attention_output_, &inner_, &output_}) all.push_back(linear);
 }
 
+std::optional<FoldPair> TransformerBlock::value_pair() const {
+  const std::vector<std::string> attention = names(qkv_);
+  if (attention.size() != 3) return std::nullopt;
+  return FoldPair{.from = attention.back(),
+                  .into = names(attention_output_),
+                  .head_width = attention_.head_width,
+                  .heads_per_value = attention_.heads / attention_.kv_heads};
+}
+
+bool TransformerBlock::add_to(ResidualStream& stream) const {
+  const auto by_mean_square = [](const Normalization& norm) { return !norm.beta().has_value(); };
+  if (norms_ == Norms::kAfter || !by_mean_square(attention_norm_) || (mlp_norm_ && !by_mean_square(*mlp_norm_))) {
+    return false;
+  }
+  stream.readers.push_back({.from = attention_norm_.layer(), .into = names(qkv_)});
+  const std::vector<std::string> mlp = names(inner_);
+  if (mlp_norm_) {
+    stream.readers.push_back({.from = mlp_norm_->layer(), .into = mlp});
+  } else {
+    stream.readers.back().into.insert(stream.readers.back().into.end(), mlp.begin(), mlp.end());
+  }
+  for (const Linear* linear : {&attention_output_, &output_}) {
+    for (std::string& name : names(*linear)) stream.writers.push_back(std::move(name));
+  }
+  if (std::optional<FoldPair> values = value_pair()) stream.values.push_back(std::move(*values));
+  return true;
+}
+
 void TransformerBlock::add_fold_pairs(std::vector<FoldPair>& all) const {
   const std::vector<std::string> attention = names(qkv_), mlp = names(inner_);
   // A normalization after the sum feeds the next residual as well.
@@ -147,12 +175,7 @@ void TransformerBlock::add_fold_pairs(std::vector<FoldPair>& all) const {
     all.push_back({.from = attention_norm_.layer(), .into = attention});
     if (!mlp_norm_) all.back().into.insert(all.back().into.end(), mlp.begin(), mlp.end());
   }
-  if (attention.size() == 3) {
-    all.push_back({.from = attention.back(),
-                   .into = names(attention_output_),
-                   .head_width = attention_.head_width,
-                   .heads_per_value = attention_.heads / attention_.kv_heads});
-  }
+  if (std::optional<FoldPair> values = value_pair()) all.push_back(std::move(*values));
   if (norms_ != Norms::kAfter && mlp_norm_) all.push_back({.from = mlp_norm_->layer(), .into = mlp});
   // ReLU lets positive factors through.
   if (gated_ || nonlinearity_ == Nonlinearity::kRelu) all.push_back({.from = mlp.back(), .into = names(output_)});

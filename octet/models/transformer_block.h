@@ -61,8 +61,12 @@ class TransformerBlock {
   /// In the order of the forward pass, both.
   void add_linears(std::vector<const Linear*>& all) const;
   void add_fold_pairs(std::vector<FoldPair>& all) const;
+  /// What of it reads and writes the hidden states. False where it does not normalize as a ResidualStream is.
+  bool add_to(ResidualStream& stream) const;
 
  private:
+  /// Heads of values and what reads them, where they have a layer of their own.
+  std::optional<FoldPair> value_pair() const;
   void attend(Context& context, const Rotary* rotary, int64_t layer, const DeviceBatch& batch, const Activation& qkv,
               const Activation& x) const;
   Activation expand(Context& context, const std::optional<NormalizeRows>& normalize, const Activation& x) const;

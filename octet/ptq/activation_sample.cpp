@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "octet/base/error.h"
 #include "octet/base/philox.h"

@@ -2,7 +2,6 @@
 #include "octet/ptq/quantize_model.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <map>
 #include <memory>
@@ -12,6 +11,7 @@
 #include "octet/base/atomic_output.h"
 #include "octet/base/error.h"
 #include "octet/io/gguf_names.h"
+#include "octet/io/other_files.h"
 #include "octet/ptq/checkpoint_plan.h"
 #include "octet/ptq/quantize_pieces.h"
 #include "octet/ptq/weight_quantizer.h"
@@ -22,29 +22,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
-
-// Weights in any form: they are written anew, or are copies that would contradict what is written.
-bool holds_weights(const fs::path& file) {
-  static const std::array<std::string_view, 9> kEndings = {".safetensors", ".bin",  ".pt",   ".pth", ".h5",
-                                                           ".msgpack",     ".onnx", ".gguf", ".ot"};
-  return std::find(kEndings.begin(), kEndings.end(), file.extension().string()) != kEndings.end() ||
-         file.filename().string().ends_with(".index.json");
-}
-
-// Tokenizer, pooling and other small files of the model; links are followed, as caches of downloads are made of them.
-void copy_other_files(const fs::path& from, const fs::path& to) {
-  for (const fs::directory_entry& entry : fs::directory_iterator(from)) {
-    const fs::path target = to / entry.path().filename();
-    if (entry.path().filename().string().starts_with(".")) continue;
-    if (entry.is_directory()) {
-      fs::create_directory(target);
-      copy_other_files(entry.path(), target);
-    } else if (entry.is_regular_file() && !holds_weights(entry.path()) && !fs::exists(target)) {
-      fs::copy_file(entry.path(), target);
-      fs::permissions(target, fs::perms::owner_write, fs::perm_options::add);
-    }
-  }
-}
 
 // Nothing where the file has none.
 void write_tokenizer(const GgufFile& from, const fs::path& to) {

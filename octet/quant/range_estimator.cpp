@@ -2,6 +2,7 @@
 #include "octet/quant/range_estimator.h"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cmath>
 #include <limits>

@@ -115,7 +115,8 @@ Range percentile_range(const SeenValues& seen, ActivationMode mode, double perce
 // error that is its square: such bins, of which there are most, are read from sums made beforehand.
 class ErrorOfRange {
  public:
-  ErrorOfRange(const SeenValues& seen, ActivationMode mode) : bins_(seen.bins()), mode_(mode), energy_(bins_.size()) {
+  ErrorOfRange(const SeenValues& seen, ActivationMode mode) : bins_(merged(seen.bins())), mode_(mode) {
+    energy_.resize(bins_.size());
     double sum = 0;
     for (size_t i = 0; i < bins_.size(); ++i) energy_[i] = sum += energy_of(bins_[i]);
   }
@@ -123,18 +124,36 @@ class ErrorOfRange {
   double operator()(Range range) const noexcept {
     const CodeSteps codes(mode_, scale_for(mode_, range));
     const double half = codes.step / 2;
-    const auto first = std::ranges::partition_point(bins_, [&](const ValueBin& bin) { return bin.low < -half; });
-    const auto last = std::ranges::partition_point(bins_, [&](const ValueBin& bin) { return bin.high <= half; });
-    if (first >= last) return squared_error(bins_, codes);
-    const auto from = static_cast<size_t>(first - bins_.begin()), to = static_cast<size_t>(last - bins_.begin());
-    return squared_error(bins_.first(from), codes) + (energy_[to - 1] - (from == 0 ? 0.0 : energy_[from - 1])) +
-           squared_error(bins_.subspan(to), codes);
+    const std::span<const ValueBin> bins = bins_;
+    const auto first = std::ranges::partition_point(bins, [&](const ValueBin& bin) { return bin.low < -half; });
+    const auto last = std::ranges::partition_point(bins, [&](const ValueBin& bin) { return bin.high <= half; });
+    if (first >= last) return squared_error(bins, codes);
+    const auto from = static_cast<size_t>(first - bins.begin()), to = static_cast<size_t>(last - bins.begin());
+    return squared_error(bins.first(from), codes) + (energy_[to - 1] - (from == 0 ? 0.0 : energy_[from - 1])) +
+           squared_error(bins.subspan(to), codes);
   }
 
  private:
-  std::span<const ValueBin> bins_;
+  // Bins that touch, or nearly, as one while it is no wider than 2^-9 of its values: a quarter of the work for a search
+  // whose minimum is flat.
+  static std::vector<ValueBin> merged(std::span<const ValueBin> bins) {
+    std::vector<ValueBin> out;
+    for (const ValueBin& bin : bins) {
+      const bool joins = !out.empty() && (out.back().low > 0 || bin.high < 0) &&
+                         bin.high - out.back().low <= 0x1p-9f * std::max(std::abs(bin.low), std::abs(out.back().low));
+      if (joins) {
+        out.back().high = bin.high;
+        out.back().count += bin.count;
+      } else {
+        out.push_back(bin);
+      }
+    }
+    return out;
+  }
+
+  std::vector<ValueBin> bins_;
   ActivationMode mode_;
-  std::vector<double> energy_;
+  std::vector<double> energy_;  ///< of all bins up to each
 };
 
 // Shares of a range that a search tries: 2^(-i/8) down to 2^-12, then, around the best of these, 2^(i/128). The error

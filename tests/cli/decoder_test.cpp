@@ -427,5 +427,43 @@ TEST_F(Cli, FlowOfAnEncoderHasNoCache) {
   }
 }
 
+TEST_F(CliDecoder, AccumulatorsSaysHowWideTheSumsOfEachLayerAre) {
+  const json result = run_json("accumulators model --recipe w8a8_dynamic --data text.txt --tokens 20");
+  EXPECT_EQ(result["tokens"], 20);
+  ASSERT_EQ(result["layers"].size(), 14);
+  const json& layer = result["layers"][6];
+  EXPECT_EQ(layer["layer"], "model.layers.0.mlp.down_proj");
+  EXPECT_EQ(layer["sum_length"], layer["inputs"]);
+  EXPECT_GT(layer["sums"], 0);
+  EXPECT_LE(layer["widest_seen"], layer["guaranteed_width"]);
+  EXPECT_LE(layer["guaranteed_width"], layer["data_type_width"]);
+  for (const char* width : {"16", "20", "24", "32"}) {
+    EXPECT_LE(layer["wrapped_share"][width], layer["saturated_share"][width]) << width;
+  }
+  EXPECT_EQ(layer["saturated_share"]["32"], 0);
+
+  ASSERT_EQ(run("accumulators model --recipe w4a8_g32_dynamic --data text.txt --saturating"), 0) << err_;
+  EXPECT_THAT(out_, AllOf(HasSubstr("guaranteed"), HasSubstr("model.layers.1.self_attn.o_proj"), HasSubstr("over 16"),
+                          HasSubstr("does not fit N bits")));
+}
+
+TEST_F(CliDecoder, AccumulatorsNeedIntegerProductsAndText) {
+  EXPECT_EQ(run("accumulators model --data text.txt"), 2);
+  EXPECT_THAT(err_, HasSubstr("--recipe w8a8_dynamic"));
+  write("empty.txt", "\n\n");
+  EXPECT_EQ(run("accumulators model --recipe w8a8_dynamic --data empty.txt"), 1);
+  EXPECT_THAT(err_, HasSubstr("empty.txt: holds no text"));
+}
+
+TEST_F(CliDecoder, RotateWritesAModelThatPredictsTheSame) {
+  ASSERT_EQ(run("rotate model --out rotated"), 0) << err_;
+  EXPECT_THAT(out_, HasSubstr("tensors turned: hidden states"));
+  const json result = run_json("compare model rotated --data text.txt --documents lines");
+  EXPECT_LT(result["kl_mean"], 1e-9);
+  EXPECT_EQ(result["top1_agreement"], 1);
+  EXPECT_EQ(run("rotate model --out rotated"), 1);
+  EXPECT_THAT(err_, HasSubstr("rotated"));
+}
+
 }  // namespace
 }  // namespace octet
