@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "octet/base/error.h"
+#include "octet/report/charts.h"
+#include "octet/report/plot_frame.h"
+#include "octet/report/svg.h"
+
+namespace octet {
+namespace {
+
+struct Box {
+  double left, top, right, bottom;
+
+  double overlap(const Box& other) const {
+    const double across = std::min(right, other.right) - std::max(left, other.left);
+    const double down = std::min(bottom, other.bottom) - std::max(top, other.top);
+    return across > 0 && down > 0 ? across * down : 0;
+  }
+  double area() const { return (right - left) * (bottom - top); }
+};
+
+struct NamePlace {
+  double x, y;  ///< of the text's base line
+  Svg::Anchor anchor;
+  Box box;
+};
+
+// Where a point's name may stand, the best first.
+std::array<NamePlace, 6> places(double x, double y, double width) {
+  constexpr double kOff = 10, kUp = kLetterHeight;
+  const auto place = [&](double left, double base, double at, Svg::Anchor anchor) {
+    return NamePlace{at, base, anchor, {left, base - kUp + 2, left + width, base + 3}};
+  };
+  using enum Svg::Anchor;
+  return {place(x + kOff, y - 5, x + kOff, kStart),        place(x + kOff, y + 14, x + kOff, kStart),
+          place(x - width / 2, y - kOff, x, kMiddle),      place(x - kOff - width, y - 5, x - kOff, kEnd),
+          place(x - kOff - width, y + 14, x - kOff, kEnd), place(x - width / 2, y + kOff + kUp, x, kMiddle)};
+}
+
+// The place that covers least of what is there already and sticks out least.
+NamePlace free_place(const std::array<NamePlace, 6>& offered, const std::vector<Box>& taken, const Box& inside) {
+  const auto cost = [&](const NamePlace& place) {
+    double sum = 3 * (place.box.area() - place.box.overlap(inside));
+    for (const Box& box : taken) sum += place.box.overlap(box);
+    return sum;
+  };
+  return *std::min_element(offered.begin(), offered.end(),
+                           [&](const NamePlace& a, const NamePlace& b) { return cost(a) < cost(b); });
+}
+
+}  // namespace
+
+std::vector<bool> pareto_front(const std::vector<ScatterChart::Point>& points) {
+  std::vector<bool> front;
+  for (const ScatterChart::Point& point : points) {
+    front.push_back(std::none_of(points.begin(), points.end(), [&](const ScatterChart::Point& other) {
+      return other.x <= point.x && other.y <= point.y && (other.x < point.x || other.y < point.y);
+    }));
+  }
+  return front;
+}
+
+Markup draw(const ScatterChart& chart, double width) {
+  if (chart.points.empty()) fail("a scatter chart of no points");
+  double x_low = INFINITY, x_high = -INFINITY, y_low = INFINITY, y_high = -INFINITY;
+  for (const ScatterChart::Point& point : chart.points) {
+    x_low = std::min(x_low, point.x), x_high = std::max(x_high, point.x);
+    y_low = std::min(y_low, point.y), y_high = std::max(y_high, point.y);
+  }
+  if (chart.line) x_low = std::min(x_low, chart.line->x), x_high = std::max(x_high, chart.line->x);
+  const double height = std::clamp(width * 0.55, 240.0, 380.0);
+  const PlotFrame frame(width, height, 0,
+                        Axis(x_low, x_high, Axis::Scale::kLinear, Axis::Ends::kPadded, width > 500 ? 8 : 4),
+                        Axis(y_low, y_high, chart.y_scale, Axis::Ends::kPadded));
+  Svg svg(width, height, chart.label, "chart");
+  frame.draw(svg, chart.x, chart.y, /*upright_lines=*/true);
+
+  const Box inside{frame.left, frame.top, frame.right, frame.bottom};
+  std::vector<Box> taken;
+  if (chart.line) {
+    const double x = frame.at_x(chart.line->x), name = text_width(chart.line->name);
+    svg.line(x, frame.top, x, frame.bottom, "mark");
+    const bool to_the_left = x + name + 8 > frame.right;
+    svg.text(to_the_left ? x - 6 : x + 6, frame.top + 12, chart.line->name,
+             to_the_left ? Svg::Anchor::kEnd : Svg::Anchor::kStart, "mark-name");
+    taken.push_back({x - 2, frame.top, x + 2, frame.bottom});
+    taken.push_back(
+        {to_the_left ? x - 6 - name : x + 6, frame.top, to_the_left ? x - 6 : x + 6 + name, frame.top + 15});
+  }
+
+  const std::vector<bool> front = pareto_front(chart.points);
+  std::vector<std::pair<double, double>> corners;
+  for (size_t i = 0; i < chart.points.size(); ++i) {
+    if (front[i]) corners.emplace_back(frame.at_x(chart.points[i].x), frame.at_y(chart.points[i].y));
+  }
+  std::sort(corners.begin(), corners.end());
+  // Between two points of the front nothing is known to be better than the left one: steps, not slopes.
+  PathData steps;
+  for (size_t i = 0; i < corners.size(); ++i) {
+    if (i == 0) {
+      steps.move(corners[i].first, corners[i].second);
+    } else {
+      steps.line(corners[i].first, corners[i - 1].second).line(corners[i].first, corners[i].second);
+    }
+  }
+  if (corners.size() > 1) svg.path(steps.to_string(), "front");
+
+  for (const ScatterChart::Point& point : chart.points) {
+    const double x = frame.at_x(point.x), y = frame.at_y(point.y);
+    taken.push_back({x - 7, y - 7, x + 7, y + 7});
+  }
+  for (size_t i = 0; i < chart.points.size(); ++i) {
+    const ScatterChart::Point& point = chart.points[i];
+    const double x = frame.at_x(point.x), y = frame.at_y(point.y);
+    if (front[i]) {
+      svg.circle(x, y, point.marked ? 7 : 5.5, "point on-front", point.tooltip);
+    } else {
+      svg.diamond(x, y, point.marked ? 8 : 6.5, "point off-front", point.tooltip);
+    }
+    const NamePlace place = free_place(places(x, y, text_width(point.name)), taken, inside);
+    svg.text(place.x, place.y, point.name, place.anchor, point.marked ? "point-name marked" : "point-name");
+    taken.push_back(place.box);
+  }
+  return svg.finish();
+}
+
+}  // namespace octet
