@@ -158,6 +158,10 @@ std::vector<const Linear::Part*> Model::linear_parts() const {
   return parts;
 }
 
+void Model::prepare(Backend& backend) {
+  for (int64_t i = 0; i < pieces(); ++i) prepare_piece(backend, i, Sources::kLetGo);
+}
+
 void Model::check_inputs(const TokenBatch& batch) const {
   // Length first: that a sequence is too long says more than which of its tokens is.
   if (const int64_t longest = batch.longest(); longest > info_.max_positions) {

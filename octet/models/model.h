@@ -8,6 +8,7 @@
 
 #include "octet/io/checkpoint.h"
 #include "octet/models/token_batch.h"
+#include "octet/nn/layers.h"
 #include "octet/nn/linear.h"
 #include "octet/quant/recipe.h"
 
@@ -43,6 +44,13 @@ struct FoldPair {
   std::vector<std::string> into;  ///< linear layers
 };
 
+/// What one piece of a model is made of, in the order of the forward pass; tables are not among it. Values may be
+/// changed before the piece is laid out (see Linear::parts and Normalization::set).
+struct ModelPiece {
+  std::vector<Linear*> linears;
+  std::vector<Normalization*> normalizations;
+};
+
 /// A transformer: embed, blocks callable one by one, head. Weights are views of the mapped checkpoint until prepare
 /// lays them out for a backend. Activations live in the workspace scope that the caller has open.
 class Model {
@@ -58,7 +66,17 @@ class Model {
   /// All fold pairs, in the order of the forward pass.
   virtual std::vector<FoldPair> fold_pairs() const = 0;
 
-  virtual void prepare(Backend& backend) = 0;
+  /// The pieces that a forward pass goes through one after another, to be laid out one by one: 0 is the embedding,
+  /// 1 + i block i, the last one the head.
+  int64_t pieces() const noexcept { return info_.blocks + 2; }
+  virtual ModelPiece piece(int64_t index) = 0;
+  /// A head that is tied to its embedding's table needs the embedding laid out too.
+  virtual void prepare_piece(Backend& backend, int64_t index, Sources sources) = 0;
+  /// Drops what was laid out of a piece.
+  virtual void release_piece(int64_t index) = 0;
+
+  /// All pieces, whose sources it lets go of.
+  void prepare(Backend& backend);
   virtual int64_t packed_bytes() const = 0;  ///< of what prepare laid out; mapped tables not counted
 
   virtual Activation embed(Context& context, const DeviceBatch& batch) const = 0;

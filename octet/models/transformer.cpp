@@ -88,12 +88,37 @@ std::vector<FoldPair> Transformer::fold_pairs() const {
   return pairs;
 }
 
-void Transformer::prepare(Backend& backend) {
-  const auto prepare = [&backend](auto&... parts) { ((parts ? parts->prepare(backend) : void()), ...); };
-  words_.prepare(backend);
-  prepare(types_, positions_, embedding_norm_, project_, rotary_);
-  for (TransformerBlock& block : blocks_) block.prepare(backend);
-  prepare(final_norm_, inner_, head_norm_, outputs_);
+ModelPiece Transformer::piece(int64_t index) {
+  if (index > 0 && index <= info_.blocks) return blocks_[static_cast<size_t>(index - 1)].piece();
+  ModelPiece piece;
+  const auto add = [](auto& all, auto&... parts) { ((parts ? all.push_back(&*parts) : void()), ...); };
+  if (index == 0) {
+    add(piece.linears, project_);
+    add(piece.normalizations, embedding_norm_);
+  } else {
+    add(piece.linears, inner_, outputs_);
+    add(piece.normalizations, final_norm_, head_norm_);
+  }
+  return piece;
+}
+
+void Transformer::prepare_piece(Backend& backend, int64_t index, Sources sources) {
+  if (index == 0) {
+    words_.prepare(backend);
+    for (std::optional<Embedding>* table : {&types_, &positions_}) {
+      if (*table) (*table)->prepare(backend);
+    }
+    if (rotary_) rotary_->prepare(backend);
+  }
+  const ModelPiece parts = piece(index);
+  for (Linear* linear : parts.linears) linear->prepare(backend, sources);
+  for (Normalization* norm : parts.normalizations) norm->prepare(backend);
+}
+
+void Transformer::release_piece(int64_t index) {
+  const ModelPiece parts = piece(index);
+  for (Linear* linear : parts.linears) linear->release();
+  for (Normalization* norm : parts.normalizations) norm->release();
 }
 
 int64_t Transformer::packed_bytes() const {

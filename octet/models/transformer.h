@@ -69,7 +69,9 @@ class Transformer : public Model {
 
   std::vector<const Linear*> linears() const override;
   std::vector<FoldPair> fold_pairs() const override;
-  void prepare(Backend& backend) override;
+  ModelPiece piece(int64_t index) override;
+  void prepare_piece(Backend& backend, int64_t index, Sources sources) override;
+  void release_piece(int64_t index) override;
   int64_t packed_bytes() const override;
   Activation embed(Context& context, const DeviceBatch& batch) const override;
   void run_block(Context& context, int64_t index, const DeviceBatch& batch, const Activation& x) const override;

@@ -124,10 +124,10 @@ Activation TransformerBlock::expand(Context& context, const std::optional<Normal
   return inner;
 }
 
-void TransformerBlock::prepare(Backend& backend) {
-  attention_norm_.prepare(backend);
-  if (mlp_norm_) mlp_norm_->prepare(backend);
-  for (Linear* linear : {&qkv_, &attention_output_, &inner_, &output_}) linear->prepare(backend);
+ModelPiece TransformerBlock::piece() {
+  ModelPiece piece{.linears = {&qkv_, &attention_output_, &inner_, &output_}, .normalizations = {&attention_norm_}};
+  if (mlp_norm_) piece.normalizations.push_back(&*mlp_norm_);
+  return piece;
 }
 
 int64_t TransformerBlock::packed_bytes() const {

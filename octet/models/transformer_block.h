@@ -56,7 +56,7 @@ class TransformerBlock {
   void forward(Context& context, const Rotary* rotary, int64_t layer, const DeviceBatch& batch,
                const Activation& x) const;
 
-  void prepare(Backend& backend);
+  ModelPiece piece();
   int64_t packed_bytes() const;
   /// In the order of the forward pass, both.
   void add_linears(std::vector<const Linear*>& all) const;

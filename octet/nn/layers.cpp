@@ -1,7 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "octet/nn/layers.h"
 
+#include "octet/base/error.h"
+
 namespace octet {
+
+void Normalization::set(Tensor gamma, std::optional<Tensor> beta) {
+  if (gamma.shape() != gamma_.shape() || beta.has_value() != beta_.has_value() ||
+      (beta && beta->shape() != beta_->shape())) {
+    fail<ShapeError>("normalization '{}': other values of another shape", layer_);
+  }
+  gamma_ = std::move(gamma);
+  beta_ = std::move(beta);
+}
 
 void Normalization::prepare(Backend& backend) {
   const int64_t bytes = gamma_.shape().elements() * int64_t{sizeof(float)};

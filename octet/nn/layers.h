@@ -19,7 +19,12 @@ class Normalization {
       : layer_(std::move(layer)), gamma_(std::move(gamma)), beta_(std::move(beta)), eps_(eps) {}
 
   const std::string& layer() const noexcept { return layer_; }
+  const Tensor& gamma() const noexcept { return gamma_; }
+  const std::optional<Tensor>& beta() const noexcept { return beta_; }
+  /// Other values in their place, for the next prepare.
+  void set(Tensor gamma, std::optional<Tensor> beta);
   void prepare(Backend& backend);
+  void release() noexcept { memory_ = DeviceMemory(); }
   int64_t packed_bytes() const noexcept { return memory_.span().bytes(); }
   /// y [T, width] may be x.
   void forward(Context& context, const Activation& x, const Activation& y) const;

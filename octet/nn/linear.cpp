@@ -44,7 +44,7 @@ Linear::Linear(std::vector<Part> parts, QuantSites& sites) : parts_(std::move(pa
   site_ = sites.add(site_name(layer_names(parts_)), site_mode(parts_));
 }
 
-void Linear::prepare(Backend& backend) {
+void Linear::prepare(Backend& backend, Sources sources) {
   if (!products_.empty()) return;
   std::vector<float> bias(static_cast<size_t>(outputs_), 0.0f);
   int64_t column = 0;
@@ -63,15 +63,24 @@ void Linear::prepare(Backend& backend) {
     const auto last = std::find_if(first, parts_.end(), [&](const Part& part) {
       return part.weight.scheme != first->weight.scheme || part.weight.input != first->weight.input;
     });
-    products_.push_back(pack(backend, {first, last}, column));
+    products_.push_back(pack(backend, {first, last}, column, sources));
     column += products_.back().columns;
     first = last;
   }
 }
 
-Linear::Product Linear::pack(Backend& backend, std::span<Part> parts, int64_t first_column) {
+void Linear::release() noexcept {
+  products_.clear();
+  bias_ = DeviceMemory();
+}
+
+Linear::Product Linear::pack(Backend& backend, std::span<Part> parts, int64_t first_column, Sources sources) {
   Product product{.first_column = first_column, .columns = 0, .input = parts.front().weight.input, .weight = nullptr};
-  for (Part& part : parts) {
+  std::vector<WeightReader> readers(parts.size());  // of values that wait in their file, if they are kept
+  for (size_t i = 0; i < parts.size(); ++i) {
+    Part& part = parts[i];
+    const WeightReader* reader = std::get_if<WeightReader>(&part.weight.value);
+    if (reader != nullptr && sources == Sources::kKept) readers[i] = *reader;
     part.weight.load();
     product.columns += part.weight.shape[0];
   }
@@ -96,11 +105,16 @@ Linear::Product Linear::pack(Backend& backend, std::span<Part> parts, int64_t fi
     for (const Part& part : parts) views.push_back(values.emplace_back(part.weight).view());
     product.weight = backend.pack(views);
   }
-  // The packed form is now the only one in memory: codes can be had back from it, pages from the file.
-  for (Part& part : parts) {
-    if (const Tensor* values = std::get_if<Tensor>(&part.weight.value)) values->release_pages();
-    if (const QTensor* codes = std::get_if<QTensor>(&part.weight.value)) codes->codes.release_pages();
-    part.weight.value = std::monostate();
+  // Let go of, the packed form is the only one in memory: codes can be had back from it, pages from the file.
+  for (size_t i = 0; i < parts.size(); ++i) {
+    Parameter& weight = parts[i].weight;
+    if (const Tensor* values = std::get_if<Tensor>(&weight.value)) values->release_pages();
+    if (const QTensor* codes = std::get_if<QTensor>(&weight.value)) codes->codes.release_pages();
+    if (sources == Sources::kLetGo) {
+      weight.value = std::monostate();
+    } else if (readers[i]) {
+      weight.value = std::move(readers[i]);
+    }
   }
   return product;
 }

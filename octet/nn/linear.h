@@ -31,10 +31,15 @@ class Linear {
   const QuantSite& site() const noexcept { return site_; }
   /// Names, schemes and, until prepare, values.
   const std::vector<Part>& parts() const noexcept { return parts_; }
+  /// The same, to be given other values, schemes or biases of the same shapes before it is laid out: float activations
+  /// only, for what the site reads stays as it was.
+  std::vector<Part>& parts() noexcept { return parts_; }
 
-  /// Lays the weights out for `backend`, once, and lets go of their sources: codes are dropped (packing is
-  /// invertible), mapped pages released. Nothing but the packed form stays in memory.
-  void prepare(Backend& backend);
+  /// Lays the weights out for `backend`, unless they are. Sources are let go of: codes are dropped (packing is
+  /// invertible), mapped pages released, so that nothing but the packed form stays in memory; or they are kept.
+  void prepare(Backend& backend, Sources sources = Sources::kLetGo);
+  /// Drops the packed form; what was kept can be laid out again.
+  void release() noexcept;
   /// The packed weight of a layer that is one product, for an embedding that shares it. Good once prepared.
   const PackedWeight& packed() const;
   /// What its x may hold in place of fp32, so that whoever makes x makes the codes too: of static activations, where
@@ -60,7 +65,7 @@ class Linear {
 
   void multiply(Context& context, const std::optional<NormalizeRows>& normalize, const Activation& x,
                 const Activation& y, Nonlinearity nonlinearity, const std::optional<Activation>& residual) const;
-  Product pack(Backend& backend, std::span<Part> parts, int64_t first_column);
+  Product pack(Backend& backend, std::span<Part> parts, int64_t first_column, Sources sources);
 
   std::vector<Part> parts_;
   int64_t inputs_ = 0, outputs_ = 0;

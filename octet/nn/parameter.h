@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <optional>
 #include <string>
@@ -14,6 +15,12 @@ namespace octet {
 /// Reads the values or codes of a weight from its file, where reading makes a copy: left until the weight is laid out,
 /// so that a model is never held twice.
 using WeightReader = std::function<std::variant<Tensor, QTensor>()>;
+
+/// What becomes of the values that a packed form is made of.
+enum class Sources : uint8_t {
+  kLetGo,  ///< the packed form takes their place
+  kKept,   ///< they stay, so that the form can be dropped, the values changed, and laid out again
+};
 
 /// A weight [out, in] of a product under its layer's name: float values, or codes. Float values with a scheme are
 /// quantized on their way into products (a recipe applied while loading; later, every step of quantization-aware

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "octet/base/error.h"
 
@@ -44,6 +45,31 @@ void check_beside_scales(const Tensor& tensor, bool wanted, const Shape& per_gro
   }
 }
 
+// As many columns in one group as in the other, each in one.
+void check_group_index(const QTensor& tensor, const std::string& what) {
+  if (!tensor.scheme.reordered) {
+    if (tensor.group_index.shape().elements() != 0)
+      fail<ShapeError>("{}: a weight with a group index by a scheme without", what);
+    return;
+  }
+  const int64_t cols = tensor.cols(), groups = tensor.groups();
+  if (tensor.group_index.shape() != Shape{cols}) {
+    fail<ShapeError>("{}: a group index of shape {}; {} is needed", what, to_string(tensor.group_index.shape()),
+                     to_string(Shape{cols}));
+  }
+  std::vector<int64_t> columns(static_cast<size_t>(groups));
+  for (const int32_t group : tensor.group_index.as<int32_t>()) {
+    if (group < 0 || group >= groups) fail<ShapeError>("{}: a column of group {}, of {}", what, group, groups);
+    ++columns[static_cast<size_t>(group)];
+  }
+  for (size_t group = 0; group < columns.size(); ++group) {
+    if (columns[group] != tensor.scheme.group_size) {
+      fail<ShapeError>("{}: {} columns are of group {}; {} are needed", what, columns[group], group,
+                       tensor.scheme.group_size);
+    }
+  }
+}
+
 const char* beside_scales(CodeMapping mapping) {
   switch (mapping) {
     case CodeMapping::kSymmetric:
@@ -75,7 +101,9 @@ std::string to_string(ActivationMode mode) {
 std::string to_string(const Scheme& scheme) {
   const WeightScheme& weight = scheme.weight;
   return fmt::format("int{} weights {}{}, {}", weight.bits,
-                     weight.group_size == 0 ? "per channel" : fmt::format("in groups of {}", weight.group_size),
+                     weight.group_size == 0 ? "per channel"
+                                            : fmt::format("in groups of {}{}", weight.group_size,
+                                                          weight.reordered ? " reordered columns" : ""),
                      beside_scales(weight.mapping), to_string(scheme.activations));
 }
 
@@ -104,6 +132,9 @@ void check(const WeightScheme& scheme, int64_t inputs, const std::string& what) 
   if (group != 0 && inputs % group != 0) {
     fail<ShapeError>("{}: its {} inputs are not a multiple of the group size {}", what, inputs, group);
   }
+  if (group == 0 && scheme.reordered) {
+    fail<ShapeError>("{}: reordered columns without groups; one scale a row needs no order", what);
+  }
 }
 
 void check(const QTensor& tensor, const std::string& what) {
@@ -124,6 +155,7 @@ void check(const QTensor& tensor, const std::string& what) {
   check_beside_scales(tensor.minima, minima, per_group, "minima", what);
   if (zero_points) check_range(tensor.zero_points.as<int8_t>(), code_range(tensor.scheme), "zero point", what);
   if (minima) check_finite(tensor.minima.as<float>(), "minimum", what);
+  check_group_index(tensor, what);
 }
 
 }  // namespace octet

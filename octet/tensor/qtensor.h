@@ -6,7 +6,7 @@
 
 namespace octet {
 
-/// The canonical quantized weight, with g = i / group_size:
+/// The canonical quantized weight, with g = i / group_size, or group_index[i] where the scheme is reordered:
 ///
 ///   value[o, i] = (codes[o, i] - zero_points[o, g]) · scales[o, g], or fma(codes[o, i], scales[o, g], minima[o, g])
 ///
@@ -14,6 +14,8 @@ namespace octet {
 ///   scales       [out, groups]  F32, finite, any sign; groups = 1 where a whole row shares one
 ///   zero_points  [out, groups]  I8 in [0, 15]; without elements unless the scheme has them
 ///   minima       [out, groups]  F32, finite; without elements unless the scheme has them
+///   group_index  [in]           I32, the group of each column; without elements unless the scheme is reordered. Every
+///                               group has group_size columns, whichever they are; codes stay in the order of columns
 ///
 /// Every quantizer makes one, every reader and writer of files speaks it, every backend packs from it.
 struct QTensor {
@@ -22,11 +24,14 @@ struct QTensor {
   Tensor scales;
   Tensor zero_points = {};
   Tensor minima = {};
+  Tensor group_index = {};
 
   int64_t rows() const noexcept { return codes.shape()[0]; }
   int64_t cols() const noexcept { return codes.shape()[1]; }
   int64_t groups() const noexcept { return scheme.groups(cols()); }
-  int64_t bytes() const noexcept { return codes.bytes() + scales.bytes() + zero_points.bytes() + minima.bytes(); }
+  int64_t bytes() const noexcept {
+    return codes.bytes() + scales.bytes() + zero_points.bytes() + minima.bytes() + group_index.bytes();
+  }
 };
 
 /// Throws ShapeError or NumericError, naming the tensor as `what`, unless `tensor` is as described above.

@@ -27,6 +27,9 @@ struct WeightScheme {
   int64_t group_size = 0;
   CodeMapping mapping = CodeMapping::kSymmetric;
   RangeEstimator range = RangeEstimator::kAbsmax;
+  /// Groups are of any columns, not of neighbours: QTensor::group_index says of which. (GPTQ's act_order puts columns
+  /// of like importance together.) Needs a group_size.
+  bool reordered = false;
 
   int64_t groups(int64_t inputs) const noexcept { return group_size == 0 ? 1 : inputs / group_size; }
 
