@@ -30,7 +30,7 @@ std::vector<double> multiples(double low, double high, double step) {
 std::vector<double> logarithmic_ticks(double low, double high, int wanted) {
   const double decades = std::log10(high / low);
   std::vector<double> factors = {1};
-  if (decades < 2) factors = {1, 2, 5};
+  if (decades < 2.5) factors = {1, 2, 5};
   // So short a stretch may hold no 1, 2 or 5.
   if (decades < 0.7) factors = {1, 1.5, 2, 3, 4, 5, 6, 8};
   // Every second, third … power of ten only, where there are many.

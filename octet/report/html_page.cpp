@@ -37,9 +37,9 @@ dl.facts dd{margin:0;overflow-wrap:anywhere}
 dl.facts .note{display:block;color:var(--dim);font-size:.87rem}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(165px,1fr));gap:12px;margin:4px 0 8px}
 .tiles>div{border:1px solid var(--line);border-left:4px solid var(--accent);border-radius:8px;padding:10px 14px}
-.tiles .name{color:var(--dim);font-size:.87rem}
-.tiles .value{font-size:1.42rem;font-weight:650;line-height:1.3;overflow-wrap:anywhere}
-.tiles .note{color:var(--dim);font-size:.87rem}
+.tiles .tile-name{color:var(--dim);font-size:.87rem}
+.tiles .tile-value{font-size:1.42rem;font-weight:650;line-height:1.3;overflow-wrap:anywhere}
+.tiles .tile-note{color:var(--dim);font-size:.87rem}
 .warnings{list-style:none;margin:12px 0;padding:10px 16px;background:var(--warm-soft);border-left:4px solid var(--warm);
 border-radius:6px}
 .warnings li{padding-left:1.6em;text-indent:-1.6em;margin:3px 0;overflow-wrap:anywhere}
@@ -53,14 +53,15 @@ th,td{padding:6px 10px;text-align:left;font-weight:400;white-space:nowrap;border
 thead th{color:var(--ink);font-weight:600;vertical-align:bottom;border-bottom:2px solid var(--line)}
 th:first-child,td:first-child{padding-left:4px}
 .number{text-align:right}
-.name,pre,code{font-family:ui-monospace,"SF Mono",Menlo,Consolas,"DejaVu Sans Mono",monospace}
-th.name,td.name{font-size:.87rem}
-.unit{color:var(--dim);font-weight:400}
+tbody .name,pre,code{font-family:ui-monospace,"SF Mono",Menlo,Consolas,"DejaVu Sans Mono",monospace}
+tbody .name{font-size:.87rem}
+.unit{display:block;color:var(--dim);font-weight:400}
 tbody tr:nth-child(even){background:var(--stripe)}
 tr.reference td,tr.reference th{color:var(--dim)}
 .best{font-weight:700}
-td.with-bar{min-width:180px}
-.track{display:inline-block;vertical-align:middle;width:calc(100% - 6.5em);min-width:70px;height:10px;margin-right:10px;
+td.with-bar{min-width:230px}
+.amount{display:inline-block;min-width:4.6em}
+.track{display:inline-block;vertical-align:middle;width:calc(100% - 5.6em);min-width:70px;height:10px;margin-right:10px;
 text-align:left;border-radius:2px;background:var(--grid)}
 .bar{display:block;height:100%;border-radius:2px;background:var(--accent)}
 thead button{all:unset;cursor:pointer;font:inherit}
@@ -86,6 +87,7 @@ svg .code{stroke:var(--grid);stroke-width:1}
 svg .mark{stroke:var(--warm);stroke-width:1.5;stroke-dasharray:5 3}
 svg .mark-name{fill:var(--warm)}
 svg .front{fill:none;stroke:var(--accent);stroke-width:1.5;stroke-dasharray:2 3}
+svg .leader{stroke:var(--dim);stroke-width:1}
 svg .point{stroke:var(--card);stroke-width:1.5}
 svg .on-front{fill:var(--accent)}
 svg .off-front{fill:var(--warm)}
@@ -102,7 +104,7 @@ footer{color:var(--dim);font-size:.87rem;padding-bottom:40px}
 @media (max-width:760px){header,main,footer{padding:0 12px}header{padding-top:20px}h1{font-size:1.5rem}
 section{padding:14px 14px 18px;margin:14px 0}.wide{display:none}.narrow{display:block}
 dl.facts{grid-template-columns:1fr;gap:0}dl.facts dd{margin-bottom:8px}.tiles{grid-template-columns:repeat(2,1fr)}
-.tiles .value{font-size:1.15rem}}
+.tiles .tile-value{font-size:1.15rem}}
 @media print{:root{color-scheme:light}body{background:#fff;font-size:10.5pt}nav,thead button::after{display:none}
 section{border:0;padding:0;margin:0 0 18pt}header,main,footer{max-width:none;padding:0}
 .scroll{overflow:visible}figure,tr,.tiles>div{break-inside:avoid}h2,h3{break-after:avoid}
@@ -223,8 +225,10 @@ Markup fact_tiles(const std::vector<Fact>& facts) {
   Markup out;
   out.open("div", {{"class", "tiles"}});
   for (const Fact& fact : facts) {
-    out.open("div").element("div", {{"class", "name"}}, fact.name).element("div", {{"class", "value"}}, fact.value);
-    if (!fact.note.empty()) out.element("div", {{"class", "note"}}, fact.note);
+    out.open("div")
+        .element("div", {{"class", "tile-name"}}, fact.name)
+        .element("div", {{"class", "tile-value"}}, fact.value);
+    if (!fact.note.empty()) out.element("div", {{"class", "tile-note"}}, fact.note);
     out.close();
   }
   return out.close();

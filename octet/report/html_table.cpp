@@ -109,7 +109,12 @@ Markup HtmlTable::to_markup() const {
         bar.element("span", {{"class", "bar"}, {"style", width}}, "");
         out.element("span", {{"class", "track"}, {"aria-hidden", "true"}}, bar);
       }
-      out.text(is_number(column.kind) ? padded(cell.text, fractions[i]) : cell.text);
+      const std::string text = is_number(column.kind) ? padded(cell.text, fractions[i]) : cell.text;
+      if (column.kind == Kind::kBar) {
+        out.element("span", {{"class", "amount"}}, text);
+      } else {
+        out.text(text);
+      }
       out.close();
     }
     out.close();

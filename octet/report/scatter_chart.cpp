@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
-#include <array>
 #include <cmath>
+#include <vector>
 
 #include "octet/base/error.h"
 #include "octet/report/charts.h"
@@ -26,24 +26,32 @@ struct NamePlace {
   double x, y;  ///< of the text's base line
   Svg::Anchor anchor;
   Box box;
+  double away;  ///< from the place beside the point
 };
 
-// Where a point's name may stand, the best first.
-std::array<NamePlace, 6> places(double x, double y, double width) {
-  constexpr double kOff = 10, kUp = kLetterHeight;
-  const auto place = [&](double left, double base, double at, Svg::Anchor anchor) {
-    return NamePlace{at, base, anchor, {left, base - kUp + 2, left + width, base + 3}};
+// Where a point's name may stand: beside it, above, below, and further up and down, from where a line leads to it.
+std::vector<NamePlace> places(double x, double y, double width) {
+  constexpr double kOff = 10;
+  std::vector<NamePlace> out;
+  const auto add = [&](double left, double base, double at, Svg::Anchor anchor, double away) {
+    out.push_back({at, base, anchor, {left, base - kLetterHeight + 1, left + width, base + 4}, away});
   };
   using enum Svg::Anchor;
-  return {place(x + kOff, y - 5, x + kOff, kStart),        place(x + kOff, y + 14, x + kOff, kStart),
-          place(x - width / 2, y - kOff, x, kMiddle),      place(x - kOff - width, y - 5, x - kOff, kEnd),
-          place(x - kOff - width, y + 14, x - kOff, kEnd), place(x - width / 2, y + kOff + kUp, x, kMiddle)};
+  for (const double away : {0.0, 10.0, 18.0, 26.0, 34.0, 42.0}) {
+    for (const double up : {-1.0, 1.0}) {
+      add(x + kOff, y + 4 + up * away, x + kOff, kStart, away);
+      add(x - kOff - width, y + 4 + up * away, x - kOff, kEnd, away);
+      if (away >= 18) add(x - width / 2, y + 4 + up * away, x, kMiddle, away);
+    }
+  }
+  return out;
 }
 
 // The place that covers least of what is there already and sticks out least.
-NamePlace free_place(const std::array<NamePlace, 6>& offered, const std::vector<Box>& taken, const Box& inside) {
+NamePlace free_place(const std::vector<NamePlace>& offered, const std::vector<Box>& taken, const Box& inside) {
   const auto cost = [&](const NamePlace& place) {
-    double sum = 3 * (place.box.area() - place.box.overlap(inside));
+    // A name that is 10 away is as bad as one of which a letter is covered.
+    double sum = 3 * (place.box.area() - place.box.overlap(inside)) + 8 * place.away;
     for (const Box& box : taken) sum += place.box.overlap(box);
     return sum;
   };
@@ -115,13 +123,14 @@ Markup draw(const ScatterChart& chart, double width) {
   for (size_t i = 0; i < chart.points.size(); ++i) {
     const ScatterChart::Point& point = chart.points[i];
     const double x = frame.at_x(point.x), y = frame.at_y(point.y);
+    const NamePlace place = free_place(places(x, y, text_width(point.name)), taken, inside);
+    if (place.away > 12) svg.line(x, y, place.x, place.y < y ? place.y + 4 : place.y - kLetterHeight + 2, "leader");
+    svg.text(place.x, place.y, point.name, place.anchor, point.marked ? "point-name marked" : "point-name");
     if (front[i]) {
       svg.circle(x, y, point.marked ? 7 : 5.5, "point on-front", point.tooltip);
     } else {
       svg.diamond(x, y, point.marked ? 8 : 6.5, "point off-front", point.tooltip);
     }
-    const NamePlace place = free_place(places(x, y, text_width(point.name)), taken, inside);
-    svg.text(place.x, place.y, point.name, place.anchor, point.marked ? "point-name marked" : "point-name");
     taken.push_back(place.box);
   }
   return svg.finish();
