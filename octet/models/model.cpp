@@ -74,6 +74,17 @@ void check_range(std::span<const int32_t> values, int64_t end, const char* what,
   fail("sequence {}: its {} {} is outside the model's range, 0 to {}", sequence, what, *bad, end - 1);
 }
 
+// Rounding to nearest is done while loading; what takes data or a search is written once.
+void check_is_for_loading(const Recipe& recipe) {
+  if (recipe.is_to_be_calibrated() || !recipe.is_offline()) return;
+  const std::string data = recipe.needs_data();
+  fail<UsageError>(
+      "recipe '{}': {} is not done while loading. Write the model first: octet quantize MODEL --recipe {}{} "
+      "--out DIR; then use DIR.",
+      recipe.name(), data.empty() ? "its search" : data + ", which needs calibration data,", recipe.name(),
+      data.empty() ? "" : " --data TEXT");
+}
+
 // A recipe that quantizes activations alone needs weights that are stored as codes.
 void check_applies(const Recipe& recipe, const Checkpoint& checkpoint, const Model& model) {
   if (recipe.quantizes_weights() || layers_left_float(recipe, model).empty()) return;
@@ -101,6 +112,7 @@ std::unique_ptr<Model> load_model(const Checkpoint& checkpoint, const Recipe* re
     fail<FormatError>("{}: the architecture '{}' is not supported.{}", checkpoint.config().source(),
                       architectures.front(), did_you_mean(architectures.front(), names));
   }
+  if (recipe != nullptr) check_is_for_loading(*recipe);
   std::unique_ptr<Model> model = loader->second(loader->first, WeightSource(checkpoint, recipe));
   if (recipe != nullptr) check_applies(*recipe, checkpoint, *model);
   return model;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <limits>
 
 #include <nlohmann/json.hpp>
 
@@ -47,6 +48,42 @@ constexpr std::array kBuiltIn = {
       "weights": {"bits": 4, "granularity": "per_group", "group_size": 32, "group_size_fallback": ["row"],
                   "range": "mse"},
       "activations": {"bits": 8, "granularity": "per_token", "mode": "dynamic"}})"},
+    BuiltIn{"w8a8_static", R"({"name": "w8a8_static",
+      "weights": {"bits": 8, "granularity": "per_channel"},
+      "activations": {"bits": 8, "granularity": "per_tensor", "mode": "static"}})",
+            Recipe::AppliesTo::kFloatOffline},
+    BuiltIn{"w8a8_smoothquant", R"({"name": "w8a8_smoothquant",
+      "weights": {"bits": 8, "granularity": "per_channel"},
+      "activations": {"bits": 8, "granularity": "per_token", "mode": "dynamic"},
+      "fold": {"method": "smoothquant"}})",
+            Recipe::AppliesTo::kFloatOffline},
+    BuiltIn{"w8a8_smoothquant_static", R"({"name": "w8a8_smoothquant_static",
+      "weights": {"bits": 8, "granularity": "per_channel"},
+      "activations": {"bits": 8, "granularity": "per_tensor", "mode": "static"},
+      "fold": {"method": "smoothquant"}})",
+            Recipe::AppliesTo::kFloatOffline},
+    BuiltIn{"w4a16_g128_gptq", R"({"name": "w4a16_g128_gptq",
+      "weights": {"bits": 4, "granularity": "per_group", "group_size": 128, "group_size_fallback": [64, 32, "row"],
+                  "range": "mse", "algorithm": "gptq", "act_order": true, "static_groups": true}})",
+            Recipe::AppliesTo::kFloatOffline},
+    BuiltIn{"w4a16_g32_gptq", R"({"name": "w4a16_g32_gptq",
+      "weights": {"bits": 4, "granularity": "per_group", "group_size": 32, "group_size_fallback": ["row"],
+                  "range": "mse", "algorithm": "gptq", "act_order": true, "static_groups": true}})",
+            Recipe::AppliesTo::kFloatOffline},
+    BuiltIn{"w4a16_g128_awq", R"({"name": "w4a16_g128_awq",
+      "weights": {"bits": 4, "granularity": "per_group", "group_size": 128, "group_size_fallback": [64, 32, "row"],
+                  "range": "mse"},
+      "fold": {"method": "awq"}})",
+            Recipe::AppliesTo::kFloatOffline},
+    BuiltIn{"w4a16_g128_hqq", R"({"name": "w4a16_g128_hqq",
+      "weights": {"bits": 4, "granularity": "per_group", "group_size": 128, "group_size_fallback": [64, 32, "row"],
+                  "symmetric": false, "algorithm": "hqq"}})",
+            Recipe::AppliesTo::kFloatOffline},
+    BuiltIn{"w4a8_g128_gptq", R"({"name": "w4a8_g128_gptq",
+      "weights": {"bits": 4, "granularity": "per_group", "group_size": 128, "group_size_fallback": [64, 32, "row"],
+                  "range": "mse", "algorithm": "gptq", "act_order": true, "static_groups": true},
+      "activations": {"bits": 8, "granularity": "per_token", "mode": "dynamic"}})",
+            Recipe::AppliesTo::kFloatOffline},
     BuiltIn{"a8_dynamic", R"({"name": "a8_dynamic",
       "activations": {"bits": 8, "granularity": "per_token", "mode": "dynamic"}})",
             Recipe::AppliesTo::kQuantized},
@@ -104,6 +141,26 @@ class Reader {
     return value->get<std::vector<json>>();
   }
 
+  /// A number from `low` to `high`, which are part of it.
+  double number(const std::string& key, double fallback, double low, double high) {
+    const json* value = find(key);
+    if (value == nullptr) return fallback;
+    // Not-a-number fails the comparison.
+    if (!value->is_number() || !(value->get<double>() >= low && value->get<double>() <= high)) {
+      fail<FormatError>("{}: '{}' is {}; a number from {} to {} is needed", where_, key, quote_json(*value), low, high);
+    }
+    return value->get<double>();
+  }
+  int64_t integer(const std::string& key, int64_t fallback, int64_t low, int64_t high) {
+    const json* value = find(key);
+    if (value == nullptr) return fallback;
+    if (!value->is_number_integer() || *value < low || *value > high) {
+      fail<FormatError>("{}: '{}' is {}; a whole number from {} to {} is needed", where_, key, quote_json(*value), low,
+                        high);
+    }
+    return value->get<int64_t>();
+  }
+
   void refuse_unknown_keys() const {
     for (const auto& item : object_.items()) {
       if (std::find(known_.begin(), known_.end(), item.key()) == known_.end()) {
@@ -143,17 +200,33 @@ CodeMapping read_mapping(Reader& reader, int bits) {
   return CodeMapping::kZeroPoint;
 }
 
-ActivationMode read_activations(const json& value, const std::string& where) {
-  if (value.is_null()) return ActivationMode::kFloat;
-  Reader reader(value, where);
-  reader.choice("bits", {8});
-  const bool fixed = reader.choice("mode", {"dynamic", "static"}) == "static";
-  reader.choice("granularity", {fixed ? "per_tensor" : "per_token"});
-  const bool symmetric =
-      reader.choice("symmetric", fixed ? std::vector<json>{true, false} : std::vector<json>{true}) == true;
-  reader.refuse_unknown_keys();
-  if (!fixed) return ActivationMode::kDynamicPerToken;
-  return symmetric ? ActivationMode::kStaticPerTensor : ActivationMode::kStaticPerTensorZeroPoint;
+constexpr std::array kAlgorithms = {
+    std::pair{"rtn", WeightAlgorithm::kRoundToNearest}, std::pair{"gptq", WeightAlgorithm::kGptq},
+    std::pair{"hessian", WeightAlgorithm::kHessianScales}, std::pair{"hqq", WeightAlgorithm::kHqq}};
+
+WeightAlgorithm read_algorithm(Reader& reader) {
+  std::vector<json> names;
+  for (const auto& [name, algorithm] : kAlgorithms) names.emplace_back(name);
+  const json chosen = reader.choice("algorithm", names);
+  return std::ranges::find_if(kAlgorithms, [&](const auto& known) { return chosen == known.first; })->second;
+}
+
+// Refuses a key of algorithms that were not chosen.
+void refuse_unless(Reader& reader, const char* key, bool chosen, const char* algorithms) {
+  if (reader.find(key) != nullptr && !chosen)
+    fail<FormatError>("{}: '{}' belongs to \"algorithm\": {}", reader.where(), key, algorithms);
+}
+
+WeightAlgorithmOptions read_algorithm_options(Reader& reader) {
+  constexpr int64_t kLargestBlock = 1 << 16;
+  WeightAlgorithmOptions out{.algorithm = read_algorithm(reader)};
+  out.block_size = reader.integer("block_size", out.block_size, 1, kLargestBlock);
+  out.percdamp = reader.number("percdamp", out.percdamp, 0, 1);
+  out.act_order = reader.choice("act_order", {false, true}).get<bool>();
+  out.static_groups = reader.choice("static_groups", {false, true}).get<bool>();
+  for (const char* key : {"block_size", "percdamp", "act_order", "static_groups"})
+    refuse_unless(reader, key, out.algorithm == WeightAlgorithm::kGptq, "\"gptq\"");
+  return out;
 }
 
 // "weights.bits=8" into the JSON; objects on the way are made.
@@ -228,9 +301,78 @@ std::optional<Recipe::Weights> Recipe::read_weights(const json& value, const std
     out.fallback.push_back(size == kRow ? 0 : size.get<int64_t>());
   }
   out.scheme.mapping = read_mapping(reader, out.scheme.bits);
+  out.algorithm = read_algorithm_options(reader);
+  out.true_sequential = reader.choice("true_sequential", {true, false}).get<bool>();
+  refuse_unless(reader, "true_sequential", needs_statistics(out.algorithm.algorithm), "\"gptq\" or \"hessian\"");
   const bool search = reader.choice("range", out.scheme.bits == 4 ? std::vector<json>{"mse", "absmax"}
                                                                   : std::vector<json>{"absmax", "mse"}) == "mse";
   out.scheme.range = search ? RangeEstimator::kMse : RangeEstimator::kAbsmax;
+  reader.refuse_unknown_keys();
+  return out;
+}
+
+Recipe::Activations Recipe::read_activations(const json& value, const std::string& where) {
+  Activations out;
+  if (value.is_null()) return out;
+  Reader reader(value, where);
+  reader.choice("bits", {8});
+  const bool fixed = reader.choice("mode", {"dynamic", "static"}) == "static";
+  reader.choice("granularity", {fixed ? "per_tensor" : "per_token"});
+  const bool symmetric =
+      reader.choice("symmetric", fixed ? std::vector<json>{true, false} : std::vector<json>{true}) == true;
+  for (const char* key : {"range", "percentile"}) {
+    if (reader.find(key) != nullptr && !fixed) {
+      fail<FormatError>("{}: '{}' is found by calibration, for \"mode\": \"static\"; dynamic scales need none", where,
+                        key);
+    }
+  }
+  std::vector<json> methods;
+  methods.emplace_back(octet::name(RangeMethod::kBest));
+  for (const RangeMethod method : range_methods()) methods.emplace_back(octet::name(method));
+  out.range.method = parse_range_method(reader.choice("range", methods).get<std::string>());
+  out.range.percentile = reader.number("percentile", out.range.percentile, 99, 99.9999);
+  if (reader.find("percentile") != nullptr && out.range.method != RangeMethod::kPercentile &&
+      out.range.method != RangeMethod::kBest) {
+    fail<FormatError>("{}: a 'percentile' belongs to \"range\": \"percentile\" or \"best\"", where);
+  }
+  reader.refuse_unknown_keys();
+  out.mode = !fixed      ? ActivationMode::kDynamicPerToken
+             : symmetric ? ActivationMode::kStaticPerTensor
+                         : ActivationMode::kStaticPerTensorZeroPoint;
+  return out;
+}
+
+std::optional<FoldOptions> Recipe::read_fold(const json& value, const std::string& where) {
+  if (value.is_null()) return std::nullopt;
+  Reader reader(value, where);
+  FoldOptions out;
+  const json* method = reader.find("method");
+  if (method == nullptr) fail<FormatError>("{}: has no 'method'; \"smoothquant\" and \"awq\" can be had", where);
+  const bool smooth = reader.choice("method", {"smoothquant", "awq"}) == "smoothquant";
+  out.method = smooth ? FoldOptions::Method::kSmoothQuant : FoldOptions::Method::kAwq;
+  const json* alpha = reader.find("alpha");
+  if (alpha != nullptr && *alpha == "search") {
+    out.alpha.reset();
+  } else if (alpha != nullptr && !smooth) {
+    fail<FormatError>("{}: awq searches its 'alpha'; leave it out", where);
+  } else if (alpha != nullptr && !alpha->is_number()) {
+    fail<FormatError>("{}: 'alpha' is {}; a number from 0 to 1 or \"search\" is needed", where, quote_json(*alpha));
+  } else {
+    out.alpha = reader.number("alpha", *out.alpha, 0, 1);
+  }
+  if (!smooth) out.alpha.reset();
+  reader.refuse_unknown_keys();
+  return out;
+}
+
+CalibrationOptions Recipe::read_calibration(const json& value, const std::string& where) {
+  CalibrationOptions out;
+  if (value.is_null()) return out;
+  constexpr int64_t kMost = 1 << 20, kLargestSeed = std::numeric_limits<int64_t>::max();
+  Reader reader(value, where);
+  out.samples = reader.integer("samples", out.samples, 1, kMost);
+  out.sequence_length = reader.integer("sequence_length", out.sequence_length, 2, kMost);
+  out.seed = static_cast<uint64_t>(reader.integer("seed", 0, 0, kLargestSeed));
   reader.refuse_unknown_keys();
   return out;
 }
@@ -248,6 +390,11 @@ Recipe Recipe::from_json(const json& recipe, const std::string& source) {
   if (const json* weights = reader.find("weights")) out.weights_ = read_weights(*weights, reader.where() + ", weights");
   if (const json* activations = reader.find("activations")) {
     out.activations_ = read_activations(*activations, reader.where() + ", activations");
+  }
+  if (const json* fold = reader.find("fold")) out.fold_ = read_fold(*fold, reader.where() + ", fold");
+  out.bias_correction_ = reader.choice("bias_correction", {false, true}).get<bool>();
+  if (const json* calibration = reader.find("calibration")) {
+    out.calibration_ = read_calibration(*calibration, reader.where() + ", calibration");
   }
   if (const json* scales = reader.find("activation_scales")) {
     out.scales_ = read_scales(*scales, reader.where() + ", activation_scales");
@@ -273,11 +420,16 @@ Recipe Recipe::from_json(const json& recipe, const std::string& source) {
   }
   reader.refuse_unknown_keys();
   const bool any = out.quantizes_weights() || out.attention_ != ActivationMode::kFloat ||
-                   out.activations_ != ActivationMode::kFloat ||
+                   out.activations_.mode != ActivationMode::kFloat ||
                    std::any_of(out.overrides_.begin(), out.overrides_.end(), [](const Override& rule) {
-                     return rule.activations.value_or(ActivationMode::kFloat) != ActivationMode::kFloat;
+                     return rule.activations.value_or(Activations()).mode != ActivationMode::kFloat;
                    });
   if (!any) fail<FormatError>("{}: quantizes nothing. Add \"weights\": {{\"bits\": 8}}.", reader.where());
+  if ((out.fold_ || out.bias_correction_) && !out.quantizes_weights()) {
+    fail<FormatError>(
+        "{}: '{}' changes weights, which this recipe leaves as they are. Add \"weights\": {{\"bits\": 8}}.",
+        reader.where(), out.fold_ ? "fold" : "bias_correction");
+  }
   out.text_ = recipe.dump(-1, ' ', false, json::error_handler_t::replace);
   return out;
 }
@@ -297,9 +449,9 @@ bool Recipe::takes(std::string_view layer) const {
 std::optional<ActivationMode> Recipe::activations_for(std::string_view layer) const {
   if (!takes(layer)) return std::nullopt;
   std::optional<ActivationMode> mode;
-  if (activations_ != ActivationMode::kFloat) mode = activations_;
+  if (activations_.mode != ActivationMode::kFloat) mode = activations_.mode;
   for (const Override& rule : overrides_) {
-    if (rule.activations && glob_match(rule.match, layer)) mode = rule.activations;
+    if (rule.activations && glob_match(rule.match, layer)) mode = rule.activations->mode;
   }
   return mode;
 }
@@ -307,7 +459,7 @@ std::optional<ActivationMode> Recipe::activations_for(std::string_view layer) co
 std::optional<Recipe::Layer> Recipe::find(std::string_view layer) const {
   if (!takes(layer)) return std::nullopt;
   const std::optional<Weights>* weights = &weights_;
-  ActivationMode activations = activations_;
+  Activations activations = activations_;
   for (const Override& rule : overrides_) {
     if (!glob_match(rule.match, layer)) continue;
     if (rule.weights) weights = &*rule.weights;
@@ -322,8 +474,8 @@ std::optional<Scheme> Recipe::scheme_for(std::string_view layer, int64_t inputs)
   if (!found) return std::nullopt;
   const auto& [weights, activations] = *found;
   const auto divides = [inputs](int64_t group_size) { return group_size == 0 || inputs % group_size == 0; };
-  Scheme scheme{weights.scheme, activations};
-  if (weights.scheme.bits != 8 && activations == ActivationMode::kStaticPerTensorZeroPoint) {
+  Scheme scheme{weights.scheme, activations.mode};
+  if (weights.scheme.bits != 8 && activations.mode == ActivationMode::kStaticPerTensorZeroPoint) {
     fail<UsageError>("recipe '{}': layer '{}' has {}-bit weights; activations with a zero point need 8-bit ones", name_,
                      layer, weights.scheme.bits);
   }
@@ -341,19 +493,63 @@ std::optional<Scheme> Recipe::scheme_for(std::string_view layer, int64_t inputs)
 
 ActivationScale Recipe::activation_scale(std::string_view layer, ActivationMode mode) const {
   const ActivationScale* scale = scales_.find(layer);
+  if (scale == nullptr && to_be_calibrated_) return {};
   if (scale == nullptr) {
     fail<UsageError>(
-        "recipe '{}': layer '{}' has static activations and no scale. Add one to its activation_scales, or make its "
-        "activations dynamic.",
-        name_, layer);
+        "recipe '{}': layer '{}' has static activations and no scale. Calibrate it (octet quantize MODEL --recipe {} "
+        "--data TEXT --out DIR), add one to activation_scales, or make its activations dynamic.",
+        name_, layer, name_);
   }
   check(*scale, mode, fmt::format("recipe '{}', activation_scales, layer '{}'", name_, layer));
   return *scale;
 }
 
+WeightAlgorithmOptions Recipe::weight_algorithm(std::string_view layer) const {
+  const std::optional<Layer> found = find(layer);
+  return found ? found->weights.algorithm : WeightAlgorithmOptions();
+}
+
+bool Recipe::true_sequential(std::string_view layer) const {
+  const std::optional<Layer> found = find(layer);
+  return found && needs_statistics(found->weights.algorithm.algorithm) && found->weights.true_sequential;
+}
+
+RangeOptions Recipe::activation_range(std::string_view layer) const {
+  const std::optional<Layer> found = find(layer);
+  return found ? found->activations.range : activations_.range;
+}
+
+bool Recipe::any_weights(const std::function<bool(const Weights&)>& holds) const {
+  return (weights_ && holds(*weights_)) || std::ranges::any_of(overrides_, [&](const Override& rule) {
+           return rule.weights && *rule.weights && holds(**rule.weights);
+         });
+}
+
+std::string Recipe::needs_data() const {
+  if (fold_) return fold_->method == FoldOptions::Method::kAwq ? "AWQ" : "SmoothQuant";
+  const auto uses = [&](WeightAlgorithm algorithm) {
+    return any_weights([algorithm](const Weights& weights) { return weights.algorithm.algorithm == algorithm; });
+  };
+  if (uses(WeightAlgorithm::kGptq)) return "GPTQ";
+  if (uses(WeightAlgorithm::kHessianScales)) return "a search of scales by Hessians";
+  return bias_correction_ ? "bias correction" : "";
+}
+
+bool Recipe::is_offline() const {
+  return !needs_data().empty() || any_weights([](const Weights& weights) {
+    return weights.algorithm.algorithm != WeightAlgorithm::kRoundToNearest;
+  });
+}
+
+Recipe Recipe::to_be_calibrated() const {
+  Recipe recipe = *this;
+  recipe.to_be_calibrated_ = true;
+  return recipe;
+}
+
 std::optional<Scheme> Recipe::embedding_scheme() const {
   if (!embeddings_) return std::nullopt;
-  return Scheme{WeightScheme{.bits = 8}, activations_};
+  return Scheme{WeightScheme{.bits = 8}, activations_.mode};
 }
 
 std::optional<int64_t> Recipe::asked_group_size(std::string_view layer) const {

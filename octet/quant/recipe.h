@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -12,9 +13,31 @@
 #include <nlohmann/json_fwd.hpp>
 
 #include "octet/quant/activation_scales.h"
+#include "octet/quant/range_estimator.h"
+#include "octet/quant/weight_algorithm.h"
 #include "octet/tensor/scheme.h"
 
 namespace octet {
+
+/// Factors that move from what layers read into their weights (see FoldPair), so that both quantize well.
+struct FoldOptions {
+  enum class Method : uint8_t {
+    kSmoothQuant,  ///< Xiao et al., 2023
+    kAwq,          ///< Lin et al., 2024; its exponent is always searched for
+  };
+
+  Method method = Method::kSmoothQuant;
+  std::optional<double> alpha = 0.5;  ///< of kSmoothQuant, from 0 to 1; none: searched for
+};
+
+/// How much of a text calibration reads.
+struct CalibrationOptions {
+  int64_t samples = 128;
+  int64_t sequence_length = 512;  ///< tokens of a sample at most
+  uint64_t seed = 0;              ///< by which samples are chosen
+
+  friend bool operator==(const CalibrationOptions&, const CalibrationOptions&) = default;
+};
 
 /// What quantization does to a model, as data: which layers, and how. Read from JSON:
 ///
@@ -22,9 +45,12 @@ namespace octet {
 ///     "name": "mine",
 ///     "weights":     {"bits": 4, "granularity": "per_group", "group_size": 128, "group_size_fallback": [64, 32,
 ///     "row"],
-///                     "symmetric": true, "range": "mse"},
+///                     "symmetric": true, "range": "mse", "algorithm": "gptq", "act_order": true},
 ///     "activations": {"bits": 8, "granularity": "per_token", "mode": "dynamic"},      null or left out: float
 ///     "activation_scales": "scales.json",                         of static activations: a file, or its content
+///     "fold":        {"method": "smoothquant", "alpha": 0.5},                         null or left out: nothing
+///     "bias_correction": true,                                                        left out: false
+///     "calibration": {"samples": 128, "sequence_length": 512, "seed": 0},
 ///     "embeddings":  8,                                                               null or left out: float
 ///     "attention":   8,                                                               null or left out: float
 ///     "include":     ["*"],                                       layer names; * is any run of characters, ? any one
@@ -43,15 +69,34 @@ namespace octet {
 ///   range                 "absmax", or "mse", a search for the range with the least squared error. Left out: "mse" at
 ///                         4 bits, "absmax" at 8, where the search gains nothing
 ///
+///   algorithm             how codes are found (see WeightAlgorithm): "rtn", rounded to nearest, "gptq", "hessian",
+///   "hqq".
+///                         Left out: "rtn"
+///   block_size, percdamp, act_order, static_groups
+///                         of "gptq", see WeightAlgorithmOptions. Left out: 128, 0.01, false, false
+///   true_sequential       of "gptq" and "hessian": layers of a block one after another, each with what those before it
+///                         give when they are quantized; left out: true. Else all of a block are quantized at once
+///
 ///   mode                  of activations: "dynamic", a scale for each token ("per_token"), found when it is met; or
-///                         "static", one for all ("per_tensor"), which activation_scales has (see ActivationScales);
-///                         "symmetric": false there is UINT8 with a zero point
+///                         "static", one for all ("per_tensor"), which activation_scales has (see ActivationScales) or
+///                         calibration finds; "symmetric": false there is UINT8 with a zero point
+///   range                 how calibration finds a static range: "minmax", "moving_average", "percentile", "mse",
+///                         "entropy", or "best", the one of these with the least error (see RangeMethod). Left out:
+///                         "best"
+///   percentile            of "percentile" and "best", from 99 to 99.9999; left out: 99.99
+///
+///   method                of fold: "smoothquant", with an "alpha" from 0 to 1 or "search", left out 0.5; or "awq"
+///   bias_correction       what a quantized weight adds to its outputs on average is taken off its bias, where it has
+///   one samples, sequence_length, seed
+///                         of calibration, see CalibrationOptions
 ///
 /// An unknown key, a value that is not offered, or an impossible combination is a FormatError that names it.
 /// Recipes speak of a model's block layers. With "embeddings": 8, the table of input embeddings is stored in 8 bits
 /// with one scale an entry, and so is the output head, which reads what "activations" says; else both stay float. With
 /// "attention": 8, both products of every attention are in INT8, one scale a token and head, and so are a cache's keys
 /// and values.
+///
+/// Some recipes need calibration data (see needs_data): they are for octet quantize, not for quantizing while loading.
 ///
 /// A recipe without "weights" and "embeddings" may be applied to a checkpoint that is quantized already: its codes
 /// stay, and products with them read what "activations" says, that of a quantized output head included.
@@ -63,8 +108,9 @@ class Recipe {
   static Recipe load(const std::string& name_or_file, std::span<const std::string> settings);
   /// `source` names the text in errors.
   static Recipe parse(std::string_view json, const std::string& source, std::span<const std::string> settings = {});
-  /// The built-in recipes for float models, 8 bits first, then 4; or those for models that are quantized already.
-  enum class AppliesTo : uint8_t { kFloat, kQuantized };
+  /// The built-in recipes for float models, 8 bits first, then 4; those of them that only octet quantize applies; or
+  /// those for models that are quantized already.
+  enum class AppliesTo : uint8_t { kFloat, kFloatOffline, kQuantized };
   static std::vector<std::string> built_in_names(AppliesTo models = AppliesTo::kFloat);
 
   const std::string& name() const noexcept { return name_; }
@@ -77,8 +123,27 @@ class Recipe {
   bool quantizes_weights() const noexcept;
   /// What the product with a layer's stored codes is to read; none where the recipe does not say.
   std::optional<ActivationMode> activations_for(std::string_view layer) const;
-  /// The scale that a static `mode` has for a layer. Throws UsageError, naming the layer, where there is none.
+  /// The scale that a static `mode` has for a layer. Throws UsageError, naming the layer, where there is none; a recipe
+  /// that is to be calibrated gives the scale 1.
   ActivationScale activation_scale(std::string_view layer, ActivationMode mode) const;
+  /// Whether activation_scales has one.
+  bool has_scale(std::string_view layer) const { return scales_.find(layer) != nullptr; }
+
+  /// How the codes of a layer's weight are found, and whether those before it in its block are quantized by then.
+  WeightAlgorithmOptions weight_algorithm(std::string_view layer) const;
+  bool true_sequential(std::string_view layer) const;
+  /// How calibration finds the range of a layer's static activations.
+  RangeOptions activation_range(std::string_view layer) const;
+  const std::optional<FoldOptions>& fold() const noexcept { return fold_; }
+  bool bias_correction() const noexcept { return bias_correction_; }
+  const CalibrationOptions& calibration() const noexcept { return calibration_; }
+  /// What in it needs calibration data, static scales aside: "GPTQ"; "" if nothing does.
+  std::string needs_data() const;
+  /// Whether weights are made by more than rounding to nearest, which is not done while loading.
+  bool is_offline() const;
+  /// The same recipe to load a model by whose scales, folds and weights are found afterwards.
+  Recipe to_be_calibrated() const;
+  bool is_to_be_calibrated() const noexcept { return to_be_calibrated_; }
   /// The scheme of input embeddings and output head; none where they stay float.
   std::optional<Scheme> embedding_scheme() const;
   /// How products of attention are computed: kDynamicPerToken is INT8 on both sides.
@@ -94,28 +159,43 @@ class Recipe {
   struct Weights {
     WeightScheme scheme;
     std::vector<int64_t> fallback;  ///< group sizes; 0 is a whole row
+    WeightAlgorithmOptions algorithm;
+    bool true_sequential = true;
+  };
+  struct Activations {
+    ActivationMode mode = ActivationMode::kFloat;
+    RangeOptions range = {.method = RangeMethod::kBest};
   };
   struct Layer {
     Weights weights;
-    ActivationMode activations;
+    Activations activations;
   };
   /// A scheme of which either half may be left open: a recipe's own is the base that its overrides change.
   struct Override {
     std::string match;
     std::optional<std::optional<Weights>> weights;  ///< outer: said at all; inner: none is float
-    std::optional<ActivationMode> activations;
+    std::optional<Activations> activations;
   };
 
   static Recipe from_json(const nlohmann::json& json, const std::string& source);
   static std::optional<Weights> read_weights(const nlohmann::json& value, const std::string& where);
+  static Activations read_activations(const nlohmann::json& value, const std::string& where);
+  static std::optional<FoldOptions> read_fold(const nlohmann::json& value, const std::string& where);
+  static CalibrationOptions read_calibration(const nlohmann::json& value, const std::string& where);
   static ActivationScales read_scales(const nlohmann::json& value, const std::string& where);
   bool takes(std::string_view layer) const;
+  /// Of everything that the recipe says of weights, anywhere.
+  bool any_weights(const std::function<bool(const Weights&)>& holds) const;
   std::optional<Layer> find(std::string_view layer) const;
 
   std::string name_, text_;
   std::optional<Weights> weights_;
-  ActivationMode activations_ = ActivationMode::kFloat;
+  Activations activations_;
   ActivationScales scales_;
+  std::optional<FoldOptions> fold_;
+  bool bias_correction_ = false;
+  CalibrationOptions calibration_;
+  bool to_be_calibrated_ = false;
   ActivationMode attention_ = ActivationMode::kFloat;
   bool embeddings_ = false;
   std::vector<std::string> include_, exclude_;
