@@ -30,6 +30,38 @@ void measure(LayerFacts& layer, ConstTensorView values, const QTensor& codes) {
 
 }  // namespace
 
+Tensor with_fitted_factors(ConstTensorView weight, const QTensor& quantized, bool columns, bool rows) {
+  const Tensor codes = dequantize(quantized);
+  Tensor out = to_f32(weight);
+  const auto q = codes.as<float>();
+  const auto w = out.mutable_as<float>();
+  const auto outputs = static_cast<size_t>(quantized.rows()), inputs = static_cast<size_t>(quantized.cols());
+  // Least squares: the factor of values w that brings them nearest to q is Σ w q / Σ w². Factors of columns and of rows
+  // depend on each other; a second round changes them by the square of the quantization error only.
+  for (int round = 0; round < 2; ++round) {
+    if (columns) {
+      std::vector<double> products(inputs, 0), squares(inputs, 0);
+      for (size_t at = 0; at < w.size(); ++at) {
+        products[at % inputs] += double{w[at]} * q[at];
+        squares[at % inputs] += double{w[at]} * w[at];
+      }
+      for (size_t at = 0; at < w.size(); ++at) {
+        if (squares[at % inputs] > 0) w[at] *= static_cast<float>(products[at % inputs] / squares[at % inputs]);
+      }
+    }
+    for (size_t o = 0; rows && o < outputs; ++o) {
+      double product = 0, square = 0;
+      for (size_t at = o * inputs; at < (o + 1) * inputs; ++at) {
+        product += double{w[at]} * q[at];
+        square += double{w[at]} * w[at];
+      }
+      if (square == 0) continue;
+      for (size_t at = o * inputs; at < (o + 1) * inputs; ++at) w[at] *= static_cast<float>(product / square);
+    }
+  }
+  return out;
+}
+
 CodePlaces places_on_codes(ConstTensorView weight, const QTensor& quantized) {
   if (weight.shape != quantized.codes.shape()) {
     fail<ShapeError>("a weight of shape {} was not quantized to codes of {}", to_string(weight.shape),
@@ -79,8 +111,8 @@ CodePlaces places_on_codes(ConstTensorView weight, const QTensor& quantized) {
   return out;
 }
 
-std::vector<LayerFacts> measure_layers(const Model& model, const Model& reference, int threads,
-                                       const std::function<void(int64_t layers)>& advance) {
+std::vector<LayerFacts> measure_layers(const Model& model, const Model& reference, const FoldedLayers& folded,
+                                       int threads, const std::function<void(int64_t layers)>& advance) {
   std::map<std::string, const Parameter*> references;
   for (const Linear::Part* part : reference.linear_parts()) references[part->weight.layer] = &part->weight;
   std::vector<LayerFacts> layers;
@@ -100,7 +132,13 @@ std::vector<LayerFacts> measure_layers(const Model& model, const Model& referenc
         if (original != nullptr && !original->stored_codes && original->shape == weight.shape) {
           std::variant<Tensor, QTensor> holder;
           const FloatWeight values(*original);
-          measure(layer, values.view(), stored_codes(weight, holder));
+          const QTensor& codes = stored_codes(weight, holder);
+          const bool columns = folded.columns.contains(weight.layer), rows = folded.rows.contains(weight.layer);
+          if (columns || rows) {
+            measure(layer, with_fitted_factors(values.view(), codes, columns, rows).view(), codes);
+          } else {
+            measure(layer, values.view(), codes);
+          }
           values.release_pages();
         }
       } else {

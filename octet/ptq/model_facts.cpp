@@ -45,6 +45,7 @@ Json to_json(const LayerFacts& layer) {
   put(json, "scheme", layer.scheme);
   put(json, "relative_error", layer.relative_error);
   put(json, "output_error", layer.output_error);
+  put(json, "kl", layer.kl);
   put(json, "outside_share", layer.outside_share);
   put(json, "codes", layer.codes);
   if (layer.codes) json["code_range"] = {layer.code_range.first, layer.code_range.second};
@@ -67,8 +68,8 @@ Json to_json(const SiteFacts& site) {
     fixed["low"] = site.fixed->low;
     fixed["high"] = site.fixed->high;
     fixed["clipped_share"] = site.fixed->clipped_share;
-    fixed["clipped_energy"] = site.fixed->clipped_energy;
-    fixed["zeroed_share"] = site.fixed->zeroed_share;
+    put(fixed, "clipped_energy", site.fixed->clipped_energy);
+    put(fixed, "zeroed_share", site.fixed->zeroed_share);
     fixed["relative_error"] = site.fixed->relative_error;
   }
   return json;
@@ -144,6 +145,7 @@ LayerFacts read_layer(const Config& json) {
   layer.scheme = json.text("scheme", "");
   layer.relative_error = optional_number(json, "relative_error");
   layer.output_error = optional_number(json, "output_error");
+  layer.kl = optional_number(json, "kl");
   layer.outside_share = optional_number(json, "outside_share", 0, 1);
   layer.codes = read_histogram(json, "codes");
   if (layer.codes) {
@@ -173,8 +175,8 @@ SiteFacts read_site(const Config& json) {
     facts.low = fixed.number("low");
     facts.high = fixed.number("high");
     facts.clipped_share = optional_number(fixed, "clipped_share", 0, 1).value_or(0);
-    facts.clipped_energy = optional_number(fixed, "clipped_energy", 0, 1).value_or(0);
-    facts.zeroed_share = optional_number(fixed, "zeroed_share", 0, 1).value_or(0);
+    facts.clipped_energy = optional_number(fixed, "clipped_energy", 0, 1);
+    facts.zeroed_share = optional_number(fixed, "zeroed_share", 0, 1);
     facts.relative_error = optional_number(fixed, "relative_error").value_or(0);
     site.fixed = std::move(facts);
   }
@@ -242,6 +244,15 @@ Json to_json(const ModelFacts& facts) {
   json["reference"] = to_json(facts.reference);
   json["variants"] = Json::array();
   for (const VariantFacts& variant : facts.variants) json["variants"].push_back(to_json(variant));
+  for (const PredictedModel& model : facts.predicted_front) {
+    Json one = {{"bytes", model.bytes}};
+    put(one, "kl", model.kl);
+    put(one, "output_error", model.output_error);
+    put(one, "prefill_tokens_per_s", model.prefill_tokens_per_s);
+    put(one, "decode_tokens_per_s", model.decode_tokens_per_s);
+    put(one, "forward_ms", model.forward_ms);
+    json["predicted_front"].push_back(std::move(one));
+  }
   return json;
 }
 
@@ -259,6 +270,16 @@ ModelFacts read_model_facts(const Config& json) {
   facts.sample = json.text("sample", "");
   facts.reference = read_variant(json.object("reference"));
   for (const Config& variant : objects(json, "variants")) facts.variants.push_back(read_variant(variant));
+  for (const Config& one : objects(json, "predicted_front")) {
+    PredictedModel model;
+    model.bytes = one.integer("bytes", kCount);
+    model.kl = optional_number(one, "kl");
+    model.output_error = optional_number(one, "output_error");
+    model.prefill_tokens_per_s = optional_number(one, "prefill_tokens_per_s");
+    model.decode_tokens_per_s = optional_number(one, "decode_tokens_per_s");
+    model.forward_ms = optional_number(one, "forward_ms");
+    facts.predicted_front.push_back(model);
+  }
   return facts;
 }
 

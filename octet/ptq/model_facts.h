@@ -37,6 +37,8 @@ struct LayerFacts {
   std::string scheme = {};                    ///< in words; "": float
   std::optional<double> relative_error = {};  ///< of the weight: ‖W - Q‖ / ‖W‖
   std::optional<double> output_error = {};    ///< of its outputs on the calibration data, ‖y - ŷ‖ / ‖y‖
+  /// What the model's predictions lose, in nats a token, where nothing else is quantized.
+  std::optional<double> kl = {};
   std::optional<double> outside_share = {};   ///< of its weights: more than half a step beyond the last code
   std::optional<HistogramFacts> codes = {};   ///< where its weights lie on the scale of their codes
   std::pair<double, double> code_range = {};  ///< the lowest and the highest code
@@ -47,7 +49,8 @@ struct LayerFacts {
 struct StaticFacts {
   std::string method = {};  ///< that found it: "percentile"; "" if not known
   double low = 0, high = 0;
-  double clipped_share = 0, clipped_energy = 0, zeroed_share = 0, relative_error = 0;
+  double clipped_share = 0, relative_error = 0;
+  std::optional<double> clipped_energy = {}, zeroed_share = {};
 };
 
 /// The activations that linear layers with one input read.
@@ -83,6 +86,13 @@ struct VariantFacts {
   std::vector<std::string> notes = {};                                ///< what a reader must know
 };
 
+/// A model that a search predicted, without making it.
+struct PredictedModel {
+  int64_t bytes = 0;
+  std::optional<double> kl = {}, output_error = {};
+  std::optional<double> prefill_tokens_per_s = {}, decode_tokens_per_s = {}, forward_ms = {};
+};
+
 struct ModelFacts {
   std::string name, architecture;
   int64_t blocks = 0, width = 0, vocabulary = 0, max_positions = 0;
@@ -92,6 +102,7 @@ struct ModelFacts {
   std::string sample = {};         ///< in words: what the sites saw
   VariantFacts reference;          ///< what the others are compared with
   std::vector<VariantFacts> variants = {};
+  std::vector<PredictedModel> predicted_front = {};  ///< the best trade-offs that a search found
 };
 
 /// A layer's place: {7, "self_attn.q_proj"} of "model.layers.7.self_attn.q_proj"; no block, and the whole name, where

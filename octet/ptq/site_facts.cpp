@@ -28,6 +28,15 @@ SiteFacts describe(const ActivationRangeEstimator& seen) {
 
 }  // namespace
 
+StaticFacts static_range(ActivationMode mode, const ActivationScale& scale) {
+  const bool has_zero_point = mode == ActivationMode::kStaticPerTensorZeroPoint;
+  const double step = scale.scale, zero_point = scale.zero_point;
+  StaticFacts facts;
+  facts.low = has_zero_point ? -zero_point * step : -127 * step;
+  facts.high = has_zero_point ? (255 - zero_point) * step : 127 * step;
+  return facts;
+}
+
 SiteObservation::SiteObservation(Model& model, Backend& backend, const TokenBatch& samples,
                                  const std::function<void(int64_t samples)>& advance) {
   std::vector<int> sites;
@@ -62,12 +71,8 @@ std::vector<SiteFacts> SiteObservation::static_facts(const Model& model) const {
       if (seen.site() != linear->site().name || seen.rows() == 0) continue;
       const ActivationMode mode = weight.scheme->activations;
       const QuantizationLoss loss = seen.measure(mode, weight.input);
-      const double step = weight.input.scale, zero = weight.input.zero_point;
-      const bool has_zero_point = mode == ActivationMode::kStaticPerTensorZeroPoint;
       SiteFacts site = describe(seen);
-      StaticFacts fixed;
-      fixed.low = has_zero_point ? -zero * step : -127 * step;
-      fixed.high = has_zero_point ? (255 - zero) * step : 127 * step;
+      StaticFacts fixed = static_range(mode, weight.input);
       fixed.clipped_share = loss.clipped_share;
       fixed.clipped_energy = loss.clipped_energy;
       fixed.zeroed_share = loss.zeroed_share;

@@ -11,6 +11,9 @@
 
 namespace octet {
 
+/// The range that the codes of a static scale cover.
+StaticFacts static_range(ActivationMode mode, const ActivationScale& scale);
+
 /// What the sites of a float model, the inputs of its linear layers, were like on a sample of text, and what static
 /// scales would do to it.
 class SiteObservation {

@@ -37,6 +37,9 @@ struct ScatterChart {
   AxisTitle x, y;
   Axis::Scale y_scale = Axis::Scale::kLinear;
   std::vector<Point> points;
+  /// Points without names that a line joins: what was predicted.
+  std::vector<std::pair<double, double>> curve = {};
+  std::string curve_name = {};
   std::optional<Line> line = {};  ///< upright: what has no y, as the reference on a logarithmic axis
 };
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "octet/report/html_page.h"
 
+#include <algorithm>
+
 namespace octet {
 namespace {
 
@@ -38,7 +40,7 @@ dl.facts .note{display:block;color:var(--dim);font-size:.87rem}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(165px,1fr));gap:12px;margin:4px 0 8px}
 .tiles>div{border:1px solid var(--line);border-left:4px solid var(--accent);border-radius:8px;padding:10px 14px}
 .tiles .tile-name{color:var(--dim);font-size:.87rem}
-.tiles .tile-value{font-size:1.42rem;font-weight:650;line-height:1.3;overflow-wrap:anywhere}
+.tiles .tile-value{font-size:1.3rem;font-weight:650;line-height:1.3;overflow-wrap:anywhere}
 .tiles .tile-note{color:var(--dim);font-size:.87rem}
 .warnings{list-style:none;margin:12px 0;padding:10px 16px;background:var(--warm-soft);border-left:4px solid var(--warm);
 border-radius:6px}
@@ -64,15 +66,17 @@ td.with-bar{min-width:230px}
 .track{display:inline-block;vertical-align:middle;width:calc(100% - 5.6em);min-width:70px;height:10px;margin-right:10px;
 text-align:left;border-radius:2px;background:var(--grid)}
 .bar{display:block;height:100%;border-radius:2px;background:var(--accent)}
-thead button{all:unset;cursor:pointer;font:inherit}
-thead button::after{content:"\2195\FE0E";color:var(--dim);margin-left:.3em;font-weight:400;font-size:.85em}
-th[aria-sort=ascending] button::after{content:"\2191"}
-th[aria-sort=descending] button::after{content:"\2193"}
+thead button{all:unset;cursor:pointer;font:inherit;position:relative}
+thead button::after{content:"\2195\FE0E";position:absolute;top:0;right:-1.05em;color:var(--dim);font-weight:400;font-size:.85em}
+thead .number button::after{right:auto;left:-1.05em}
+thead th[aria-sort=ascending] button::after{content:"\2191";color:var(--accent)}
+thead th[aria-sort=descending] button::after{content:"\2193";color:var(--accent)}
 details{margin:12px 0}
 summary{cursor:pointer;font-weight:600;color:var(--accent);overflow-wrap:anywhere}
 pre{margin:8px 0;padding:12px 16px;background:var(--page);border:1px solid var(--line);border-radius:8px;overflow-x:auto;
 font-size:.85rem;line-height:1.45}
 .figures{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(310px,100%),1fr));gap:18px 24px;margin:12px 0}
+.figures.large{grid-template-columns:repeat(auto-fill,minmax(min(470px,100%),1fr))}
 figure{margin:0;min-width:0}
 figcaption{font-size:.9rem;font-weight:600;overflow-wrap:anywhere;margin-bottom:4px}
 figure .note{color:var(--dim);font-size:.85rem;margin:4px 0 0}
@@ -88,10 +92,13 @@ svg .mark{stroke:var(--warm);stroke-width:1.5;stroke-dasharray:5 3}
 svg .mark-name{fill:var(--warm)}
 svg .front{fill:none;stroke:var(--accent);stroke-width:1.5;stroke-dasharray:2 3}
 svg .leader{stroke:var(--dim);stroke-width:1}
+svg .predicted{fill:none;stroke:var(--warm);stroke-width:1.5}
+svg .predicted-point{fill:var(--warm)}
 svg .point{stroke:var(--card);stroke-width:1.5}
 svg .on-front{fill:var(--accent)}
 svg .off-front{fill:var(--warm)}
 svg .marked{font-weight:700}
+svg .point-name,svg .mark-name{paint-order:stroke;stroke:var(--card);stroke-width:4px;stroke-linejoin:round}
 svg .bins{fill:var(--accent)}
 svg .clipped{fill:var(--warm)}
 svg .heat-none{fill:none;stroke:var(--line);stroke-width:1}
@@ -141,6 +148,20 @@ addEventListener('beforeprint', () => document.querySelectorAll('details').forEa
 
 constexpr const char* kPolicy =
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
+
+// Text whose names may be broken between their parts.
+Markup breakable(std::string_view text) {
+  Markup out;
+  while (!text.empty()) {
+    const size_t end = std::min(text.find_first_of("_."), text.size() - 1) + 1;
+    out.text(text.substr(0, end));
+    text.remove_prefix(end);
+    // Not inside of numbers.
+    const bool in_number = !text.empty() && text.front() >= '0' && text.front() <= '9';
+    if (!text.empty() && !in_number) out.empty("wbr", {});
+  }
+  return out;
+}
 
 }  // namespace
 
@@ -195,9 +216,9 @@ Markup folded(std::string_view summary, const Markup& content, bool open) {
   return out.element("summary", {}, summary).add(content).close();
 }
 
-Markup figure_grid(const std::vector<Figure>& figures) {
+Markup figure_grid(const std::vector<Figure>& figures, FigureSize size) {
   Markup out;
-  out.open("div", {{"class", "figures"}});
+  out.open("div", {{"class", size == FigureSize::kLarge ? "figures large" : "figures"}});
   for (const Figure& figure : figures) {
     out.open("figure").element("figcaption", {}, figure.caption).add(figure.drawing);
     if (!figure.note.empty()) out.element("p", {{"class", "note"}}, figure.note);
@@ -227,8 +248,8 @@ Markup fact_tiles(const std::vector<Fact>& facts) {
   for (const Fact& fact : facts) {
     out.open("div")
         .element("div", {{"class", "tile-name"}}, fact.name)
-        .element("div", {{"class", "tile-value"}}, fact.value);
-    if (!fact.note.empty()) out.element("div", {{"class", "tile-note"}}, fact.note);
+        .element("div", {{"class", "tile-value"}}, breakable(fact.value));
+    if (!fact.note.empty()) out.element("div", {{"class", "tile-note"}}, breakable(fact.note));
     out.close();
   }
   return out.close();

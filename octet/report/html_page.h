@@ -46,7 +46,11 @@ struct Figure {
   std::string caption, note;  ///< note: a line below; may be empty
   Markup drawing;
 };
-Markup figure_grid(const std::vector<Figure>& figures);
+enum class FigureSize {
+  kSmall,  ///< drawings about 320 units wide, three beside each other on a wide page
+  kLarge,  ///< 500, two
+};
+Markup figure_grid(const std::vector<Figure>& figures, FigureSize size = FigureSize::kSmall);
 /// One of two drawings: for a page that is wide, or narrow.
 Markup for_width(const Markup& wide, const Markup& narrow);
 /// Facts with their names: "architecture", "LlamaForCausalLM".

@@ -78,6 +78,10 @@ Markup draw(const ScatterChart& chart, double width) {
     x_low = std::min(x_low, point.x), x_high = std::max(x_high, point.x);
     y_low = std::min(y_low, point.y), y_high = std::max(y_high, point.y);
   }
+  for (const auto& [x, y] : chart.curve) {
+    x_low = std::min(x_low, x), x_high = std::max(x_high, x);
+    y_low = std::min(y_low, y), y_high = std::max(y_high, y);
+  }
   if (chart.line) x_low = std::min(x_low, chart.line->x), x_high = std::max(x_high, chart.line->x);
   const double height = std::clamp(width * 0.55, 240.0, 380.0);
   const PlotFrame frame(width, height, 0,
@@ -97,6 +101,21 @@ Markup draw(const ScatterChart& chart, double width) {
     taken.push_back({x - 2, frame.top, x + 2, frame.bottom});
     taken.push_back(
         {to_the_left ? x - 6 - name : x + 6, frame.top, to_the_left ? x - 6 : x + 6 + name, frame.top + 15});
+  }
+
+  std::vector<std::pair<double, double>> curve = chart.curve;
+  std::sort(curve.begin(), curve.end());
+  PathData joined;
+  for (size_t i = 0; i < curve.size(); ++i) {
+    const double x = frame.at_x(curve[i].first), y = frame.at_y(curve[i].second);
+    i == 0 ? joined.move(x, y) : joined.line(x, y);
+    svg.rectangle(x - 1.5, y - 1.5, 3, 3, "predicted-point");
+  }
+  if (curve.size() > 1) svg.path(joined.to_string(), "predicted");
+  if (!curve.empty()) {
+    const double x = frame.at_x(curve.front().first), y = frame.at_y(curve.front().second);
+    svg.text(x + 6, std::max(frame.top + 10, y - 8), chart.curve_name, Svg::Anchor::kStart, "mark-name");
+    taken.push_back({x + 6, y - 20, x + 6 + text_width(chart.curve_name), y - 4});
   }
 
   const std::vector<bool> front = pareto_front(chart.points);
