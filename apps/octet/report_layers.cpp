@@ -62,8 +62,7 @@ struct Grid {
   }
 };
 
-// `low` and `high` may be those of several grids, so that their colours compare.
-Markup draw_grid(Grid grid, double low, double high, const std::string& label, const AxisTitle& title) {
+Markup draw_grid(Grid grid, const std::string& label, const AxisTitle& title) {
   std::sort(grid.blocks.begin(), grid.blocks.end());
   const std::map<std::string, std::string> short_names = short_kinds(grid.kinds);
   HeatChart chart;
@@ -78,9 +77,9 @@ Markup draw_grid(Grid grid, double low, double high, const std::string& label, c
       chart.cells.push_back(cell == grid.cells.end() ? std::nullopt : std::optional(cell->second));
     }
   }
-  chart.low = low;
-  chart.high = high;
-  chart.scale = high > 4 * low ? Axis::Scale::kLogarithmic : Axis::Scale::kLinear;
+  chart.low = grid.low;
+  chart.high = grid.high;
+  chart.scale = grid.high > 4 * grid.low ? Axis::Scale::kLogarithmic : Axis::Scale::kLinear;
   chart.value = title;
   chart.format = [factor = grid.shares ? 100 : 1](double value) { return format_number(value * factor, 2); };
   return for_width(draw(chart, kWideChart), draw(chart, kNarrowChart));
@@ -173,7 +172,9 @@ Figure weight_figure(const LayerFacts& layer) {
   Figure figure{layer.name, fmt::format("relative error {}", format_percent(layer.relative_error.value_or(0), 2)),
                 draw(chart, kSmallChart)};
   if (layer.outside_share)
-    figure.note += fmt::format("; {} of weights beyond the last code", format_percent(*layer.outside_share, 3));
+    figure.note += *layer.outside_share == 0 ? "; no weight lies beyond the last code"
+                                             : fmt::format("; {} of weights lie beyond the last code",
+                                                           format_percent(*layer.outside_share, 3));
   return figure;
 }
 
@@ -259,7 +260,7 @@ Markup sites_of(const VariantFacts& variant, const std::string& introduction, bo
   out.add(paragraph(introduction));
   if (grid.blocks.size() > 1 && grid.high > 0) {
     out.add(draw_grid(
-        grid, grid.low, grid.high, fmt::format("{}: error of activations by block and layer", variant.name),
+        grid, fmt::format("{}: error of activations by block and layer", variant.name),
         {fixed ? "relative error with the static scale" : "relative error in INT8 with a scale a token", "%"}));
   }
   const size_t shown = std::min(kRanked, sites.size());
@@ -352,13 +353,6 @@ const std::vector<LayerMeasure>& layer_measures() {
   return kMeasures;
 }
 
-// The same colours for all variants.
-std::pair<double, double> range_of(const std::vector<Grid>& grids) {
-  double low = INFINITY, high = 0;
-  for (const Grid& grid : grids) low = std::min(low, grid.low), high = std::max(high, grid.high);
-  return {low, high};
-}
-
 Grid grid_of(const VariantFacts& variant, const LayerMeasure& measure) {
   Grid grid;
   grid.shares = measure.is_share;
@@ -385,14 +379,13 @@ Markup layers_part(const ModelFacts& facts) {
           paragraph("How far each layer's quantized weights lie from the float ones, ‖W − Q‖ / ‖W‖: by block and "
                     "layer, and ranked. "
                     "Empty cells stayed in float; the outlined cell loses most."));
-      if (facts.variants.size() > 1) out.add(remark("Colours mean the same in all charts of a kind."));
+      if (facts.variants.size() > 1) out.add(remark("Each chart has a scale of colours of its own."));
     }
     out.element("h3", {}, variant.name);
     for (size_t m = 0; m < grids.size(); ++m) {
       if (grids[m][i].high == 0) continue;
       const LayerMeasure& measure = layer_measures()[m];
-      const auto [low, high] = range_of(grids[m]);
-      out.add(draw_grid(grids[m][i], low, high, fmt::format("{}: {} by block and layer", variant.name, measure.heading),
+      out.add(draw_grid(grids[m][i], fmt::format("{}: {} by block and layer", variant.name, measure.heading),
                         measure.title));
     }
     const size_t shown = std::min(kRanked, layers.size());

@@ -27,6 +27,7 @@ struct Measure {
   std::function<std::optional<double>(const VariantFacts&)> value;
   std::function<std::string(const VariantFacts&, double value)> text;
   bool more_is_better = false;
+  bool has_best = true;  ///< differences mean something
 };
 
 std::string with_error(const MeasuredValue& measured, int decimals) {
@@ -53,7 +54,9 @@ std::vector<Measure> measures(const ModelFacts& facts) {
   out.push_back(
       {{"perplexity", "a token"},
        [](const VariantFacts& v) { return v.perplexity ? std::optional(v.perplexity->value) : std::nullopt; },
-       [](const VariantFacts& v, double) { return with_error(*v.perplexity, v.perplexity->value < 1000 ? 2 : 0); }});
+       [](const VariantFacts& v, double) { return with_error(*v.perplexity, v.perplexity->value < 1000 ? 2 : 0); },
+       false,
+       false});  // standard errors are larger than most differences
   out.push_back({{"KL divergence", "nats a token"},
                  [](const VariantFacts& v) { return v.kl ? std::optional(v.kl->value) : std::nullopt; },
                  [](const VariantFacts& v, double) {
@@ -95,7 +98,7 @@ HtmlTable recipe_table(const ModelFacts& facts) {
       const std::optional<double> value = measure.value(variant);
       if (value && (!found || (measure.more_is_better ? *value > *found : *value < *found))) found = value;
     }
-    best.push_back(facts.variants.size() > 1 ? found : std::nullopt);
+    best.push_back(facts.variants.size() > 1 && measure.has_best ? found : std::nullopt);
   }
   std::string caption = facts.accuracy_data.empty() ? "" : "Accuracy on " + facts.accuracy_data + ". ";
   if (!facts.speed_load.empty()) caption += "Speed: " + facts.speed_load + ". ";
@@ -204,7 +207,8 @@ Markup trade_offs(const ModelFacts& facts) {
                               chart.points.size());
     figures.push_back({cost.heading, "", for_width(draw(chart, kWideChart), draw(chart, kNarrowChart))});
   }
-  if (!out.is_empty()) {
+  if (!figures.empty()) {
+    out.add(figure_grid(figures, FigureSize::kLarge));
     out.add(
         remark("Less is better on both axes. Recipes that no other beats in both are circles, joined by the dotted "
                "line; the others are diamonds. The dashed line is the reference."));

@@ -25,7 +25,7 @@ struct AxisTitle {
 struct ScatterChart {
   struct Point {
     double x = 0, y = 0;
-    std::string name, tooltip;
+    std::string name = {}, tooltip = {};
     bool marked = false;  ///< drawn larger: what the page is about
   };
   struct Line {

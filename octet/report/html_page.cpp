@@ -49,10 +49,10 @@ border-radius:6px}
 .scroll{overflow-x:auto;margin:8px 0}
 .scroll:focus-visible,summary:focus-visible,a:focus-visible,th button:focus-visible{outline:2px solid var(--accent);
 outline-offset:2px}
-table{border-collapse:collapse;width:100%;font-size:.93rem;font-variant-numeric:tabular-nums}
-caption{text-align:left;color:var(--dim);font-size:.9rem;padding:0 0 6px}
-th,td{padding:6px 10px;text-align:left;font-weight:400;white-space:nowrap;border-bottom:1px solid var(--line)}
-thead th{color:var(--ink);font-weight:600;vertical-align:bottom;border-bottom:2px solid var(--line)}
+table{border-collapse:collapse;width:100%;font-size:.91rem;font-variant-numeric:tabular-nums}
+.caption{color:var(--dim);font-size:.9rem;margin:10px 0 0;max-width:none}
+th,td{padding:6px 9px;text-align:left;font-weight:400;white-space:nowrap;border-bottom:1px solid var(--line)}
+thead th{color:var(--ink);font-weight:600;vertical-align:bottom;white-space:normal;border-bottom:2px solid var(--line)}
 th:first-child,td:first-child{padding-left:4px}
 .number{text-align:right}
 tbody .name,pre,code{font-family:ui-monospace,"SF Mono",Menlo,Consolas,"DejaVu Sans Mono",monospace}

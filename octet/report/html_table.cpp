@@ -74,9 +74,10 @@ Markup HtmlTable::to_markup() const {
       fractions[i] = std::max(fractions[i], Fraction(row.cells[i].text).length);
   }
   Markup out;
+  if (!caption_.empty()) out.element("p", {{"class", "caption"}}, caption_);
   // Reached by the keyboard, so that it can be scrolled.
   out.open("div", {{"class", "scroll"}, {"tabindex", "0"}, {"role", "region"}, {"aria-label", caption_}});
-  out.open("table", {}).element("caption", {}, caption_);
+  out.open("table");
   out.open("thead").open("tr");
   for (const Column& column : columns_) {
     out.open("th", {{"scope", "col"}, {"class", css_class(column.kind)}}).text(column.header);

@@ -35,7 +35,9 @@ TEST(HtmlPage, IsOneWellFormedFileThatFetchesNothing) {
   for (const char* fetched : {"link", "iframe", "object", "img", "base"}) EXPECT_TRUE(read.all(fetched).empty());
   for (const PageElement& element : read.elements) {
     EXPECT_FALSE(element.attributes.contains("src"));
-    if (element.attributes.contains("href")) EXPECT_TRUE(element.attributes.at("href").starts_with("#"));
+    if (element.attributes.contains("href")) {
+      EXPECT_TRUE(element.attributes.at("href").starts_with("#"));
+    }
   }
   EXPECT_THAT(read.all("style").front().text, testing::Not(testing::AnyOf(HasSubstr("url("), HasSubstr("@import"))));
   EXPECT_THAT(text, HasSubstr("default-src &#39;none&#39;"));
