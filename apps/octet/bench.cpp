@@ -79,8 +79,11 @@ std::vector<int64_t> or_default(const std::vector<int64_t>& given, int64_t other
   return given.empty() ? std::vector{otherwise} : given;
 }
 
-// One object, or the list of several.
-void print_results(const nlohmann::ordered_json& results) {
+// One object, or the list of several, each with the name of the recipe that the model was loaded by.
+void print_results(const BenchOptions& options, nlohmann::ordered_json results) {
+  if (const std::optional<Recipe> recipe = recipe_of(options.recipe, options.settings)) {
+    for (nlohmann::ordered_json& result : results) result["recipe"] = recipe->name();
+  }
   print_json(results.size() == 1 ? results.front() : results);
 }
 
@@ -124,7 +127,7 @@ void bench_encoder(Session& session, const BenchOptions& options) {
     for (const int64_t seq : or_default(options.seq, 128))
       results.push_back(bench_encoder(session, options, sequences, seq));
   }
-  if (options.json) print_results(results);
+  if (options.json) print_results(options, std::move(results));
 }
 
 struct DecoderRun {
@@ -241,7 +244,7 @@ void bench_decoder(Session& session, const BenchOptions& options) {
   nlohmann::ordered_json results = nlohmann::ordered_json::array();
   for (const DecoderRun& run : runs) results.push_back(to_json(session, run, read_peak, runs.front()));
   profile->add_to(results.front());
-  print_results(results);
+  print_results(options, std::move(results));
 }
 
 void run(const BenchOptions& options) {

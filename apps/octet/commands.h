@@ -19,6 +19,7 @@ void add_info(CLI::App& app);
 void add_inspect(CLI::App& app);
 void add_logits(CLI::App& app);
 void add_quantize(CLI::App& app);
+void add_report(CLI::App& app);
 void add_rotate(CLI::App& app);
 void add_tokenize(CLI::App& app);
 

@@ -36,6 +36,12 @@ void print_sizes(const Sizes& bytes) {
              static_cast<double>(bytes.b) / static_cast<double>(bytes.a));
 }
 
+// By what name B's recipe goes; null without one.
+nlohmann::ordered_json recipe_name(const CompareOptions& options) {
+  const std::optional<Recipe> recipe = recipe_of(options.recipe, options.settings);
+  return recipe ? nlohmann::ordered_json(recipe->name()) : nlohmann::ordered_json();
+}
+
 nlohmann::ordered_json decoder_json(const NllSums& sums, int64_t bytes) {
   return {{"bytes", bytes},
           {"perplexity", sums.per_token().value},
@@ -54,7 +60,8 @@ void run_decoders(Session& reference, Session& other, const CompareOptions& opti
   progress.reset();
   const Sizes bytes = sizes_of(reference, other);
   if (options.json) {
-    print_json({{"tokens", result.tokens},
+    print_json({{"recipe", recipe_name(options)},
+                {"tokens", result.tokens},
                 {"windows", text.windows.size()},
                 {"kl_mean", result.kl_mean.value},
                 {"kl_mean_standard_error", result.kl_mean.standard_error},
@@ -92,7 +99,8 @@ void run_encoders(Session& reference, Session& other, const CompareOptions& opti
   if (result.error.truncated > 0)
     warn(fmt::format("{} of {} lines were truncated", result.error.truncated, lines.size()));
   if (options.json) {
-    print_json({{"cosine_mean", result.error.cosine_mean},
+    print_json({{"recipe", recipe_name(options)},
+                {"cosine_mean", result.error.cosine_mean},
                 {"cosine_min", result.error.cosine_min},
                 {"max_abs_difference", result.error.max_abs_difference},
                 {"relative_error", result.error.relative_error},

@@ -40,6 +40,7 @@ int run(int argc, char** argv) {
   add_eval(app);
   add_compare(app);
   add_bench(app);
+  add_report(app);
   add_generate(app);
   add_chat(app);
   add_embed(app);

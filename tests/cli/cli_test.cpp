@@ -24,11 +24,11 @@ const std::string kModel = fs::path(OCTET_PROGRAM).parent_path().parent_path() /
 TEST_F(Cli, HelpOfEveryCommandHasExamples) {
   EXPECT_EQ(run("--help"), 0);
   for (const std::string command : {"bench", "compare", "demo", "embed", "eval", "export", "generate", "info",
-                                    "inspect", "logits", "quantize", "tokenize"}) {
+                                    "inspect", "logits", "quantize", "report", "tokenize"}) {
     EXPECT_THAT(out_, HasSubstr(command));
   }
   for (const std::string command : {"bench", "compare", "demo", "embed", "eval", "export", "generate", "info",
-                                    "inspect", "logits", "quantize", "tokenize"}) {
+                                    "inspect", "logits", "quantize", "report", "tokenize"}) {
     EXPECT_EQ(run(command + " --help"), 0);
     EXPECT_THAT(out_, AllOf(HasSubstr("Examples:"), HasSubstr("--json"), HasSubstr("--threads"))) << command;
   }

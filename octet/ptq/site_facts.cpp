@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "octet/ptq/site_facts.h"
+
+#include <map>
+
+#include "octet/ptq/block_stream.h"
+
+namespace octet {
+namespace {
+
+constexpr int kBars = 96;
+
+SiteFacts describe(const ActivationRangeEstimator& seen) {
+  SiteFacts site;
+  site.name = seen.site();
+  std::tie(site.block, site.kind) = place_of_layer(site.name);
+  site.rows = seen.rows();
+  site.smallest = seen.smallest();
+  site.largest = seen.largest();
+  site.dynamic_error = seen.dynamic_relative_error();
+  const std::vector<HistogramBar> bars = seen.histogram(kBars);
+  if (!bars.empty() && bars.front().low < bars.back().high) {
+    site.values = HistogramFacts{.low = bars.front().low, .high = bars.back().high, .counts = {}};
+    for (const HistogramBar& bar : bars) site.values->counts.push_back(bar.count);
+  }
+  return site;
+}
+
+}  // namespace
+
+StaticFacts static_range(ActivationMode mode, const ActivationScale& scale) {
+  const bool has_zero_point = mode == ActivationMode::kStaticPerTensorZeroPoint;
+  const double step = scale.scale, zero_point = scale.zero_point;
+  StaticFacts facts;
+  facts.low = has_zero_point ? -zero_point * step : -127 * step;
+  facts.high = has_zero_point ? (255 - zero_point) * step : 127 * step;
+  return facts;
+}
+
+SiteObservation::SiteObservation(Model& model, Backend& backend, const TokenBatch& samples,
+                                 const std::function<void(int64_t samples)>& advance) {
+  std::vector<int> sites;
+  std::map<int, size_t> places;
+  for (const Linear* linear : std::as_const(model).linears()) {
+    places[linear->site().id] = estimators_.size();
+    sites.push_back(linear->site().id);
+    estimators_.emplace_back(linear->site().name, 512, backend.threads());
+  }
+  BlockStream stream(model, backend, samples, advance);
+  while (!stream.done()) {
+    stream.run(BlockStream::Outputs::kTaken, sites, [&](const SiteInput& input) {
+      if (input.role == SiteInput::Role::kInput) estimators_[places.at(input.site.id)].add(input.rows, input.columns);
+    });
+  }
+}
+
+std::vector<SiteFacts> SiteObservation::facts() const {
+  std::vector<SiteFacts> out;
+  for (const ActivationRangeEstimator& seen : estimators_) {
+    if (seen.rows() > 0) out.push_back(describe(seen));
+  }
+  return out;
+}
+
+std::vector<SiteFacts> SiteObservation::static_facts(const Model& model) const {
+  std::vector<SiteFacts> out;
+  for (const Linear* linear : model.linears()) {
+    const Parameter& weight = linear->parts().front().weight;
+    if (!weight.scheme || !is_static(weight.scheme->activations)) continue;
+    for (const ActivationRangeEstimator& seen : estimators_) {
+      if (seen.site() != linear->site().name || seen.rows() == 0) continue;
+      const ActivationMode mode = weight.scheme->activations;
+      const QuantizationLoss loss = seen.measure(mode, weight.input);
+      SiteFacts site = describe(seen);
+      StaticFacts fixed = static_range(mode, weight.input);
+      fixed.clipped_share = loss.clipped_share;
+      fixed.clipped_energy = loss.clipped_energy;
+      fixed.zeroed_share = loss.zeroed_share;
+      fixed.relative_error = loss.relative_error;
+      site.fixed = fixed;
+      out.push_back(std::move(site));
+    }
+  }
+  return out;
+}
+
+}  // namespace octet

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "octet/models/model.h"
+#include "octet/ptq/model_facts.h"
+#include "octet/quant/range_estimator.h"
+
+namespace octet {
+
+/// The range that the codes of a static scale cover.
+StaticFacts static_range(ActivationMode mode, const ActivationScale& scale);
+
+/// What the sites of a float model, the inputs of its linear layers, were like on a sample of text, and what static
+/// scales would do to it.
+class SiteObservation {
+ public:
+  /// Runs `samples` through `model`, of which nothing is laid out yet, block by block. Throws as BlockStream does.
+  SiteObservation(Model& model, Backend& backend, const TokenBatch& samples,
+                  const std::function<void(int64_t samples)>& advance = {});
+
+  /// In the order of the forward pass, with histograms.
+  std::vector<SiteFacts> facts() const;
+  /// Of the sites that `model`, which must have the same, gives a static scale: what that does to the values seen.
+  std::vector<SiteFacts> static_facts(const Model& model) const;
+
+ private:
+  std::vector<ActivationRangeEstimator> estimators_;
+};
+
+}  // namespace octet
