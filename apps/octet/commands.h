@@ -6,6 +6,7 @@
 // One function a subcommand, each in the file of its name: it adds the subcommand to `app`, to run when it is parsed.
 namespace octet::cli {
 
+void add_autoquant(CLI::App& app);
 void add_bench(CLI::App& app);
 void add_chat(CLI::App& app);
 void add_compare(CLI::App& app);
@@ -18,6 +19,7 @@ void add_info(CLI::App& app);
 void add_inspect(CLI::App& app);
 void add_logits(CLI::App& app);
 void add_quantize(CLI::App& app);
+void add_sensitivity(CLI::App& app);
 void add_tokenize(CLI::App& app);
 
 }  // namespace octet::cli
