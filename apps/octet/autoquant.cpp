@@ -13,7 +13,7 @@
 #include "octet/base/progress.h"
 #include "octet/eval/product_timing.h"
 #include "octet/generate/prefill.h"
-#include "octet/ptq/autoquant_costs.h"
+#include "octet/ptq/layer_schemes.h"
 #include "octet/report/format.h"
 #include "octet/report/table.h"
 
@@ -150,7 +150,7 @@ void run(const AutoquantCommand& options) {
       .budget = parse_budget(options.budget), .exact = options.exact, .cpu = {.threads = options.threads}};
   if (options.objective) how.objective = parse_budget_term(*options.objective);
   for (const std::string& name : options.schemes) how.schemes.push_back(Recipe::load(name, {}));
-  if (how.schemes.empty()) how.schemes = built_in_schemes();
+  if (how.schemes.empty()) how.schemes = built_in_layer_schemes();
   OutputFile file(options.out);
   how.recipe_name = std::filesystem::path(options.out).stem().string();
   if (!options.no_cache) how.timing_cache = default_timing_cache();
@@ -181,7 +181,7 @@ void run(const AutoquantCommand& options) {
   const AutoquantReport report = autoquant(checkpoint, comparison, how);
   progress.reset();
   for (const std::string& note : report.notes) warn(note);
-  file.write(report.winner.recipe);
+  file.write(report.winner.recipe + (report.winner.recipe.ends_with('\n') ? "" : "\n"));
   file.commit();
   if (options.json) {
     print_as_json(report);

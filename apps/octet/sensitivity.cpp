@@ -10,6 +10,7 @@
 #include "apps/octet/options.h"
 #include "apps/octet/sample_options.h"
 #include "octet/base/progress.h"
+#include "octet/ptq/layer_schemes.h"
 #include "octet/report/format.h"
 #include "octet/report/table.h"
 
@@ -102,8 +103,8 @@ void print_ranked(const SensitivityReport& report, size_t top) {
 
 void run(const SensitivityCommand& options) {
   std::vector<Recipe> schemes;
-  for (const std::string& name : options.schemes.empty() ? Recipe::built_in_names() : options.schemes)
-    schemes.push_back(Recipe::load(name, {}));
+  for (const std::string& name : options.schemes) schemes.push_back(Recipe::load(name, {}));
+  if (schemes.empty()) schemes = built_in_layer_schemes();
   const Checkpoint checkpoint = Checkpoint::open(options.model);
   OutputComparison comparison = open_comparison(checkpoint, options.sample, options.threads);
   std::optional<Progress> progress;
@@ -137,7 +138,7 @@ void add_sensitivity(CLI::App& app) {
   options->sample.add_to(*command);
   command
       ->add_option("--schemes", options->schemes,
-                   "What to try: built-in recipes, or JSON files (default: all built-in ones)")
+                   "What to try: built-in recipes, or JSON files (default: all built-in ones that need no data)")
       ->delimiter(',')
       ->allow_extra_args(false)
       ->type_name("NAME|FILE,…");

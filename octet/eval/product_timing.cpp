@@ -2,6 +2,7 @@
 #include "octet/eval/product_timing.h"
 
 #include <algorithm>
+#include <bit>
 #include <chrono>
 #include <cmath>
 #include <cstdlib>
@@ -29,8 +30,15 @@ std::string kernels_of(const Backend& backend) {
 
 std::string machine_of(const std::string& kernels) { return kernels.substr(0, kernels.rfind(kSeparator)); }
 
+// A power of two, so that models of about a size share their times.
+int64_t working_set(const ProductShape& shape) {
+  constexpr int64_t kLeast = int64_t{1} << 20, kMost = int64_t{64} << 20;
+  const int64_t asked = shape.weights_in_turn == 0 ? kMost : std::clamp(shape.weights_in_turn, kLeast, kMost);
+  return static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(asked)));
+}
+
 std::string key_of(const ProductShape& shape) {
-  return fmt::format("{} × {} → {}, {}", shape.rows, shape.inputs, shape.outputs,
+  return fmt::format("{} × {} → {} of {} MiB, {}", shape.rows, shape.inputs, shape.outputs, working_set(shape) >> 20,
                      shape.scheme ? to_string(*shape.scheme) : "float " + std::string(name(shape.float_dtype)));
 }
 
@@ -54,9 +62,8 @@ QTensor random_weight(const ProductShape& shape) {
   return weight;
 }
 
-// Copies enough that a round does not find the first in a cache when it comes to it again.
+// Copies enough to take up the working set.
 std::vector<std::unique_ptr<PackedWeight>> pack_copies(Backend& backend, const ProductShape& shape) {
-  constexpr int64_t kWorkingSet = int64_t{64} << 20;
   constexpr int64_t kMostCopies = 128;
   QTensor codes;
   Tensor floats;
@@ -73,7 +80,7 @@ std::vector<std::unique_ptr<PackedWeight>> pack_copies(Backend& backend, const P
   std::vector<std::unique_ptr<PackedWeight>> copies;
   copies.push_back(pack());
   const int64_t count =
-      std::clamp<int64_t>(kWorkingSet / std::max<int64_t>(1, copies.front()->bytes()), 1, kMostCopies);
+      std::clamp<int64_t>(working_set(shape) / std::max<int64_t>(1, copies.front()->bytes()), 1, kMostCopies);
   while (std::ssize(copies) < count) copies.push_back(pack());
   return copies;
 }

@@ -18,6 +18,9 @@ struct ProductShape {
   int64_t rows = 0, inputs = 0, outputs = 0;
   std::optional<Scheme> scheme;     ///< of W; none: float, in
   DType float_dtype = DType::kF32;  ///< this type
+  /// Bytes of weights that are read in turn, of which W is one: as many as the model has, which decides whether a cache
+  /// holds them. 0: 64 MiB, more than any core's cache.
+  int64_t weights_in_turn = 0;
 };
 
 /// Times of products by the machine, backend and version of the kernels that they are of, in a JSON file.
@@ -44,8 +47,7 @@ class TimingCache {
 /// $XDG_CACHE_HOME/octet/product_timings.json, else in ~/.cache; none where neither place is known.
 std::optional<std::filesystem::path> default_timing_cache();
 
-/// Times products with weights of random codes, which are taken from memory in turn as those of a model are, not from a
-/// cache: of several rounds the fastest.
+/// Times products with weights of random codes, which take turns as those of a model do: of several rounds the fastest.
 class ProductTimer {
  public:
   /// `cache` may be null; both must outlive it.

@@ -10,6 +10,7 @@
 #include "octet/eval/benchmark.h"
 #include "octet/generate/prefill.h"
 #include "octet/ptq/autoquant_costs.h"
+#include "octet/ptq/layer_schemes.h"
 
 namespace octet {
 namespace {
@@ -44,7 +45,7 @@ class Search {
         load_(options.load),
         backend_(make_cpu_backend(options.cpu)) {
     if (options.timing_cache) cache_.emplace(*options.timing_cache);
-    for (const Recipe& recipe : options_.schemes) check_is_scheme(recipe);
+    for (const Recipe& recipe : options_.schemes) check_is_layer_scheme(recipe);
     if (options_.schemes.empty()) fail<UsageError>("no scheme to choose from");
   }
 

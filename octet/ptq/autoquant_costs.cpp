@@ -2,10 +2,9 @@
 #include "octet/ptq/autoquant_costs.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
-#include <set>
 
-#include "octet/base/error.h"
 #include "octet/generate/prefill.h"
 
 namespace octet {
@@ -18,19 +17,6 @@ ModelFigures sum(ModelFigures a, const ModelFigures& b) {
           .divergence = a.divergence + b.divergence,
           .prefill_ms = a.prefill_ms + b.prefill_ms,
           .step_ms = a.step_ms + b.step_ms};
-}
-
-// What a recipe says that is no scheme for all layers; "" where there is nothing.
-std::string foreign_key(const Recipe& recipe) {
-  const json content = json::parse(recipe.text());
-  for (const auto& [key, value] : content.items()) {
-    if (key != "name" && key != "weights" && key != "activations" && !value.is_null()) return key;
-    if (key == "activations" && value.is_object() && value.value("mode", "dynamic") == "static") return "activations";
-    if (key == "weights" && value.is_object() && value.contains("algorithm") && value["algorithm"] != "rtn" &&
-        value["algorithm"] != "hqq")
-      return "weights.algorithm";
-  }
-  return "";
 }
 
 // How many times as large what was measured is as what was summed up. Between a quarter and four times: beyond, one of
@@ -53,37 +39,15 @@ const Linear* find_site(const Model& model, const std::string& name) {
   return nullptr;
 }
 
-// The product over the vocabulary, if there is one; the last that runs.
+// The product over the vocabulary, if there is one.
 const Linear* vocabulary_head(const Model& model) {
+  if (model.info().output != OutputKind::kTokenLogits) return nullptr;
   const std::vector<const Linear*> linears = model.linears();
-  if (model.info().output != OutputKind::kTokenLogits || linears.empty()) return nullptr;
-  for (const Linear* linear : linears) {
-    if (linear->outputs() != model.info().vocabulary) continue;
-    const Parameter& weight = linear->parts().front().weight;
-    if (!weight.over_vocabulary || !weight.tied_head.empty() || linear == linears.back()) return linear;
-  }
-  return nullptr;
+  const auto head = std::ranges::find(linears, model.info().vocabulary, &Linear::outputs);
+  return head == linears.end() ? nullptr : *head;
 }
 
 }  // namespace
-
-void check_is_scheme(const Recipe& recipe) {
-  const std::string key = foreign_key(recipe);
-  if (key.empty() && recipe.quantizes_weights()) return;
-  fail<UsageError>(
-      "recipe '{}': {}; what is chosen from are schemes for all layers that need no data: weights and "
-      "dynamic activations",
-      recipe.name(), key.empty() ? "has no weights" : fmt::format("has '{}'", key));
-}
-
-std::vector<Recipe> built_in_schemes() {
-  std::vector<Recipe> schemes;
-  for (const std::string& name : Recipe::built_in_names()) {
-    Recipe recipe = Recipe::load(name, {});
-    if (foreign_key(recipe).empty()) schemes.push_back(std::move(recipe));
-  }
-  return schemes;
-}
 
 AutoquantCosts::AutoquantCosts(const Checkpoint& checkpoint, const RequestLoad& load, ProductTimer& timer)
     : checkpoint_(checkpoint),
@@ -104,7 +68,8 @@ double AutoquantCosts::product_ms(const Linear& site, int64_t rows) {
                        .inputs = site.inputs(),
                        .outputs = outputs,
                        .scheme = first->weight.scheme,
-                       .float_dtype = float_dtype(first->weight)});
+                       .float_dtype = float_dtype(first->weight),
+                       .weights_in_turn = checkpoint_.bytes()});
     first = last;
   }
   return ms;
@@ -151,7 +116,11 @@ void AutoquantCosts::build(const SensitivityReport& sensitivities, const ModelFi
     };
     const auto [place, is_new] = places.emplace(entry.unit, items_.size());
     if (is_new) {
-      Option floats{.scheme = "", .adds = bytes_of(entry.layers, *float_model_), .weights = {}, .activations = {}};
+      Option floats{.scheme = "",
+                    .adds = bytes_of(entry.layers, *float_model_),
+                    .weights = {},
+                    .activations = {},
+                    .layers = entry.layers};
       add_times(floats, *float_model_);
       items_.push_back({.name = entry.unit, .options = {std::move(floats)}});
     }
@@ -166,9 +135,7 @@ void AutoquantCosts::build(const SensitivityReport& sensitivities, const ModelFi
                   .layers = entry.layers};
     option.adds.divergence = entry.divergence.value;
     add_times(option, model);
-    Item& item = items_[place->second];
-    if (item.options.front().layers.size() < entry.layers.size()) item.options.front().layers = entry.layers;
-    item.options.push_back(std::move(option));
+    items_[place->second].options.push_back(std::move(option));
   }
   sites_ = items_.size();
   for (const Linear::Part* part : float_model_->linear_parts()) {
@@ -178,44 +145,41 @@ void AutoquantCosts::build(const SensitivityReport& sensitivities, const ModelFi
     });
     if (spoken_of) layers_.push_back(part->weight.layer);
   }
-  scale(in_float, given);
+  const Scaled scaled = scale(in_float, given, head_times(std::nullopt));
 
   Item embeddings{.name = "embeddings", .options = {{}}}, attention{.name = "attention", .options = {{}}};
-  const Linear* const head = vocabulary_head(*float_model_);
+  const auto scaled_head = [&](const std::optional<Scheme>& scheme) {
+    ModelFigures times = head_times(scheme);
+    times.prefill_ms *= scaled.prefill;
+    times.step_ms *= scaled.step;
+    return times;
+  };
+  embeddings.options.front().adds = scaled_head(std::nullopt);
   for (const MeasuredSwitch& measured : switches) {
     Option option{.scheme = measured.embeddings ? "embeddings" : "attention",
-                  .adds = {.bytes = measured.figures.bytes - in_float.bytes, .divergence = measured.figures.divergence},
+                  .adds = {},
                   .weights = {},
                   .activations = measured.head_activations};
-    if (measured.attention) {
-      option.adds.prefill_ms = measured.figures.prefill_ms - in_float.prefill_ms;
-      option.adds.step_ms = measured.figures.step_ms - in_float.step_ms;
-      attention.options.push_back(std::move(option));
-      continue;
-    }
-    if (head != nullptr) {
-      // Of a prompt only the last token's prediction is wanted.
-      const int64_t rows = decodes_ ? load_.batch : load_.batch * load_.prompt;
+    if (measured.embeddings) {
       const ActivationMode mode =
           measured.head_activations.is_null() ? ActivationMode::kFloat : ActivationMode::kDynamicPerToken;
-      ProductShape shape{.rows = rows,
-                         .inputs = head->inputs(),
-                         .outputs = head->outputs(),
-                         .scheme = {},
-                         .float_dtype = float_dtype(head->parts().front().weight)};
-      const double before = timer_.time(shape);
-      shape.scheme = Scheme{WeightScheme{.bits = 8}, mode};
-      option.adds.prefill_ms = timer_.time(shape) - before;
-      option.adds.step_ms = decodes_ ? option.adds.prefill_ms : 0;
+      option.adds = scaled_head(Scheme{WeightScheme{.bits = 8}, mode});
+    } else {
+      // What a noisy machine measures must not make the rest of the model take less than nothing.
+      option.adds.prefill_ms = std::max(measured.figures.prefill_ms - in_float.prefill_ms, -scaled.rest.prefill_ms);
+      option.adds.step_ms = std::max(measured.figures.step_ms - in_float.step_ms, -scaled.rest.step_ms);
     }
-    embeddings.options.push_back(std::move(option));
+    option.adds.bytes = measured.figures.bytes - in_float.bytes;
+    option.adds.divergence = measured.figures.divergence;
+    (measured.embeddings ? embeddings : attention).options.push_back(std::move(option));
   }
   items_.push_back(std::move(embeddings));
   items_.push_back(std::move(attention));
 }
 
 // The rest of the model, which stays as it is, becomes the last item.
-void AutoquantCosts::scale(const ModelFigures& in_float, const std::vector<MeasuredRecipe>& given) {
+AutoquantCosts::Scaled AutoquantCosts::scale(const ModelFigures& in_float, const std::vector<MeasuredRecipe>& given,
+                                             const ModelFigures& head) {
   const auto total = [&](const std::string& scheme) {
     ModelFigures figures;
     for (const Item& item : items_) {
@@ -235,25 +199,42 @@ void AutoquantCosts::scale(const ModelFigures& in_float, const std::vector<Measu
       }
     }
   };
-  const ModelFigures floats = total("");
+  const ModelFigures floats = sum(total(""), head);
   const ModelFigures rest{.bytes = in_float.bytes - floats.bytes,
                           .divergence = 0,
                           .prefill_ms = std::max(0.0, in_float.prefill_ms - floats.prefill_ms),
                           .step_ms = std::max(0.0, in_float.step_ms - floats.step_ms)};
+  const Scaled scaled{.rest = rest,
+                      .prefill = std::min(1.0, ratio(in_float.prefill_ms, floats.prefill_ms)),
+                      .step = std::min(1.0, ratio(in_float.step_ms, floats.step_ms))};
   std::vector<std::array<double, 3>> ratios;
   for (const MeasuredRecipe& scheme : given) {
     const ModelFigures summed = total(scheme.recipe->name());
-    ratios.push_back({ratio(scheme.figures.divergence, summed.divergence),
-                      ratio(scheme.figures.prefill_ms - rest.prefill_ms, summed.prefill_ms),
-                      ratio(scheme.figures.step_ms - rest.step_ms, summed.step_ms)});
+    ratios.push_back(
+        {ratio(scheme.figures.divergence, summed.divergence),
+         ratio(scheme.figures.prefill_ms - rest.prefill_ms - scaled.prefill * head.prefill_ms, summed.prefill_ms),
+         ratio(scheme.figures.step_ms - rest.step_ms - scaled.step * head.step_ms, summed.step_ms)});
   }
-  scale_times("", 1, std::min(1.0, ratio(in_float.prefill_ms, floats.prefill_ms)),
-              std::min(1.0, ratio(in_float.step_ms, floats.step_ms)));
+  scale_times("", 1, scaled.prefill, scaled.step);
   for (size_t i = 0; i < given.size(); ++i) {
     const auto& [divergence, prefill, step] = ratios[i];
     scale_times(given[i].recipe->name(), divergence, prefill, step);
   }
   items_.push_back({.name = "", .options = {{.scheme = "", .adds = rest, .weights = {}, .activations = {}}}});
+  return scaled;
+}
+
+// Of the product over the vocabulary, which a decoder runs for the last token of a prompt and for each token after it.
+ModelFigures AutoquantCosts::head_times(const std::optional<Scheme>& scheme) {
+  const Linear* const head = vocabulary_head(*float_model_);
+  if (head == nullptr) return {};
+  const double ms = timer_.time({.rows = decodes_ ? load_.batch : load_.batch * load_.prompt,
+                                 .inputs = head->inputs(),
+                                 .outputs = head->outputs(),
+                                 .scheme = scheme,
+                                 .float_dtype = float_dtype(head->parts().front().weight),
+                                 .weights_in_turn = checkpoint_.bytes()});
+  return {.prefill_ms = ms, .step_ms = decodes_ ? ms : 0};
 }
 
 AutoquantPoint AutoquantCosts::point(const std::vector<size_t>& choices, const std::string& recipe_name) const {

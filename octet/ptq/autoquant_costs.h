@@ -71,7 +71,14 @@ class AutoquantCosts {
   double step_ms(const Linear& site);
   double product_ms(const Linear& site, int64_t rows);
   ModelFigures bytes_of(const std::vector<std::string>& layers, const Model& model) const;
-  void scale(const ModelFigures& in_float, const std::vector<MeasuredRecipe>& given);
+  ModelFigures head_times(const std::optional<Scheme>& scheme);
+
+  // What is no site, and what times of float products were multiplied by.
+  struct Scaled {
+    ModelFigures rest;
+    double prefill = 1, step = 1;
+  };
+  Scaled scale(const ModelFigures& in_float, const std::vector<MeasuredRecipe>& given, const ModelFigures& head);
 
   const Checkpoint& checkpoint_;
   RequestLoad load_;
@@ -83,10 +90,5 @@ class AutoquantCosts {
   std::vector<Item> items_;  ///< the last ones, without alternatives or for the whole model, after the sites
   size_t sites_ = 0;
 };
-
-/// Throws UsageError for a recipe that is no scheme for all layers: one with overrides, or in need of data.
-void check_is_scheme(const Recipe& recipe);
-/// The built-in recipes that are.
-std::vector<Recipe> built_in_schemes();
 
 }  // namespace octet

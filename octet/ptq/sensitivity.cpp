@@ -8,6 +8,7 @@
 #include <set>
 
 #include "octet/base/error.h"
+#include "octet/ptq/layer_schemes.h"
 #include "octet/ptq/substituting_backend.h"
 #include "octet/quant/quantize.h"
 
@@ -68,16 +69,9 @@ struct Candidate {
 };
 
 Candidate make_candidate(const Checkpoint& checkpoint, const Recipe& recipe) {
-  if (recipe.embedding_scheme() || recipe.attention() != ActivationMode::kFloat) {
-    fail<UsageError>(
-        "recipe '{}': a scheme to try on single layers says nothing of embeddings or attention; leave those keys out",
-        recipe.name());
-  }
+  check_is_layer_scheme(recipe);
   Candidate candidate{.recipe = &recipe, .model = load_model(checkpoint, &recipe), .parts = {}};
   candidate.parts = parts_by_layer(*candidate.model);
-  if (std::ranges::none_of(candidate.parts, [&](const auto& part) { return candidate.quantized(part.first); })) {
-    fail<UsageError>("recipe '{}' quantizes none of this model's layers; its patterns match others", recipe.name());
-  }
   return candidate;
 }
 
@@ -457,6 +451,11 @@ class Study {
 SensitivityReport measure_sensitivity(const Checkpoint& checkpoint, std::span<const Recipe> schemes,
                                       OutputComparison& comparison, const SensitivityOptions& options) {
   if (schemes.empty()) fail<UsageError>("no scheme to try");
+  std::set<std::string> names;
+  for (const Recipe& recipe : schemes) {
+    if (!names.insert(recipe.name()).second)
+      fail<UsageError>("two schemes to try are called '{}'; give one another \"name\"", recipe.name());
+  }
   Study study(checkpoint, comparison, options);
   std::vector<Candidate> candidates;
   for (const Recipe& recipe : schemes) candidates.push_back(make_candidate(checkpoint, recipe));

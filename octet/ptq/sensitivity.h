@@ -59,8 +59,8 @@ struct SensitivityReport {
 /// reference of `comparison` with the float model's outputs. Holds the float model, and the weights of a block in one
 /// scheme.
 ///
-/// Throws UsageError for a checkpoint that is quantized already and for recipes that quantize no layer, or embeddings
-/// or attention, which are no layers; NumericError where a candidate makes NaN or infinity.
+/// Throws UsageError for a checkpoint that is quantized already and for recipes that check_is_layer_scheme refuses;
+/// NumericError where a candidate makes NaN or infinity.
 SensitivityReport measure_sensitivity(const Checkpoint& checkpoint, std::span<const Recipe> schemes,
                                       OutputComparison& comparison, const SensitivityOptions& options = {});
 

@@ -7,7 +7,6 @@
 #include <gtest/gtest.h>
 
 #include "octet/base/error.h"
-#include "octet/ptq/autoquant_costs.h"
 
 namespace octet {
 namespace {
@@ -88,17 +87,6 @@ TEST_F(Autoquant, ABudgetThatCannotBeMetSaysWhatCanBeHad) {
             HasSubstr("% of float without them (predicted)"), HasSubstr("\n  kl<1e-7: "), HasSubstr("measured")));
   EXPECT_THAT(refusal("bytes<100%"), HasSubstr("the float model itself is within this budget"));
   EXPECT_THAT(refusal("error<0.1"), HasSubstr("write kl in place of error"));
-}
-
-TEST(AutoquantSchemes, RecipesThatAreNotForAllLayersAreNone) {
-  EXPECT_FALSE(built_in_schemes().empty());
-  for (const Recipe& recipe : built_in_schemes()) EXPECT_NO_THROW(check_is_scheme(recipe)) << recipe.name();
-  const auto check = [](const char* text) { check_is_scheme(Recipe::parse(text, "mine")); };
-  EXPECT_THROW(check(R"({"weights": {"bits": 8}, "exclude": ["a.*"]})"), UsageError);
-  EXPECT_THROW(check(R"({"weights": {"bits": 8}, "overrides": [{"match": "a", "weights": null}]})"), UsageError);
-  EXPECT_THROW(check(R"({"weights": {"bits": 8}, "embeddings": 8})"), UsageError);
-  EXPECT_THROW(check(R"({"weights": {"bits": 8}, "activations": {"mode": "static"}})"), UsageError);
-  EXPECT_THROW(check(R"({"embeddings": 8})"), UsageError);
 }
 
 }  // namespace
