@@ -7,6 +7,7 @@
 namespace octet::cli {
 
 void add_accumulators(CLI::App& app);
+void add_autoquant(CLI::App& app);
 void add_bench(CLI::App& app);
 void add_chat(CLI::App& app);
 void add_compare(CLI::App& app);
@@ -21,6 +22,7 @@ void add_logits(CLI::App& app);
 void add_quantize(CLI::App& app);
 void add_report(CLI::App& app);
 void add_rotate(CLI::App& app);
+void add_sensitivity(CLI::App& app);
 void add_tokenize(CLI::App& app);
 
 }  // namespace octet::cli

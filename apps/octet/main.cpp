@@ -41,6 +41,8 @@ int run(int argc, char** argv) {
   add_compare(app);
   add_bench(app);
   add_report(app);
+  add_sensitivity(app);
+  add_autoquant(app);
   add_generate(app);
   add_chat(app);
   add_embed(app);

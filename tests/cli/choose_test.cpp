@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <gmock/gmock.h>
+
+#include "tests/cli/cli.h"
+
+// What chooses how to quantize: octet sensitivity and octet autoquant.
+namespace octet {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+
+const std::string kDemo = "'" OCTET_DEMO_DECODER "'";
+const std::string kText = "--data '" OCTET_DEMO_DECODER "/README.md' --tokens 96 --window 48";
+
+class Choose : public Cli {};
+
+TEST_F(Choose, SensitivityRanksLayersAndSchemes) {
+  const json report = run_json("sensitivity " + kDemo + " " + kText + " --schemes w8a16,w4a16_g32");
+  EXPECT_EQ(report["measure"], "kl");
+  EXPECT_EQ(report["tokens"], 96);
+  ASSERT_EQ(report["entries"].size(), 2 * 4 * 7);
+  double eight = 0, four = 0;
+  for (const json& entry : report["entries"]) {
+    (entry["scheme"] == "w8a16" ? eight : four) += entry["kl"].get<double>();
+    EXPECT_GT(entry["output_error"], 0);
+  }
+  EXPECT_GT(four, 20 * eight);
+
+  ASSERT_EQ(run("sensitivity " + kDemo + " " + kText + " --schemes w8a16,w4a16_g32 --per block --top 3"), 0) << err_;
+  EXPECT_THAT(out_, HasSubstr("one block at a time"));
+  EXPECT_THAT(out_, HasSubstr("model.layers."));
+  EXPECT_THAT(out_, HasSubstr("and 5 more; --top 0 shows all"));
+}
+
+TEST_F(Choose, SensitivityOfAnEncoderIsTheErrorOfItsSentenceVectors) {
+  write("lines.txt", "one\n\ntwo words\nand a third line\n");
+  const json report = run_json("sensitivity '" OCTET_DEMO_ENCODER "' --data lines.txt --schemes w8a8_dynamic --exact");
+  EXPECT_EQ(report["measure"], "sentence_vectors");
+  for (const json& entry : report["entries"]) EXPECT_FALSE(entry.contains("kl"));
+}
+
+TEST_F(Choose, SensitivityRefusesWhatItCannotTry) {
+  EXPECT_EQ(run("sensitivity " + kDemo + " " + kText + " --schemes w8a17"), 2);
+  EXPECT_THAT(err_, HasSubstr("w8a16"));
+  EXPECT_EQ(run("sensitivity " + kDemo + " --data none.txt"), 1);
+  EXPECT_THAT(err_, HasSubstr("none.txt"));
+  write("empty.txt", "");
+  EXPECT_EQ(run("sensitivity " + kDemo + " --data empty.txt"), 1);
+  EXPECT_EQ(run("sensitivity " + kDemo + " " + kText + " --per token"), 2);
+}
+
+TEST_F(Choose, AutoquantWritesARecipeThatOthersTake) {
+  const std::string cache = "XDG_CACHE_HOME='" + (folder_ / "cache").string() + "'";
+  const std::string arguments = "autoquant " + kDemo + " " + kText +
+                                " --budget 'bytes<60%' --schemes w8a8_dynamic,w4a16_g32 --prompt 16 --decode-tokens 2 "
+                                "--out found.json";
+  const json report = run_json(arguments, cache);
+  EXPECT_EQ(report["objective"], "kl");
+  EXPECT_TRUE(report["winner"]["within_budget"]);
+  EXPECT_LE(report["winner"]["measured"]["bytes"], 0.6 * report["float"]["bytes"].get<double>());
+  EXPECT_GT(report["timed_products"], 0);
+  EXPECT_EQ(json::parse(contents(folder_ / "found.json")), report["winner"]["recipe"]);
+  ASSERT_EQ(run("quantize " + kDemo + " --recipe found.json --out quantized"), 0) << err_;
+  EXPECT_THAT(err_, Not(HasSubstr("warning")));
+  const json compared =
+      run_json("compare " + kDemo + " quantized --data '" OCTET_DEMO_DECODER "/README.md' --window 48");
+  EXPECT_EQ(compared["b"]["bytes"], report["winner"]["measured"]["bytes"]);
+
+  // The second time all times are known; a cache that is damaged is not used, and that is said.
+  EXPECT_EQ(run_json(arguments, cache)["timed_products"], 0);
+  write("cache/octet/product_timings.json", "{");
+  ASSERT_EQ(run(arguments, cache), 0) << err_;
+  EXPECT_THAT(err_, HasSubstr("warning: the cache of timings is damaged"));
+  EXPECT_THAT(out_, HasSubstr("Pareto front"));
+  EXPECT_THAT(out_, HasSubstr("the best kl within the budget → found.json"));
+}
+
+TEST_F(Choose, AutoquantThatFailsLeavesTheFileAlone) {
+  write("found.json", "mine");
+  const std::string arguments = "autoquant " + kDemo + " " + kText +
+                                " --schemes w8a16 --prompt 8 --decode-tokens 1 "
+                                "--no-cache --out found.json --budget ";
+  EXPECT_EQ(run(arguments + "'bytes<60%,kl'"), 2);
+  EXPECT_THAT(err_, HasSubstr("budget, term 2 'kl': no limit"));
+  EXPECT_EQ(run(arguments + "'kl<1e-9,bytes<10%'"), 2);
+  EXPECT_THAT(err_, HasSubstr("nothing is within this budget. What can be had:\n  bytes<10%: "));
+  EXPECT_EQ(contents(folder_ / "found.json"), "mine");
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder_), fs::directory_iterator()), 1);
+}
+
+}  // namespace
+}  // namespace octet
