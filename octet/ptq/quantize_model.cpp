@@ -17,6 +17,7 @@
 #include "octet/io/gguf_names.h"
 #include "octet/io/safetensors.h"
 #include "octet/quant/quantize.h"
+#include "octet/tensor/transpose.h"
 #include "octet/text/gguf_tokenizer.h"
 
 namespace octet {
