@@ -240,7 +240,8 @@ std::vector<std::byte> encode_floats(ConstTensorView values, const Layout& layou
 std::optional<GgufType> type_of_codes(const WeightScheme& scheme) {
   for (const GgufType type : {GgufType::kQ8_0, GgufType::kQ4_0, GgufType::kQ4_1}) {
     const WeightScheme known = *code_scheme(type);
-    if (scheme.bits == known.bits && scheme.group_size == known.group_size && scheme.mapping == known.mapping)
+    if (scheme.bits == known.bits && scheme.group_size == known.group_size && scheme.mapping == known.mapping &&
+        !scheme.reordered)
       return type;
   }
   return std::nullopt;

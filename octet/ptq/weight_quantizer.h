@@ -32,7 +32,7 @@ struct WeightAlgorithmOptions {
 /// A quantized weight and how that went.
 struct QuantizedWeight {
   QTensor tensor;
-  std::vector<std::string> notes;  ///< what is to be told: "3 dead columns", "damped 10 times as much as asked"
+  std::vector<std::string> notes = {};  ///< what is to be told: "3 dead columns", "damped 10 times as much as asked"
   double output_error = 0;  ///< tr(ΔW · H · ΔWᵀ) / tr(W · H · Wᵀ); NaN without statistics, 0 where both are 0
 };
 

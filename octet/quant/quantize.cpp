@@ -20,14 +20,6 @@ constexpr float kInt4Limit = 7.5f;
 constexpr float kInt4Lowest = -8.0f, kInt4Highest = 7.0f;
 constexpr float kUint4Steps = 15.0f;
 constexpr float kUint8Steps = 255.0f;
-constexpr float kSmallestScale = 0x1p-100f;
-
-// Shares of the range that a search tries, in hundredths. Clipping an outlier of magnitude a to c costs (a - c)², and
-// the step c / 7.5 costs n (c / 7.5)² / 12 over the n other values of the group: least at c / a = 1 / (1 + n / 675),
-// which is 0.95 for groups of 32, 0.73 for 256 and 0.54 for a row of 576. Longer rows could gain from less, but there
-// the error is a poor guide: a lone outlier often meets a large activation. Around its minimum the error is flat; a
-// hundredth is finer than it can tell.
-constexpr int kLargestShare = 100, kSmallestShare = 50;
 
 // The largest magnitude, or NaN or infinity if there is one: both survive the maximum of the bit patterns, which for
 // non-negative floats are ordered as the floats are.
@@ -192,6 +184,8 @@ void encode(std::span<const float> x, const Grid& grid, CodeMapping mapping, int
   });
 }
 
+GroupGrid to_group_grid(const Grid& grid) noexcept { return {grid.scale, grid.zero_point, grid.minimum}; }
+
 void check_matrix(ConstTensorView weight, const std::string& what) {
   if (weight.shape.rank() != 2) {
     fail<ShapeError>("{}: shape {}; a weight has two dimensions", what, to_string(weight.shape));
@@ -236,10 +230,6 @@ int64_t group_width(const WeightScheme& scheme, int64_t cols) {
 
 // Those of a tensor that may have none.
 template <class T>
-std::span<T> elements_of(Tensor& tensor) {
-  return tensor.bytes() == 0 ? std::span<T>() : tensor.mutable_as<T>();
-}
-template <class T>
 std::span<const T> elements_of(const Tensor& tensor) {
   return tensor.bytes() == 0 ? std::span<const T>() : tensor.as<T>();
 }
@@ -254,6 +244,9 @@ class Steps {
   float scale(int64_t group) const { return scales_[group]; }
   int8_t zero_point(int64_t group) const { return zero_points_.empty() ? int8_t{0} : zero_points_[group]; }
   float minimum(int64_t group) const { return minima_.empty() ? 0.0f : minima_[group]; }
+  Grid grid(const WeightScheme& scheme, int64_t group) const {
+    return grid_with(scheme, scale(group), zero_point(group), minimum(group));
+  }
 
  private:
   std::span<const float> scales_;
@@ -305,6 +298,57 @@ uint8_t uint8_code(float x, float inverse, int zero_point) noexcept {
   return static_cast<uint8_t>(steps(x, inverse, -zero, kUint8Steps - zero) + zero);
 }
 
+GroupGrid find_group_grid(std::span<const float> values, const WeightScheme& scheme) noexcept {
+  return to_group_grid(find_grid(values, scheme));
+}
+
+GroupGrid shortened_group_grid(std::span<const float> values, const WeightScheme& scheme, int hundredths) noexcept {
+  return to_group_grid(grid_for(scheme, shortened(range_of(values, scheme.mapping), scheme.mapping, hundredths)));
+}
+
+void encode_group(std::span<const float> values, const GroupGrid& grid, const WeightScheme& scheme,
+                  std::span<int8_t> codes) noexcept {
+  encode(values, grid_with(scheme, grid.scale, grid.zero_point, grid.minimum), scheme.mapping, codes.data());
+}
+
+double decode(int8_t code, const GroupGrid& grid) noexcept {
+  // Exact but for the addition of a minimum: 5 bits by 24.
+  return double{grid.scale} * (code - grid.zero_point) + double{grid.minimum};
+}
+
+QTensor make_qtensor(const WeightScheme& scheme, int64_t rows, int64_t cols) {
+  const Shape per_group{rows, scheme.groups(cols)};
+  QTensor out{scheme, Tensor(DType::kI8, {rows, cols}), Tensor(DType::kF32, per_group)};
+  if (scheme.mapping == CodeMapping::kZeroPoint) out.zero_points = Tensor(DType::kI8, per_group);
+  if (scheme.mapping == CodeMapping::kMinimum) out.minima = Tensor(DType::kF32, per_group);
+  if (scheme.reordered) out.group_index = Tensor(DType::kI32, {cols});
+  return out;
+}
+
+void set_group_grid(QTensor& tensor, int64_t row, int64_t group, const GroupGrid& grid) {
+  const int64_t at = row * tensor.groups() + group;
+  tensor.scales.mutable_as<float>()[at] = grid.scale;
+  if (tensor.scheme.mapping == CodeMapping::kZeroPoint) tensor.zero_points.mutable_as<int8_t>()[at] = grid.zero_point;
+  if (tensor.scheme.mapping == CodeMapping::kMinimum) tensor.minima.mutable_as<float>()[at] = grid.minimum;
+}
+
+GroupGrid group_grid(const QTensor& tensor, int64_t row, int64_t group) {
+  const int64_t at = row * tensor.groups() + group;
+  const Steps steps_of(tensor);
+  return {steps_of.scale(at), steps_of.zero_point(at), steps_of.minimum(at)};
+}
+
+std::vector<int32_t> group_of_columns(const QTensor& tensor) {
+  const int64_t cols = tensor.cols(), width = group_width(tensor.scheme, cols);
+  std::vector<int32_t> groups(static_cast<size_t>(cols));
+  if (tensor.scheme.reordered) {
+    std::ranges::copy(tensor.group_index.as<int32_t>(), groups.begin());
+    return groups;
+  }
+  for (int64_t i = 0; i < cols; ++i) groups[i] = static_cast<int32_t>(i / width);
+  return groups;
+}
+
 float quantize_row(std::span<const float> x, std::span<int8_t> codes) {
   if (x.size() != codes.size()) fail<ShapeError>("{} values into {} codes", x.size(), codes.size());
   const float absmax = absmax_of(x);
@@ -318,22 +362,16 @@ QTensor quantize_weight(ConstTensorView weight, const WeightScheme& scheme, cons
   check_matrix(weight, what);
   const int64_t rows = weight.shape[0], cols = weight.shape[1];
   check(scheme, cols, what);
+  if (scheme.reordered) fail<ShapeError>("{}: which columns are a group is not known without data", what);
   const int64_t groups = scheme.groups(cols), width = group_width(scheme, cols);
-  QTensor out{scheme, Tensor(DType::kI8, weight.shape), Tensor(DType::kF32, {rows, groups})};
-  if (scheme.mapping == CodeMapping::kZeroPoint) out.zero_points = Tensor(DType::kI8, {rows, groups});
-  if (scheme.mapping == CodeMapping::kMinimum) out.minima = Tensor(DType::kF32, {rows, groups});
+  QTensor out = make_qtensor(scheme, rows, cols);
   int8_t* codes = out.codes.mutable_as<int8_t>().data();
-  float* scales = out.scales.mutable_as<float>().data();
-  const std::span<int8_t> zero_points = elements_of<int8_t>(out.zero_points);
-  const std::span<float> minima = elements_of<float>(out.minima);
   const int64_t tries = scheme.range == RangeEstimator::kMse ? kLargestShare - kSmallestShare + 2 : 1;
   for_each_row(weight, tries, what, threads, [&](std::span<const float> values, int64_t row) {
     for (int64_t g = 0; g < groups; ++g) {
       const auto group = values.subspan(static_cast<size_t>(g * width), static_cast<size_t>(width));
       const Grid grid = find_grid(group, scheme);
-      scales[row * groups + g] = grid.scale;
-      if (!zero_points.empty()) zero_points[row * groups + g] = grid.zero_point;
-      if (!minima.empty()) minima[row * groups + g] = grid.minimum;
+      set_group_grid(out, row, g, to_group_grid(grid));
       encode(group, grid, scheme.mapping, codes + row * cols + g * width);
     }
   });
@@ -353,15 +391,23 @@ Tensor quantize_codes(ConstTensorView weight, const QTensor& grid, const std::st
     fail<ShapeError>("{}: scales of shape {} for a weight of shape {}", what, to_string(grid.scales.shape()),
                      to_string(weight.shape));
   }
+  check_group_index(grid, cols, what);
   Tensor out(DType::kI8, weight.shape);
   int8_t* codes = out.mutable_as<int8_t>().data();
   const Steps steps_of(grid);
+  const std::span<const int32_t> group_of = elements_of<int32_t>(grid.group_index);
   for_each_row(weight, 1, what, threads, [&](std::span<const float> values, int64_t row) {
+    if (scheme.reordered) {
+      std::vector<Grid> grids;
+      for (int64_t g = 0; g < groups; ++g) grids.push_back(steps_of.grid(scheme, row * groups + g));
+      for (int64_t i = 0; i < cols; ++i) {
+        encode(values.subspan(i, 1), grids[group_of[i]], scheme.mapping, codes + row * cols + i);
+      }
+      return;
+    }
     for (int64_t g = 0; g < groups; ++g) {
-      const int64_t at = row * groups + g;
       const auto group = values.subspan(static_cast<size_t>(g * width), static_cast<size_t>(width));
-      encode(group, grid_with(scheme, steps_of.scale(at), steps_of.zero_point(at), steps_of.minimum(at)),
-             scheme.mapping, codes + row * cols + g * width);
+      encode(group, steps_of.grid(scheme, row * groups + g), scheme.mapping, codes + row * cols + g * width);
     }
   });
   return out;
@@ -372,15 +418,14 @@ namespace {
 // Calls body(row, column, steps, scale, minimum) for every element, row-major.
 template <class Body>
 void for_each_value(const QTensor& tensor, Body&& body) {
-  const int64_t rows = tensor.rows(), groups = tensor.groups(), width = group_width(tensor.scheme, tensor.cols());
+  const int64_t rows = tensor.rows(), cols = tensor.cols(), groups = tensor.groups();
   const int8_t* codes = tensor.codes.as<int8_t>().data();
   const Steps steps_of(tensor);
+  const std::vector<int32_t> group_of = group_of_columns(tensor);
   for (int64_t row = 0; row < rows; ++row) {
-    for (int64_t g = 0; g < groups; ++g) {
-      const int64_t at = row * groups + g;
-      const float scale = steps_of.scale(at), minimum = steps_of.minimum(at);
-      const int8_t zero_point = steps_of.zero_point(at);
-      for (int64_t i = 0; i < width; ++i) body(row, g * width + i, *codes++ - zero_point, scale, minimum);
+    for (int64_t col = 0; col < cols; ++col) {
+      const int64_t at = row * groups + group_of[col];
+      body(row, col, *codes++ - steps_of.zero_point(at), steps_of.scale(at), steps_of.minimum(at));
     }
   }
 }

@@ -45,31 +45,6 @@ void check_beside_scales(const Tensor& tensor, bool wanted, const Shape& per_gro
   }
 }
 
-// As many columns in one group as in the other, each in one.
-void check_group_index(const QTensor& tensor, const std::string& what) {
-  if (!tensor.scheme.reordered) {
-    if (tensor.group_index.shape().elements() != 0)
-      fail<ShapeError>("{}: a weight with a group index by a scheme without", what);
-    return;
-  }
-  const int64_t cols = tensor.cols(), groups = tensor.groups();
-  if (tensor.group_index.shape() != Shape{cols}) {
-    fail<ShapeError>("{}: a group index of shape {}; {} is needed", what, to_string(tensor.group_index.shape()),
-                     to_string(Shape{cols}));
-  }
-  std::vector<int64_t> columns(static_cast<size_t>(groups));
-  for (const int32_t group : tensor.group_index.as<int32_t>()) {
-    if (group < 0 || group >= groups) fail<ShapeError>("{}: a column of group {}, of {}", what, group, groups);
-    ++columns[static_cast<size_t>(group)];
-  }
-  for (size_t group = 0; group < columns.size(); ++group) {
-    if (columns[group] != tensor.scheme.group_size) {
-      fail<ShapeError>("{}: {} columns are of group {}; {} are needed", what, columns[group], group,
-                       tensor.scheme.group_size);
-    }
-  }
-}
-
 const char* beside_scales(CodeMapping mapping) {
   switch (mapping) {
     case CodeMapping::kSymmetric:
@@ -155,7 +130,31 @@ void check(const QTensor& tensor, const std::string& what) {
   check_beside_scales(tensor.minima, minima, per_group, "minima", what);
   if (zero_points) check_range(tensor.zero_points.as<int8_t>(), code_range(tensor.scheme), "zero point", what);
   if (minima) check_finite(tensor.minima.as<float>(), "minimum", what);
-  check_group_index(tensor, what);
+  check_group_index(tensor, tensor.cols(), what);
+}
+
+void check_group_index(const QTensor& tensor, int64_t inputs, const std::string& what) {
+  if (!tensor.scheme.reordered) {
+    if (tensor.group_index.shape().elements() != 0)
+      fail<ShapeError>("{}: a weight with a group index by a scheme without", what);
+    return;
+  }
+  if (tensor.group_index.shape() != Shape{inputs}) {
+    fail<ShapeError>("{}: a group index of shape {}; {} is needed", what, to_string(tensor.group_index.shape()),
+                     to_string(Shape{inputs}));
+  }
+  const int64_t groups = tensor.scheme.groups(inputs);
+  std::vector<int64_t> columns(static_cast<size_t>(groups));
+  for (const int32_t group : tensor.group_index.as<int32_t>()) {
+    if (group < 0 || group >= groups) fail<ShapeError>("{}: a column of group {}, of {}", what, group, groups);
+    ++columns[static_cast<size_t>(group)];
+  }
+  for (size_t group = 0; group < columns.size(); ++group) {
+    if (columns[group] != tensor.scheme.group_size) {
+      fail<ShapeError>("{}: {} columns are of group {}; {} are needed", what, columns[group], group,
+                       tensor.scheme.group_size);
+    }
+  }
 }
 
 }  // namespace octet

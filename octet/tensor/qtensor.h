@@ -36,6 +36,9 @@ struct QTensor {
 
 /// Throws ShapeError or NumericError, naming the tensor as `what`, unless `tensor` is as described above.
 void check(const QTensor& tensor, const std::string& what);
+/// Throws ShapeError unless the group index of a weight of `inputs` inputs is: groups of as many columns each, or none
+/// where the scheme is not reordered.
+void check_group_index(const QTensor& tensor, int64_t inputs, const std::string& what);
 /// Throws NumericError, naming the site as `what`, for a scale that is not finite or below 2^-100, the least that
 /// quantizers make, or a zero point that the mode has not.
 void check(const ActivationScale& scale, ActivationMode mode, const std::string& what);

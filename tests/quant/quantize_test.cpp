@@ -628,6 +628,28 @@ TEST(Dequantize, GroupsAndZeroPointsCount) {
   EXPECT_EQ(values.as<float>()[63], 30.0f);
 }
 
+TEST(Dequantize, ColumnsOfAReorderedWeightBelongToTheGroupsOfItsIndex) {
+  // Columns 0, 2, 4, … are group 1, the others group 0, whose scale is ten times as large.
+  QTensor tensor = make_qtensor({.bits = 4, .group_size = 32, .reordered = true}, 2, 64);
+  std::vector<float> values(128);
+  for (int32_t i = 0; i < 64; ++i) tensor.group_index.mutable_as<int32_t>()[i] = 1 - i % 2;
+  for (int64_t i = 0; i < 128; ++i) values[i] = static_cast<float>(i % 7) * (i % 2 == 0 ? 0.1f : 1.0f);
+  for (int64_t row = 0; row < 2; ++row) {
+    set_group_grid(tensor, row, 0, {.scale = 1.0f});
+    set_group_grid(tensor, row, 1, {.scale = 0.1f});
+  }
+  const Tensor weight = matrix(2, 64, values);
+  tensor.codes = quantize_codes(weight.view(), tensor, "w");
+  check(tensor, "w");
+  EXPECT_EQ(tensor.codes.as<int8_t>()[5], 5);
+  EXPECT_EQ(tensor.codes.as<int8_t>()[6], 6);
+  EXPECT_THAT(dequantize(tensor).as<float>(), testing::Pointwise(testing::FloatEq(), values));
+  EXPECT_LT(relative_error(weight.view(), tensor), 1e-6);
+  tensor.group_index.mutable_as<int32_t>()[0] = 2;
+  EXPECT_THROW(quantize_codes(weight.view(), tensor, "w"), ShapeError);
+  EXPECT_THROW(quantize_weight(weight.view(), tensor.scheme, "w"), ShapeError);
+}
+
 TEST(Dequantize, MinimaAreAddedWithOneRounding) {
   QTensor tensor{{.bits = 4, .group_size = 32, .mapping = CodeMapping::kMinimum},
                  Tensor(DType::kI8, {1, 64}),

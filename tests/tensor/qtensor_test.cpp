@@ -53,6 +53,25 @@ TEST(QTensor, AWellFormedOnePassesTheCheck) {
   EXPECT_EQ(sample_with_minima().bytes(), 128 + 16 + 16);
 }
 
+TEST(QTensor, AGroupIndexHasAsManyColumnsOfEachGroup) {
+  QTensor tensor = grouped_sample();
+  tensor.scheme.reordered = true;
+  EXPECT_THROW(check(tensor, "a"), ShapeError);
+  tensor.group_index = Tensor(DType::kI32, {64});
+  EXPECT_THROW(check(tensor, "a"), ShapeError);
+  for (int32_t i = 0; i < 64; ++i) tensor.group_index.mutable_as<int32_t>()[i] = i % 2;
+  EXPECT_NO_THROW(check(tensor, "a"));
+  EXPECT_EQ(tensor.bytes(), 128 + 16 + 4 + 256);
+  for (const int32_t bad : {-1, 1, 2, 1 << 30}) {
+    tensor.group_index.mutable_as<int32_t>()[0] = bad;
+    EXPECT_THROW(check(tensor, "a"), ShapeError) << bad;
+  }
+  tensor.group_index.mutable_as<int32_t>()[0] = 0;
+  tensor.scheme.reordered = false;
+  EXPECT_THROW(check(tensor, "a"), ShapeError);
+  EXPECT_THROW(check(WeightScheme{.bits = 4, .reordered = true}, 64, "a"), ShapeError);
+}
+
 TEST(QTensor, EachFaultIsRefusedByName) {
   QTensor bits = sample();
   bits.scheme.bits = 5;

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "octet/ptq/weight_quantizer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "octet/base/error.h"
+#include "octet/base/parallel.h"
+#include "octet/ptq/gptq.h"
+#include "octet/ptq/hessian_scales.h"
+#include "octet/ptq/hqq.h"
+#include "octet/ptq/output_error.h"
+#include "octet/quant/quantize.h"
+
+namespace octet {
+namespace {
+
+const char* name_of(WeightAlgorithm algorithm) {
+  switch (algorithm) {
+    case WeightAlgorithm::kRoundToNearest:
+      return "rounding to nearest";
+    case WeightAlgorithm::kGptq:
+      return "GPTQ";
+    case WeightAlgorithm::kHessianScales:
+      return "the search for scales by Hessian";
+    case WeightAlgorithm::kHqq:
+      return "HQQ";
+  }
+  return "";
+}
+
+void check_finite(std::span<const float> weight, int64_t cols, const std::string& what) {
+  const auto bad = std::ranges::find_if(weight, [](float value) { return !std::isfinite(value); });
+  if (bad == weight.end()) return;
+  fail<NumericError>("{}: output channel {} holds {}", what, (bad - weight.begin()) / cols, *bad);
+}
+
+}  // namespace
+
+bool needs_statistics(WeightAlgorithm algorithm) noexcept {
+  return algorithm == WeightAlgorithm::kGptq || algorithm == WeightAlgorithm::kHessianScales;
+}
+
+WeightScheme resulting_scheme(const WeightScheme& scheme, const WeightAlgorithmOptions& options) {
+  WeightScheme out = scheme;
+  out.reordered = options.algorithm == WeightAlgorithm::kGptq && options.act_order && !options.static_groups &&
+                  scheme.group_size != 0;
+  return out;
+}
+
+QuantizedWeight quantize_weight(ConstTensorView weight, const WeightScheme& asked,
+                                const WeightAlgorithmOptions& options, const InputStatistics* statistics,
+                                const std::string& what, int threads) {
+  if (weight.shape.rank() != 2) {
+    fail<ShapeError>("{}: shape {}; a weight has two dimensions", what, to_string(weight.shape));
+  }
+  const int64_t rows = weight.shape[0], cols = weight.shape[1];
+  WeightScheme scheme = asked;
+  scheme.reordered = false;  // the algorithm's to say
+  check(scheme, cols, what);
+  if (statistics == nullptr && needs_statistics(options.algorithm)) {
+    fail<UsageError>("{}: {} needs calibration, and there is none: give it text with --data", what,
+                     name_of(options.algorithm));
+  }
+  if (statistics != nullptr && statistics->inputs() != cols) {
+    fail<ShapeError>("{}: statistics of {} inputs for a weight of {}", what, statistics->inputs(), cols);
+  }
+  if (statistics != nullptr && statistics->rows() == 0) {
+    fail<UsageError>("{}: its calibration has no rows: no text reached this layer", what);
+  }
+  if (threads == 0) threads = available_threads();
+  const Tensor values = to_f32(weight);
+  const std::span<const float> floats = values.as<float>();
+  check_finite(floats, cols, what);
+
+  const auto quantized = [&]() -> QuantizedWeight {
+    switch (options.algorithm) {
+      case WeightAlgorithm::kGptq:
+        return gptq(floats, rows, scheme, options, *statistics, what, threads);
+      case WeightAlgorithm::kHessianScales:
+        return hessian_scales(floats, rows, scheme, *statistics, threads);
+      case WeightAlgorithm::kHqq:
+        return hqq(floats, rows, cols, scheme, threads);
+      case WeightAlgorithm::kRoundToNearest:
+        break;
+    }
+    return {.tensor = quantize_weight(values.view(), scheme, what, threads)};
+  };
+  QuantizedWeight out = quantized();
+  out.output_error = statistics == nullptr ? std::numeric_limits<double>::quiet_NaN()
+                                           : output_error(values.view(), out.tensor, *statistics, threads);
+  return out;
+}
+
+}  // namespace octet
