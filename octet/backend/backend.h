@@ -240,7 +240,8 @@ class Backend {
   virtual DeviceTable table(const Tensor& tensor) = 0;
 
   /// Weights [outᵢ, K] stacked along their outputs into one product. Float parts may have any float dtype: if all are
-  /// fp16, or all bf16, they stay in 16 bits, which changes no result; any others become fp32.
+  /// fp16, or all bf16, they stay in 16 bits, which changes no result; any others become fp32. Quantized parts have one
+  /// scheme and one group index.
   virtual std::unique_ptr<PackedWeight> pack(std::span<const ConstTensorView> parts) = 0;
   virtual std::unique_ptr<PackedWeight> pack(std::span<const QTensor* const> parts, ActivationMode activations) = 0;
   /// The inverse of the packing of quantized weights: all parts as one [out, K], bit for bit what was packed.

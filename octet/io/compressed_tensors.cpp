@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <limits>
+#include <utility>
 
 #include "octet/base/error.h"
 #include "octet/base/json.h"
@@ -20,7 +21,7 @@ constexpr const char* kScale = ".weight_scale";
 constexpr const char* kZeroPoint = ".weight_zero_point";
 constexpr const char* kInputScale = ".input_scale";
 constexpr const char* kInputZeroPoint = ".input_zero_point";
-constexpr const char* kColumnOrder = ".weight_g_idx";
+constexpr const char* kGroupIndex = ".weight_g_idx";
 
 // What a code with a zero point is more than in a file, and what is added to 4-bit codes before they are packed: the
 // two cancel where both apply.
@@ -105,10 +106,33 @@ class LayerReader {
     }
   }
 
-  // The groups of columns, one by one: columns in an order of their own.
-  void refuse_column_order() const {
-    if (!checkpoint_.contains(layer_ + kColumnOrder)) return;
-    fail<FormatError>("{}: reordered columns (actorder) are not supported", where(kColumnOrder));
+  // [in]: the group of each column. Older writers store one where groups are of neighbours too.
+  Tensor group_index(int64_t cols) const {
+    const Tensor stored = checkpoint_.tensor(layer_ + kGroupIndex);
+    if (stored.shape() != Shape{cols} || (stored.dtype() != DType::kI32 && stored.dtype() != DType::kI64)) {
+      fail<FormatError>("{} is {} {}; I32 {} is needed", where(kGroupIndex), name(stored.dtype()),
+                        to_string(stored.shape()), to_string(Shape{cols}));
+    }
+    if (stored.dtype() == DType::kI32) return Tensor::copy_of(stored.view());
+    Tensor out(DType::kI32, {cols});
+    std::ranges::transform(stored.as<int64_t>(), out.mutable_as<int32_t>().begin(), [&](int64_t group) {
+      if (!std::in_range<int32_t>(group)) fail<FormatError>("{}: the group {}", where(kGroupIndex), group);
+      return static_cast<int32_t>(group);
+    });
+    return out;
+  }
+
+  // Groups are of neighbours, which an index may repeat (or be all -1, as when it has not been filled).
+  void refuse_other_groups(int64_t cols) const {
+    if (!checkpoint_.contains(layer_ + kGroupIndex)) return;
+    const Tensor stored = group_index(cols);
+    const std::span<const int32_t> groups = stored.as<int32_t>();
+    const int64_t width = scheme_.group_size == 0 ? cols : scheme_.group_size;
+    for (int64_t i = 0; i < cols; ++i) {
+      if (groups[i] == -1 || groups[i] == i / width) continue;
+      fail<FormatError>("{}: column {} is of group {}; reordered columns need \"actorder\": \"group\" in config.json",
+                        where(kGroupIndex), i, groups[i]);
+    }
   }
 
   std::string where(const char* part = "") const {
@@ -210,6 +234,10 @@ std::vector<TensorSource> encode_weight(const std::string& layer, const Shape& s
                    {packed ? words_for(rows, scheme.bits) : rows, groups},
                    [weight, format] { return zero_points_to_write(weight(), format); }});
   }
+  if (scheme.reordered) {
+    out.push_back(
+        {layer + kGroupIndex, DType::kI32, {cols}, [weight] { return Tensor::copy_of(weight().group_index.view()); }});
+  }
   return out;
 }
 
@@ -222,6 +250,7 @@ int64_t encoded_bytes(const Shape& weight, const WeightScheme& scheme, WeightFor
   if (scheme.mapping == CodeMapping::kZeroPoint) {
     bytes += groups * (packed ? words_for(rows, bits) * byte_size(DType::kI32) : rows);
   }
+  if (scheme.reordered) bytes += cols * byte_size(DType::kI32);
   if (!packed) return bytes + rows * cols;
   return bytes + rows * words_for(cols, bits) * byte_size(DType::kI32) + 2 * byte_size(DType::kI64);
 }
@@ -295,7 +324,11 @@ QTensor decode_weight(const Checkpoint& checkpoint, const std::string& layer, co
   } else {
     out.zero_points = reader.zero_points(per_group);
   }
-  reader.refuse_column_order();
+  if (out.scheme.reordered) {
+    out.group_index = reader.group_index(cols);
+  } else {
+    reader.refuse_other_groups(cols);
+  }
   const std::span<const int8_t> codes = out.codes.as<int8_t>();
   if (std::find(codes.begin(), codes.end(), std::numeric_limits<int8_t>::min()) != codes.end()) {
     fail<FormatError>(
@@ -304,8 +337,9 @@ QTensor decode_weight(const Checkpoint& checkpoint, const std::string& layer, co
         reader.where());
   }
   try {
+    check_group_index(out, cols, reader.where(kGroupIndex));
     check(out, reader.where());
-  } catch (const NumericError& error) {
+  } catch (const Error& error) {
     throw FormatError(error.what());
   }
   return out;

@@ -23,6 +23,7 @@ namespace octet {
 ///                    X.weight_shape       I64  [2]                    out, in
 ///                    X.weight_zero_point  I32  [⌈out / n⌉, groups]    packed likewise, down the columns
 ///   both             X.weight_scale       F32  [out, groups]          also F16 and BF16 in files of others
+///                    X.weight_g_idx       I32  [in]                   the group of each column, of a reordered scheme
 ///
 ///   static scales    X.input_scale        F32  [1]                    of what X multiplies; F16 and BF16 too, and []
 ///                    X.input_zero_point   I8   [1]                    of a scheme with one
@@ -51,7 +52,7 @@ ActivationScale decode_activation_scale(const Checkpoint& checkpoint, const std:
 /// Reads a weight back. Codes of int-quantized files without zero points stay mapped; narrow scales are widened
 /// exactly. Throws FormatError where a tensor is missing, has another dtype or shape, or holds what a weight of the
 /// scheme cannot: the code -128, a 4-bit code in a byte that is none, a scale that is not finite, a zero point of a
-/// symmetric weight.
+/// symmetric weight, groups of unequal sizes.
 QTensor decode_weight(const Checkpoint& checkpoint, const std::string& layer, const StoredScheme& stored);
 
 }  // namespace octet

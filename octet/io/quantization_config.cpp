@@ -21,6 +21,8 @@ constexpr const char* kEmbedding = "Embedding";
 constexpr const char* kAttention = "octet_attention";
 // How compressed-tensors calls the search for a range.
 constexpr const char* kMse = "mse";
+// And groups of columns that an order by activations has put together.
+constexpr const char* kReordered = "group";
 
 const char* text_of(WeightFormat format) {
   return format == WeightFormat::kIntQuantized ? "int-quantized" : "pack-quantized";
@@ -100,10 +102,16 @@ WeightScheme read_weights(const Config& weights, const std::string& where) {
   if (weights.has("observer") && weights.json().at("observer") == kMse) scheme.range = RangeEstimator::kMse;
   if (weights.flag("dynamic", false)) refuse(weights, where + ".dynamic", true, "weights have stored scales");
   if (weights.has("actorder")) {
-    // "weight" and "static" are the order in which columns were quantized, not one in which they are stored.
+    // "group" and its older names reorder the groups; "weight" and "static" are the order in which columns were
+    // quantized, not one in which they are stored.
     const json& order = weights.json().at("actorder");
-    if (order != false && order != "weight" && order != "static") {
-      refuse(weights, where + ".actorder", order, "reordered columns are not supported");
+    if (order == kReordered || order == "dynamic" || order == true) {
+      if (scheme.group_size == 0) {
+        refuse(weights, where + ".actorder", order, "one scale an output channel has no groups to reorder");
+      }
+      scheme.reordered = true;
+    } else if (order != false && order != "weight" && order != "static") {
+      refuse(weights, where + ".actorder", order, "\"group\", \"weight\" and \"static\" are known");
     }
   }
   return scheme;
@@ -175,6 +183,7 @@ json to_json(const Scheme& scheme, const json& targets, WeightFormat format) {
                   {"dynamic", false},
                   {"observer", weight.range == RangeEstimator::kMse ? kMse : "minmax"}};
   if (weight.group_size != 0) weights["group_size"] = weight.group_size;
+  if (weight.reordered) weights["actorder"] = kReordered;
   return {{"targets", targets},
           {"format", text_of(format)},
           {"weights", std::move(weights)},

@@ -2,6 +2,7 @@
 #include "octet/nn/linear.h"
 
 #include <algorithm>
+#include <variant>
 
 #include "octet/base/error.h"
 #include "octet/nn/layers.h"
@@ -22,6 +23,16 @@ ActivationMode site_mode(const std::vector<Linear::Part>& parts) {
       return part.weight.scheme->activations;
   }
   return ActivationMode::kFloat;
+}
+
+// Whether two parts of one scheme have the same columns in their groups, which takes codes to tell.
+bool same_columns(Parameter& a, Parameter& b) {
+  if (!a.scheme || !a.scheme->weight.reordered) return true;
+  a.load();
+  b.load();
+  const QTensor *one = std::get_if<QTensor>(&a.value), *other = std::get_if<QTensor>(&b.value);
+  return one == nullptr || other == nullptr ||
+         std::ranges::equal(one->group_index.as<int32_t>(), other->group_index.as<int32_t>());
 }
 
 }  // namespace
@@ -60,8 +71,9 @@ void Linear::prepare(Backend& backend) {
 
   column = 0;
   for (auto first = parts_.begin(); first != parts_.end();) {
-    const auto last = std::find_if(first, parts_.end(), [&](const Part& part) {
-      return part.weight.scheme != first->weight.scheme || part.weight.input != first->weight.input;
+    const auto last = std::find_if(first, parts_.end(), [&](Part& part) {
+      return part.weight.scheme != first->weight.scheme || part.weight.input != first->weight.input ||
+             !same_columns(first->weight, part.weight);
     });
     products_.push_back(pack(backend, {first, last}, column));
     column += products_.back().columns;

@@ -11,7 +11,7 @@
 namespace octet {
 
 /// One or several linear layers that read the same input, their outputs side by side (a fusible group: query, key and
-/// value). Parts of one scheme that are neighbours run as one product.
+/// value). Parts of one scheme, and one order of columns, that are neighbours run as one product.
 ///
 ///   y = nonlinearity(x · Wᵀ + bias) + residual          x [T, in], y [T, Σ outᵢ]
 ///
@@ -51,7 +51,7 @@ class Linear {
                const Activation& y, Nonlinearity nonlinearity = Nonlinearity::kNone) const;
 
  private:
-  /// Neighbouring parts of one scheme, and of one scale of their input if that is static.
+  /// Neighbouring parts of one scheme and one order of columns, and of one scale of their input if that is static.
   struct Product {
     int64_t first_column, columns;
     ActivationScale input;

@@ -27,6 +27,12 @@ constexpr Weights quantized(int bits, int64_t group_size, CodeMapping mapping, A
   return {Scheme{{.bits = bits, .group_size = group_size, .mapping = mapping}, activations}};
 }
 
+/// The same with groups of any columns.
+constexpr Weights reordered(Weights weights) {
+  weights.scheme->weight.reordered = true;
+  return weights;
+}
+
 inline constexpr CodeMapping kMappings[] = {CodeMapping::kSymmetric, CodeMapping::kZeroPoint, CodeMapping::kMinimum};
 
 inline constexpr Weights kF32 = {};
@@ -50,6 +56,8 @@ inline const std::vector<Weights> kMainWeights = {
     quantized(4, 32, CodeMapping::kMinimum, ActivationMode::kDynamicPerToken),
     quantized(8, 0, CodeMapping::kSymmetric, ActivationMode::kStaticPerTensor),
     quantized(8, 0, CodeMapping::kSymmetric, ActivationMode::kStaticPerTensorZeroPoint),
+    reordered(quantized(4, 32, CodeMapping::kSymmetric, ActivationMode::kFloat)),
+    reordered(quantized(4, 32, CodeMapping::kZeroPoint, ActivationMode::kDynamicPerToken)),
 };
 
 /// All there are.
@@ -62,6 +70,12 @@ inline std::vector<Weights> all_weights() {
     }
   }
   all.push_back(quantized(4, 64, CodeMapping::kSymmetric, ActivationMode::kStaticPerTensor));
+  for (const ActivationMode mode :
+       {ActivationMode::kFloat, ActivationMode::kDynamicPerToken, ActivationMode::kStaticPerTensor}) {
+    for (const CodeMapping mapping : kMappings) all.push_back(reordered(quantized(4, 32, mapping, mode)));
+    all.push_back(reordered(quantized(8, 128, CodeMapping::kSymmetric, mode)));
+  }
+  all.push_back(reordered(quantized(8, 32, CodeMapping::kSymmetric, ActivationMode::kStaticPerTensorZeroPoint)));
   for (const int64_t group : {0, 32, 256}) {
     all.push_back(quantized(8, group, CodeMapping::kSymmetric, ActivationMode::kStaticPerTensor));
     all.push_back(quantized(8, group, CodeMapping::kSymmetric, ActivationMode::kStaticPerTensorZeroPoint));
@@ -74,12 +88,12 @@ inline std::string name(const Weights& weights) {
   if (!weights.scheme) return weights.dtype == DType::kF32 ? "fp32" : weights.dtype == DType::kF16 ? "fp16" : "bf16";
   const WeightScheme& scheme = weights.scheme->weight;
   const ActivationMode mode = weights.activations();
-  return fmt::format("w{}{}{}{}{}{}", scheme.bits, weights.quantizes_rows() ? "a8" : "a16",
+  return fmt::format("w{}{}{}{}{}{}{}", scheme.bits, weights.quantizes_rows() ? "a8" : "a16",
                      scheme.group_size == 0 ? "" : fmt::format("_g{}", scheme.group_size),
                      scheme.mapping == CodeMapping::kSymmetric   ? ""
                      : scheme.mapping == CodeMapping::kZeroPoint ? "_zero"
                                                                  : "_min",
-                     is_static(mode) ? "_static" : "",
+                     scheme.reordered ? "_reordered" : "", is_static(mode) ? "_static" : "",
                      mode == ActivationMode::kStaticPerTensorZeroPoint ? "_zero" : "");
 }
 

@@ -142,12 +142,32 @@ inline QTensor random_weight(int64_t rows, int64_t cols, const WeightScheme& sch
       value = size * (static_cast<float>(engine() % 2048) / 64 - 16);
     }
   }
+  if (scheme.reordered) {
+    weight.group_index = Tensor(DType::kI32, {cols});
+    const std::span<int32_t> groups = weight.group_index.mutable_as<int32_t>();
+    for (int64_t k = 0; k < cols; ++k) groups[k] = static_cast<int32_t>(k / scheme.group_size);
+    std::mt19937_64 order(static_cast<uint64_t>(cols));  // parts of one width can be stacked
+    std::shuffle(groups.begin(), groups.end(), order);
+  }
   return weight;
+}
+
+/// Columns group by group, ascending within one: the order in which products add up.
+inline std::vector<int64_t> columns_in_order(const QTensor& weight) {
+  std::vector<int64_t> order(static_cast<size_t>(weight.cols()));
+  std::iota(order.begin(), order.end(), int64_t{0});
+  if (weight.scheme.reordered) {
+    const std::span<const int32_t> groups = weight.group_index.as<int32_t>();
+    std::ranges::stable_sort(order, {}, [groups](int64_t k) { return groups[k]; });
+  }
+  return order;
 }
 
 /// code - zero point of output n at input k, and the scale and the minimum (0 where there are none) of the two.
 inline int64_t group_of(const QTensor& weight, int64_t n, int64_t k) {
-  return n * weight.groups() + k / (weight.cols() / weight.groups());
+  const int64_t group =
+      weight.scheme.reordered ? weight.group_index.as<int32_t>()[k] : k / (weight.cols() / weight.groups());
+  return n * weight.groups() + group;
 }
 inline int centred_code(const QTensor& weight, int64_t n, int64_t k) {
   const int code = weight.codes.as<int8_t>()[n * weight.cols() + k];

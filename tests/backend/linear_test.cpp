@@ -266,6 +266,32 @@ TEST(Linear, MinimaMeetTheSumOfTheirGroupsActivations) {
   }
 }
 
+// The contract, read output by output: groups of any columns add up like those of neighbours.
+TEST(Linear, ReorderedColumnsGiveTheBitsOfTheirGroupsSideBySide) {
+  for (const Weights& weights : all_weights()) {
+    if (!weights.scheme || !weights.scheme->weight.reordered) continue;
+    for (const int64_t rows : {1, 2, 3, 7, 40}) {
+      const LinearCase c{rows, 35, 1024, Nonlinearity::kNone, true, true, "reordered"};
+      const LinearData data(c, weights, 27);
+      LinearData sorted(c, weights, 27);
+      sorted.weights.scheme->weight.reordered = sorted.quantized.scheme.reordered = false;
+      sorted.quantized.group_index = {};
+      const std::vector<int64_t> order = columns_in_order(data.quantized);
+      for (int64_t k = 0; k < c.k; ++k) {
+        for (int64_t m = 0; m < rows; ++m) sorted.x[m * c.k + k] = data.x[m * c.k + order[k]];
+        for (int64_t n = 0; n < c.n; ++n) {
+          sorted.quantized.codes.mutable_as<int8_t>()[n * c.k + k] =
+              data.quantized.codes.as<int8_t>()[n * c.k + order[k]];
+        }
+      }
+      for (const std::string& isa : cpu_isas()) {
+        EXPECT_TRUE(same_bits(run(data, {.isa = isa, .threads = 2, .gap = 3}), run(sorted, {.isa = isa})))
+            << describe(data, {.isa = isa});
+      }
+    }
+  }
+}
+
 // A layer whose codes are given, without bias.
 LinearData with_codes(int64_t m, int64_t n, int64_t k, const std::vector<float>& x, const std::vector<int8_t>& codes,
                       const std::vector<float>& scales) {
@@ -286,11 +312,11 @@ float rescaled(const CodesOfRow& row, const QTensor& weight, int64_t n, Activati
   const int64_t group = whole ? depth : weight.scheme.group_size != 0 ? weight.scheme.group_size : 65'536;
   const bool minima = weight.scheme.mapping == CodeMapping::kMinimum;
   float t = 0;
-  int64_t sum = 0, code_sum = 0;
-  for (int64_t k = 0; k < depth; ++k) {
+  int64_t sum = 0, code_sum = 0, added = 0;
+  for (const int64_t k : columns_in_order(weight)) {
     sum += int64_t{a[k]} * centred_code(weight, n, k);
     code_sum += a[k];
-    if (k + 1 == depth || (k + 1) % group == 0) {
+    if (++added == depth || added % group == 0) {
       EXPECT_LE(std::abs(sum), std::numeric_limits<int32_t>::max());
       if (whole && !minima) return std::fma(static_cast<float>(sum), activation_scale * scale_of(weight, n, k), 0.0f);
       t = std::fma(static_cast<float>(sum), scale_of(weight, n, k), t);

@@ -27,6 +27,8 @@ void expect_same(const QTensor& actual, const std::vector<QTensor>& parts, const
   EXPECT_TRUE(same_bits(actual.scales.as<float>(), scales)) << what;
   EXPECT_TRUE(zeros.empty() || std::ranges::equal(actual.zero_points.as<int8_t>(), zeros)) << what;
   EXPECT_TRUE(minima.empty() || same_bits(actual.minima.as<float>(), minima)) << what;
+  if (!actual.scheme.reordered) return;
+  EXPECT_TRUE(std::ranges::equal(actual.group_index.as<int32_t>(), parts.front().group_index.as<int32_t>())) << what;
 }
 
 TEST(Pack, UnpackGivesBackAllStackedPartsBitForBit) {
@@ -62,6 +64,7 @@ TEST(Pack, TakesNoMoreThanCodesAndWhatLiesBesideThem) {
       int64_t beside = weight.scales.bytes() + weight.zero_points.bytes() + weight.minima.bytes();
       // The sum of codes beside each scale.
       if (kind.activations() == ActivationMode::kStaticPerTensorZeroPoint) beside *= 2;
+      beside += weight.group_index.bytes();
       const int64_t bytes = backend->pack({&part, 1}, kind.scheme->activations)->bytes();
       EXPECT_GE(bytes, codes + beside) << isa << " " << name(kind);
       EXPECT_LE(bytes, codes + beside + 4) << isa << " " << name(kind);
@@ -214,6 +217,15 @@ TEST(Pack, RefusesWhatCannotBeOneProduct) {
     EXPECT_THROW(backend->pack({all + i, 2}, ActivationMode::kFloat), ShapeError) << i;
   }
   EXPECT_THROW(backend->pack(std::span<const QTensor* const>(), ActivationMode::kFloat), ShapeError);
+  const WeightScheme ordered_scheme = {.bits = 4, .group_size = 32, .reordered = true};
+  const QTensor ordered = random_weight(2, 64, ordered_scheme, 7);
+  QTensor otherwise = random_weight(3, 64, ordered_scheme, 8);
+  const QTensor* orders[] = {&ordered, &otherwise};
+  EXPECT_EQ(backend->pack(orders, ActivationMode::kFloat)->rows(), 5);
+  std::ranges::reverse(otherwise.group_index.mutable_as<int32_t>());
+  EXPECT_THROW(backend->pack(orders, ActivationMode::kFloat), ShapeError);
+  otherwise.group_index.mutable_as<int32_t>()[0] ^= 1;  // one group has a column too many
+  EXPECT_THROW(backend->pack({orders + 1, 1}, ActivationMode::kFloat), ShapeError);
   const QTensor searched = random_weight(2, 64, {.bits = 4, .range = RangeEstimator::kMse}, 8);
   const QTensor* ranges[] = {&nibbles, &searched};
   EXPECT_EQ(backend->pack(ranges, ActivationMode::kFloat)->rows(), 4);

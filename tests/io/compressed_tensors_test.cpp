@@ -49,6 +49,8 @@ std::vector<Layout> layouts() {
       all.push_back({{.bits = 4, .group_size = group_size}, format});
       all.push_back({{.bits = 4, .group_size = group_size, .mapping = CodeMapping::kZeroPoint}, format});
     }
+    all.push_back({{.bits = 8, .group_size = 32, .reordered = true}, format});
+    all.push_back({{.bits = 4, .group_size = 32, .mapping = CodeMapping::kZeroPoint, .reordered = true}, format});
   }
   return all;
 }
@@ -76,6 +78,10 @@ QTensor sample(int64_t rows, int64_t cols, const WeightScheme& scheme = {}) {
     for (int64_t i = 0; i < rows * groups; ++i)
       out.zero_points.mutable_as<int8_t>()[i] = static_cast<int8_t>(i * 5 % 16);
   }
+  if (scheme.reordered) {
+    out.group_index = Tensor(DType::kI32, {cols});
+    for (int64_t i = 0; i < cols; ++i) out.group_index.mutable_as<int32_t>()[i] = static_cast<int32_t>(i % groups);
+  }
   return out;
 }
 
@@ -87,6 +93,7 @@ void expect_equal(const QTensor& a, const QTensor& b) {
   EXPECT_EQ(bytes_of(a.codes), bytes_of(b.codes));
   EXPECT_EQ(bytes_of(a.scales), bytes_of(b.scales));
   EXPECT_EQ(bytes_of(a.zero_points), bytes_of(b.zero_points));
+  EXPECT_EQ(bytes_of(a.group_index), bytes_of(b.group_index));
 }
 
 TEST_F(CompressedTensors, AnyShapeSurvivesWritingAndReading) {
@@ -391,7 +398,19 @@ TEST_F(CompressedTensors, EachFaultOfAFourBitWeightIsNamed) {
                    ".weight_shape",
                    tensor_of<int64_t>({2}, {3, 63}),
                    "its 63 inputs are not a multiple of the group size 32"});
-  cases.push_back({{symmetric, kPack}, ".weight_g_idx", filled(DType::kI32, {64}, 0), "reordered columns"});
+  const WeightScheme reordered{.bits = 4, .group_size = 32, .reordered = true};
+  cases.push_back({{symmetric, kPack},
+                   ".weight_g_idx",
+                   filled(DType::kI32, {64}, 0),
+                   "column 32 is of group 0; reordered columns need \"actorder\": \"group\""});
+  cases.push_back({{reordered, kPack}, ".weight_g_idx", filled(DType::kI32, {64}, 0), "64 columns are of group 0; 32"});
+  cases.push_back({{reordered, kPack}, ".weight_g_idx", filled(DType::kI32, {64}, -1), "a column of group -1, of 2"});
+  cases.push_back(
+      {{reordered, kPack}, ".weight_g_idx", filled(DType::kI64, {64}, 1), "'a.weight_g_idx': the group 72"});
+  cases.push_back(
+      {{reordered, kInt}, ".weight_g_idx", filled(DType::kI32, {63}, 0), "is I32 [63]; I32 [64] is needed"});
+  cases.push_back(
+      {{reordered, kInt}, ".weight_g_idx", filled(DType::kF32, {64}, 0), "is F32 [64]; I32 [64] is needed"});
   for (Case& c : cases) {
     const QTensor weight = sample(3, 64, c.layout.scheme);
     SafetensorsWriter writer;
@@ -412,6 +431,19 @@ TEST_F(CompressedTensors, EachFaultOfAFourBitWeightIsNamed) {
                 decode_weight(opened, "a", Layout{asymmetric, kPack}.stored());
               }),
               HasSubstr("no tensor 'a.weight_zero_point'"));
+}
+
+TEST_F(CompressedTensors, AGroupIndexOfNeighboursChangesNothing) {
+  const WeightScheme plain{.bits = 4, .group_size = 32};
+  for (const bool filled : {false, true}) {
+    const QTensor weight = sample(3, 64, plain);
+    SafetensorsWriter writer;
+    add(writer, encode_weight("a", weight, WeightFormat::kPackQuantized));
+    std::vector<int32_t> groups(64, -1);
+    for (int32_t i = 0; filled && i < 64; ++i) groups[i] = i / 32;
+    writer.add("a.weight_g_idx", tensor_of<int32_t>({64}, groups));
+    expect_equal(decode_weight(checkpoint(writer), "a", Layout{plain, WeightFormat::kPackQuantized}.stored()), weight);
+  }
 }
 
 TEST_F(CompressedTensors, ShapesWithoutElementsTakeNoTime) {
@@ -449,6 +481,7 @@ TEST_F(CompressedTensors, ARealModelSurvivesWritingAndReading) {
   const Checkpoint model = Checkpoint::open(std::filesystem::path(shared) / "models" / "minilm-l6");
   const std::string layer = "encoder.layer.3.output.dense";
   for (const Layout& layout : layouts()) {
+    if (layout.scheme.reordered) continue;  // an order comes from data
     const QTensor weight = quantize_weight(model.tensor(layer + ".weight").view(), layout.scheme, layer);
     SafetensorsWriter writer;
     add(writer, encode_weight(layer, weight, layout.format));

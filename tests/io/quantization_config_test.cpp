@@ -88,6 +88,24 @@ TEST(QuantizationConfig, TheFormatFollowsTheSchemeWhereNoneIsSaid) {
   EXPECT_EQ(parse(config).scheme_for("a")->format, kPack);
 }
 
+TEST(QuantizationConfig, ReorderedColumnsAreWrittenAndReadAsActorder) {
+  const Scheme scheme = {{.bits = 4, .group_size = 32, .reordered = true}};
+  json config = quantization_config({{"a", scheme}, {"b", scheme}}, {});
+  EXPECT_EQ(config.at("/config_groups/group_0/weights/actorder"_json_pointer), "group");
+  EXPECT_EQ(parse(config).scheme_for("a"), (StoredScheme{scheme, kPack}));
+  for (const json& other : {json("dynamic"), json(true)}) {
+    config["config_groups"]["group_0"]["weights"]["actorder"] = other;
+    EXPECT_EQ(parse(config).scheme_for("a"), (StoredScheme{scheme, kPack})) << other;
+  }
+  for (const json& plain : {json("weight"), json("static"), json(false), json(nullptr)}) {
+    config["config_groups"]["group_0"]["weights"]["actorder"] = plain;
+    EXPECT_FALSE(parse(config).scheme_for("a")->scheme.weight.reordered) << plain;
+  }
+  // Columns as they are and reordered ones are two groups.
+  EXPECT_EQ(quantization_config({{"a", scheme}, {"b", {{.bits = 4, .group_size = 32}}}}, {})["config_groups"].size(),
+            2);
+}
+
 TEST(QuantizationConfig, EachFeatureNotOfferedIsNamedWithItsFile) {
   struct Case {
     const char* pointer;
@@ -123,7 +141,8 @@ TEST(QuantizationConfig, EachFeatureNotOfferedIsNamedWithItsFile) {
       {"/config_groups/group_0/weights/strategy", nullptr, "weights.strategy' is \"tensor\""},
       {"/config_groups/group_0/weights/group_size", 128, "weights.group_size' is 128"},
       {"/config_groups/group_0/weights/dynamic", true, "weights.dynamic' is true"},
-      {"/config_groups/group_0/weights/actorder", "group", "reordered columns"},
+      {"/config_groups/group_0/weights/actorder", "group", "no groups to reorder"},
+      {"/config_groups/group_0/weights/actorder", "random", "weights.actorder' is \"random\""},
       {"/config_groups/group_0/weights/block_structure", {128, 128}, "blocks"},
       {"/config_groups/group_0/weights/novelty", 1, "'novelty'"},
       {"/config_groups/group_0/input_activations/dynamic", false, "input_activations.strategy' is \"token\""},

@@ -110,6 +110,12 @@ void normalize(const KernelTable& table, const LinearOp& op, int64_t first, int6
   }
 }
 
+// A row in the order of a weight's columns.
+template <class T>
+void gather(const T* x, std::span<const int32_t> order, T* y) {
+  std::ranges::transform(order, y, [x](int32_t column) { return x[column]; });
+}
+
 // Calls body(first, count, worker) for blocks of rows.
 template <class Body>
 void for_row_blocks(int threads, int64_t rows, int64_t depth, Body body) {
@@ -134,6 +140,8 @@ Faults float_linear(const KernelTable& table, Workspace& workspace, const Linear
   const bool widens = narrow != nullptr && grid.row_block >= kRowsToWiden;
   const auto widened = layout.add<float>(widens ? grid.group * width * k_block : 0);
   const auto normalized = shared.add<float>(op.normalize && !op.normalize->y ? op.x.rows * depth : 0);
+  const std::span<const int32_t> order = weight.column_order();
+  const auto ordered = shared.add<float>(order.empty() ? 0 : op.x.rows * depth);
   CodeWriter writer(table, op.y, grid.row_block, grid.group * width, layout);
   workspace.reserve(shared, layout);
 
@@ -147,6 +155,14 @@ Faults float_linear(const KernelTable& table, Workspace& workspace, const Linear
     });
     x = y;
     x_stride = y_stride;
+  }
+  if (!order.empty()) {
+    float* const y = ordered.in(workspace.shared());
+    for_row_blocks(grid.threads, op.x.rows, depth, [&](int64_t first, int64_t count, int) {
+      for (int64_t r = first; r < first + count; ++r) gather(x + r * x_stride, order, y + r * depth);
+    });
+    x = y;
+    x_stride = depth;
   }
   float* const group_sums = sums.in(workspace.shared());
   if (minima) {
@@ -250,6 +266,7 @@ class Int8Linear {
         rows_(kernels_, ahead_ ? op.x.rows : grid_.row_block, depth_, group_,
               weight.scheme().mapping == CodeMapping::kMinimum, ahead_ ? shared_ : worker_),
         normalized_(worker_.add<float>(op.normalize && !op.normalize->y ? depth_ : 0)),
+        ordered_(worker_.add<float>(std::ssize(weight.column_order()))),
         tile_(worker_.add<int32_t>(grid_.row_block * grid_.group * table_.panel_width)),
         writer_(table, op.y, grid_.row_block, grid_.group * table_.panel_width, worker_) {}
 
@@ -268,6 +285,8 @@ class Int8Linear {
   // Rows [first, first + count) of x into places [place, place + count) of the codes at `memory`.
   void quantize(int64_t first, int64_t count, int worker, std::byte* memory, int64_t place) {
     const ActivationMode mode = weight_.activations();
+    const std::span<const int32_t> order = weight_.column_order();
+    float* const ordered = ordered_.in(workspace_.worker(worker));
     for (int64_t i = 0; i < count; ++i) {
       std::byte* codes = rows_.codes.in(memory) + (place + i) * rows_.stride;
       int32_t* sums = rows_.sums.in(memory) + (place + i) * rows_.sum_count;
@@ -275,8 +294,13 @@ class Int8Linear {
       float& scale = rows_.scales.in(memory)[place + i];
       if (op_.x.codes) {
         scale = op_.input.scale;
-        const std::byte* given = op_.x.memory.address() + (first + i) * op_.x.stride;
-        kernels_.arrange({reinterpret_cast<const int8_t*>(given), depth_, codes, rows_.step, sums});
+        const auto* given = reinterpret_cast<const int8_t*>(op_.x.memory.address() + (first + i) * op_.x.stride);
+        if (!order.empty()) {
+          auto* const to = reinterpret_cast<int8_t*>(ordered);
+          gather(given, order, to);
+          given = to;
+        }
+        kernels_.arrange({given, depth_, codes, rows_.step, sums});
         sum_groups_of(codes, group_sums);
         continue;
       }
@@ -286,6 +310,10 @@ class Int8Linear {
                                           : normalized_.in(workspace_.worker(worker));
         normalize(table_, op_, first + i, 1, y, depth_);
         x = y;
+      }
+      if (!order.empty()) {
+        gather(x, order, ordered);
+        x = ordered;
       }
       const float absmax = std::bit_cast<float>(table_.absmax_bits(x, depth_));
       if (!std::isfinite(absmax)) {
@@ -368,6 +396,7 @@ class Int8Linear {
   Layout shared_, worker_;
   QuantizedRows rows_;
   Layout::Part<float> normalized_;  // one row
+  Layout::Part<float> ordered_;     // one row, of floats or of codes
   Layout::Part<int32_t> tile_;      // or floats, if sums are rescaled by the product
   CodeWriter writer_;
   LowestRow lowest_;

@@ -71,6 +71,23 @@ WeightScheme scheme_of(std::span<const QTensor* const> parts) {
   return first;
 }
 
+// Columns group by group, ascending within one. None where they lie so anyway.
+Tensor column_order_of(std::span<const QTensor* const> parts) {
+  const QTensor& first = *parts.front();
+  if (!first.scheme.reordered) return {};
+  const std::span<const int32_t> groups = first.group_index.as<int32_t>();
+  for (const QTensor* part : parts) {
+    if (!std::ranges::equal(part->group_index.as<int32_t>(), groups))
+      fail<ShapeError>("weights whose columns are grouped differently cannot be stacked into one product");
+  }
+  if (std::ranges::is_sorted(groups)) return {};
+  Tensor out(DType::kI32, {first.cols()});
+  const std::span<int32_t> order = out.mutable_as<int32_t>();
+  std::iota(order.begin(), order.end(), 0);
+  std::ranges::stable_sort(order, {}, [groups](int32_t column) { return groups[column]; });
+  return out;
+}
+
 CpuWeight::Kind kind_of(std::span<const ConstTensorView> parts) {
   const auto all = [parts](DType dtype) {
     return std::ranges::all_of(parts, [dtype](const ConstTensorView& part) { return part.dtype == dtype; });
@@ -248,6 +265,8 @@ CpuWeight::CpuWeight(const KernelTable& table, int threads, std::span<const QTen
     : CpuWeight(table, activations == ActivationMode::kFloat ? Kind::kFloatActivations : Kind::kInt8Activations,
                 scheme_of(parts), shapes_of(parts)) {
   activations_ = activations;
+  column_order_ = column_order_of(parts);
+  const std::span<const int32_t> order = column_order();
   const std::vector<Source> sources = sources_of(shapes_of(parts));
   if (activations == ActivationMode::kStaticPerTensorZeroPoint) {
     if (bits() != 8) fail<ShapeError>("activations with a zero point need 8-bit weights, not {}-bit ones", bits());
@@ -257,10 +276,17 @@ CpuWeight::CpuWeight(const KernelTable& table, int threads, std::span<const QTen
   parallel_for(threads, panel_count(), [&](int64_t panel, int) {
     const int64_t first = panel * table.panel_width, last = std::min(rows_, first + table.panel_width);
     std::vector<const int8_t*> codes;
+    std::vector<int8_t> ordered(order.size() * static_cast<size_t>(last - first));
     for (int64_t n = first; n < last; ++n) {
       const QTensor& part = *parts[sources[n].part];
       const int64_t row = sources[n].row;
-      codes.push_back(part.codes.as<int8_t>().data() + row * cols_);
+      const int8_t* row_codes = part.codes.as<int8_t>().data() + row * cols_;
+      if (!order.empty()) {
+        int8_t* const to = ordered.data() + (n - first) * cols_;
+        std::ranges::transform(order, to, [row_codes](int32_t column) { return row_codes[column]; });
+        row_codes = to;
+      }
+      codes.push_back(row_codes);
       for (int64_t g = 0; g < group_count(); ++g) {
         const int64_t from = row * group_count() + g, to = group_offset(n, g);
         scales[to] = part.scales.as<float>()[from];
@@ -350,9 +376,16 @@ QTensor CpuWeight::unpack() const {
              minima = scheme_.mapping == CodeMapping::kMinimum;
   if (zero_points) out.zero_points = Tensor(DType::kI8, per_group);
   if (minima) out.minima = Tensor(DType::kF32, per_group);
+  const std::span<const int32_t> order = column_order();
+  const auto column = [order](int64_t k) { return order.empty() ? k : order[k]; };
+  if (scheme_.reordered) {
+    out.group_index = Tensor(DType::kI32, {cols_});
+    const std::span<int32_t> groups = out.group_index.mutable_as<int32_t>();
+    for (int64_t k = 0; k < cols_; ++k) groups[column(k)] = static_cast<int32_t>(k / scheme_.group_size);
+  }
   int8_t* codes = out.codes.mutable_as<int8_t>().data();
   for (int64_t n = 0, i = 0; n < rows_; ++n, codes += cols_) {
-    for_codes(n, [codes](int64_t k, int8_t code) { codes[k] = code; });
+    for_codes(n, [codes, &column](int64_t k, int8_t code) { codes[column(k)] = code; });
     for (int64_t g = 0; g < group_count(); ++g, ++i) {
       const int64_t at = group_offset(n, g);
       out.scales.mutable_as<float>()[i] = scales_.as<float>()[at];
@@ -369,6 +402,7 @@ void CpuWeight::read_row(int64_t index, Start start, float* y) const {
   const float* scales = scales_.as<float>().data();
   const uint8_t* zeros = scheme_.mapping == CodeMapping::kZeroPoint ? zero_points_.as<uint8_t>().data() : nullptr;
   const float* minima = scheme_.mapping == CodeMapping::kMinimum ? minima_.as<float>().data() : nullptr;
+  const std::span<const int32_t> order = column_order();
   int64_t end = 0, at = 0;  // of the group that k is in
   for_codes(index, [&](int64_t k, int8_t code) {
     if (k == end) {
@@ -377,7 +411,8 @@ void CpuWeight::read_row(int64_t index, Start start, float* y) const {
     }
     const float steps = static_cast<float>(code - (zeros != nullptr ? zeros[at] : 0));
     const float value = minima != nullptr ? std::fma(steps, scales[at], minima[at]) : steps * scales[at];
-    y[k] = start == Start::kFromTile ? y[k] + value : value;
+    float& to = y[order.empty() ? k : order[k]];
+    to = start == Start::kFromTile ? to + value : value;
   });
 }
 

@@ -30,14 +30,17 @@ class PanelLayout {
   std::vector<Place> places_;
 };
 
-/// A weight [N, K] in panels (kernels.h says how they lie), with its scales, and zero points or minima.
+/// A weight [N, K] in panels (kernels.h says how they lie), with its scales, and zero points or minima. Where groups
+/// are of any columns, those of a group lie side by side, in ascending order; who multiplies puts x in that order
+/// first.
 class CpuWeight final : public PackedWeight {
  public:
   /// The last two are quantized.
   enum class Kind : uint8_t { kF32, kF16, kBF16, kFloatActivations, kInt8Activations };
 
   /// Parts stacked along their outputs. Throw ShapeError for parts that are not matrices of one width and, quantized,
-  /// of one scheme, or are empty. Float parts that are all fp16 or all bf16 are kept so; any others become fp32.
+  /// of one scheme and group index, or are empty. Float parts that are all fp16 or all bf16 are kept so; any others
+  /// become fp32.
   CpuWeight(const KernelTable& table, int threads, std::span<const ConstTensorView> parts);
   CpuWeight(const KernelTable& table, int threads, std::span<const QTensor* const> parts, ActivationMode activations);
 
@@ -45,7 +48,8 @@ class CpuWeight final : public PackedWeight {
   int64_t cols() const noexcept override { return cols_; }
   int64_t bytes() const noexcept override {
     if (is_float()) return panels_.bytes();
-    return panels_.bytes() + scales_.bytes() + zero_points_.bytes() + minima_.bytes() + column_sums_.bytes();
+    return panels_.bytes() + scales_.bytes() + zero_points_.bytes() + minima_.bytes() + column_sums_.bytes() +
+           column_order_.bytes();
   }
 
   const KernelTable& table() const noexcept { return *table_; }
@@ -69,6 +73,11 @@ class CpuWeight final : public PackedWeight {
   Groups groups(int64_t panel, int64_t k) const;
   /// Sums of codes from `panel` on, one for each group, or each sum_depth(): for activations with a zero point.
   Int8Product::ColumnSums column_sums(int64_t panel, int32_t factor) const;
+
+  /// The column of W that lies at each k of the panels; empty where that is k itself.
+  std::span<const int32_t> column_order() const {
+    return column_order_.bytes() == 0 ? std::span<const int32_t>() : column_order_.as<int32_t>();
+  }
 
   QTensor unpack() const;
   /// y[k] = (code - zero point) · scale, or fma(code, scale, minimum), of the row `index`; y[k] + that for
@@ -100,7 +109,7 @@ class CpuWeight final : public PackedWeight {
   // Calls visit(k, byte, shift) for the codes of an output, k ascending: where they lie, in bytes from the first panel.
   template <class Visit>
   void for_places(int64_t output, Visit visit) const;
-  // Calls visit(k, code).
+  // Calls visit(k, code), k of the panels ascending.
   template <class Visit>
   void for_codes(int64_t output, Visit visit) const;
 
@@ -112,7 +121,8 @@ class CpuWeight final : public PackedWeight {
   int64_t panel_stride_ = 0;
   ActivationMode activations_ = ActivationMode::kFloat;
   Tensor panels_, scales_, zero_points_, minima_;
-  Tensor column_sums_;  ///< I32 [panel][sum][output of the panel], for activations with a zero point
+  Tensor column_order_;  ///< I32 [K], or none
+  Tensor column_sums_;   ///< I32 [panel][sum][output of the panel], for activations with a zero point
 };
 
 }  // namespace octet::cpu
