@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <array>
-#include <limits>
 #include <utility>
 
 #include "octet/base/error.h"
@@ -328,13 +327,6 @@ QTensor decode_weight(const Checkpoint& checkpoint, const std::string& layer, co
     out.group_index = reader.group_index(cols);
   } else {
     reader.refuse_other_groups(cols);
-  }
-  const std::span<const int8_t> codes = out.codes.as<int8_t>();
-  if (std::find(codes.begin(), codes.end(), std::numeric_limits<int8_t>::min()) != codes.end()) {
-    fail<FormatError>(
-        "{}: holds the code -128. Octet's codes lie in [-127, 127], which keeps its integer products exact; "
-        "quantize the float model with octet.",
-        reader.where());
   }
   try {
     check_group_index(out, cols, reader.where(kGroupIndex));
