@@ -11,8 +11,10 @@
 #include "octet/base/json.h"
 #include "octet/base/mapped_file.h"
 #include "octet/base/suggest.h"
+#include "octet/io/awq_layout.h"
 #include "octet/io/compressed_tensors.h"
 #include "octet/io/gguf_model.h"
+#include "octet/io/gptq_layout.h"
 #include "octet/io/safetensors.h"
 
 namespace octet {
@@ -163,14 +165,6 @@ Checkpoint Checkpoint::open_folder(const fs::path& folder) {
     fail<FormatError>("{}: holds no config.json, so it is no model in the Hugging Face layout", folder.string());
   }
   Checkpoint checkpoint(folder, Config::read(config));
-  if (checkpoint.config_.has("quantization_config")) {
-    checkpoint.quantization_ = StoredQuantization::parse(checkpoint.config_.object("quantization_config"));
-  } else if (checkpoint.config_.has("compression_config")) {
-    fail<FormatError>(
-        "{}: 'compression_config' is the form of old releases of compressed-tensors; save the model again "
-        "with a current one",
-        config.string());
-  }
   if (is_file(folder / kSingle)) {
     checkpoint.hold(std::make_shared<SafetensorsFiles>(SafetensorsFiles::single(folder / kSingle)));
   } else if (is_file(folder / kIndex)) {
@@ -178,7 +172,33 @@ Checkpoint Checkpoint::open_folder(const fs::path& folder) {
   } else {
     fail_without_weights(folder);
   }
+  checkpoint.read_quantization();
   return checkpoint;
+}
+
+void Checkpoint::read_quantization() {
+  // AutoGPTQ's own file, before transformers took its content into config.json.
+  const fs::path beside = folder_ / "quantize_config.json";
+  if (!config_.has("quantization_config") && is_file(beside)) {
+    packed_ = std::make_shared<GptqLayout>(GptqLayout::parse(Config::read(beside)));
+    return;
+  }
+  if (!config_.has("quantization_config")) {
+    if (!config_.has("compression_config")) return;
+    fail<FormatError>(
+        "{}: 'compression_config' is the form of old releases of compressed-tensors; save the model again "
+        "with a current one",
+        config_.source());
+  }
+  const Config quantization = config_.object("quantization_config");
+  const std::string method = quantization.text("quant_method", "");
+  if (method == "gptq") {
+    packed_ = std::make_shared<GptqLayout>(GptqLayout::parse(quantization));
+  } else if (method == "awq") {
+    packed_ = std::make_shared<AwqLayout>(AwqLayout::parse(quantization, names_));
+  } else {
+    quantization_ = StoredQuantization::parse(quantization);
+  }
 }
 
 Checkpoint Checkpoint::open_gguf(const fs::path& file) {
@@ -213,12 +233,17 @@ std::optional<Scheme> Checkpoint::stored_scheme(std::string_view layer, LayerKin
     const std::optional<WeightScheme> weight = gguf_->scheme_of(std::string(layer) + ".weight");
     return weight ? std::optional(Scheme{.weight = *weight}) : std::nullopt;
   }
+  if (packed_) {
+    const std::optional<WeightScheme> weight = packed_->scheme_of(*this, std::string(layer));
+    return weight ? std::optional(Scheme{.weight = *weight}) : std::nullopt;
+  }
   const std::optional<StoredScheme> stored = quantization_ ? quantization_->scheme_for(layer, kind) : std::nullopt;
   return stored ? std::optional(stored->scheme) : std::nullopt;
 }
 
 QTensor Checkpoint::stored_weight(const std::string& layer, LayerKind kind) const {
   if (is_gguf()) return gguf_->codes(layer + ".weight");
+  if (packed_) return packed_->codes(*this, layer);
   return decode_weight(*this, layer, quantization_->scheme_for(layer, kind).value());
 }
 

@@ -18,6 +18,7 @@
 namespace octet {
 
 class GgufModel;
+class PackedLayout;
 
 /// A model in the Hugging Face layout: a folder with config.json and either model.safetensors or
 /// model.safetensors.index.json and the files it names; or a GGUF file, seen as if it were that (GgufModel). Pickles
@@ -33,8 +34,10 @@ class Checkpoint {
   /// Whether it is a GGUF file: nothing that lies beside it belongs to it, and its float weights lie as [out, in].
   bool is_gguf() const noexcept { return gguf_ != nullptr; }
   const Config& config() const noexcept { return config_; }
-  /// What config.json says of it; none for a model in float, and for a GGUF file.
+  /// What config.json says of it in the compressed-tensors layout; none for a model in float, and in other layouts.
   const std::optional<StoredQuantization>& quantization() const noexcept { return quantization_; }
+  /// Whether config.json says that weights are codes, in whichever layout.
+  bool is_quantized() const noexcept { return quantization_ || packed_; }
 
   /// Of all tensors, in alphabetical order.
   const std::vector<std::string>& names() const noexcept { return names_; }
@@ -55,6 +58,7 @@ class Checkpoint {
   Checkpoint(std::filesystem::path folder, Config config) : folder_(std::move(folder)), config_(std::move(config)) {}
   static Checkpoint open_folder(const std::filesystem::path& folder);
   static Checkpoint open_gguf(const std::filesystem::path& file);
+  void read_quantization();
   void hold(std::shared_ptr<const TensorFiles> files);
   const std::string& find(std::string_view name) const;
 
@@ -62,7 +66,8 @@ class Checkpoint {
   Config config_;
   std::optional<StoredQuantization> quantization_;
   std::shared_ptr<const TensorFiles> files_;
-  std::shared_ptr<const GgufModel> gguf_;  ///< files_, if they are one
+  std::shared_ptr<const GgufModel> gguf_;       ///< files_, if they are one
+  std::shared_ptr<const PackedLayout> packed_;  ///< of GPTQ's and AWQ's tools
   std::vector<std::string> names_;
   int64_t bytes_ = 0;
 };

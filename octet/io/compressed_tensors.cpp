@@ -3,11 +3,12 @@
 
 #include <algorithm>
 #include <array>
-#include <limits>
 #include <utility>
 
 #include "octet/base/error.h"
 #include "octet/base/json.h"
+#include "octet/io/packed_codes.h"
+#include "octet/tensor/transpose.h"
 
 namespace octet {
 namespace {
@@ -28,66 +29,12 @@ constexpr int kHalfOf4Bits = 8;
 // The same of uint8 activations.
 constexpr int kHalfOf8Bits = 128;
 
-int64_t codes_per_word(int bits) { return 32 / bits; }
-
-int64_t words_for(int64_t codes, int bits) {
-  return codes / codes_per_word(bits) + (codes % codes_per_word(bits) != 0);
-}
-
 // Adds to every code.
 Tensor shifted(ConstTensorView codes, int offset) {
   Tensor out(DType::kI8, codes.shape);
   const std::span<const int8_t> from = codes.as<int8_t>();
   std::transform(from.begin(), from.end(), out.mutable_as<int8_t>().begin(),
                  [offset](int8_t code) { return static_cast<int8_t>(code + offset); });
-  return out;
-}
-
-// Rows of codes into rows of words. `offset` makes them what the words hold: codes from 0 on.
-Tensor pack(ConstTensorView codes, int bits, int offset) {
-  const int64_t rows = codes.shape[0], cols = codes.shape[1];
-  Tensor out(DType::kI32, {rows, words_for(cols, bits)});
-  const std::span<const int8_t> from = codes.as<int8_t>();
-  auto* to = reinterpret_cast<uint8_t*>(out.mutable_view().data);
-  const int64_t row_bytes = words_for(cols, bits) * byte_size(DType::kI32);
-  for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t c = 0; c < cols; ++c) {
-      const auto code = static_cast<uint8_t>(from[r * cols + c] + offset);
-      if (bits == 8) {
-        to[r * row_bytes + c] = code;
-      } else {
-        to[r * row_bytes + c / 2] = static_cast<uint8_t>(to[r * row_bytes + c / 2] | code << (c % 2 * 4));
-      }
-    }
-  }
-  return out;
-}
-
-Tensor unpack(ConstTensorView packed, int64_t cols, int bits, int offset) {
-  const int64_t rows = packed.shape[0], row_bytes = words_for(cols, bits) * byte_size(DType::kI32);
-  Tensor out(DType::kI8, {rows, cols});
-  if (cols == 0) return out;  // of any number of rows
-  const auto* from = reinterpret_cast<const uint8_t*>(packed.data);
-  const std::span<int8_t> to = out.mutable_as<int8_t>();
-  for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t c = 0; c < cols; ++c) {
-      const int code = bits == 8 ? from[r * row_bytes + c] : from[r * row_bytes + c / 2] >> (c % 2 * 4) & 0xf;
-      to[r * cols + c] = static_cast<int8_t>(code - offset);
-    }
-  }
-  return out;
-}
-
-template <class T>
-Tensor transposed(ConstTensorView matrix) {
-  const int64_t rows = matrix.shape[0], cols = matrix.shape[1];
-  Tensor out(matrix.dtype, {cols, rows});
-  if (out.bytes() == 0) return out;  // of any number of rows
-  const std::span<const T> from = matrix.as<T>();
-  const std::span<T> to = out.mutable_as<T>();
-  for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t c = 0; c < cols; ++c) to[c * rows + r] = from[r * cols + c];
-  }
   return out;
 }
 
@@ -144,8 +91,8 @@ class LayerReader {
     }
     const Tensor stored = matrix(kZeroPoint, DType::kI32);
     expect_shape(stored, {words_for(per_group[0], scheme_.bits), per_group[1]});
-    const Tensor words = transposed<int32_t>(stored.view());
-    return transposed<int8_t>(unpack(words.view(), per_group[0], scheme_.bits, 0).view());
+    const Tensor words = transposed(stored.view());
+    return transposed(unpack_codes(words.view(), per_group[0], scheme_.bits, 0).view());
   }
 
   // Some writers store zero points of symmetric weights: zeros, as they are or packed, which change nothing.
@@ -225,7 +172,7 @@ class LayerReader {
       fail<FormatError>("{} says [{}, {}], which does not fit packed {}-bit codes of shape {}", where(kShape), rows,
                         cols, scheme_.bits, to_string(packed.shape()));
     }
-    Tensor codes = unpack(packed.view(), cols, scheme_.bits, packed_offset(scheme_));
+    Tensor codes = unpack_codes(packed.view(), cols, scheme_.bits, packed_offset(scheme_));
     packed.release_pages();
     return codes;
   }
@@ -238,8 +185,8 @@ class LayerReader {
 
 Tensor zero_points_to_write(const QTensor& grid, WeightFormat format) {
   if (format == WeightFormat::kIntQuantized) return shifted(grid.zero_points.view(), -kHalfOf4Bits);
-  const Tensor columns = transposed<int8_t>(grid.zero_points.view());
-  return transposed<int32_t>(pack(columns.view(), grid.scheme.bits, 0).view());
+  const Tensor columns = transposed(grid.zero_points.view());
+  return transposed(pack_codes(columns.view(), grid.scheme.bits, 0).view());
 }
 
 }  // namespace
@@ -267,7 +214,7 @@ std::vector<TensorSource> encode_weight(const std::string& layer, const Shape& s
       break;
     case WeightFormat::kPackQuantized:
       out.push_back({layer + kPacked, DType::kI32, {rows, words_for(cols, scheme.bits)}, [scheme, weight] {
-                       return pack(weight().codes.view(), scheme.bits, packed_offset(scheme));
+                       return pack_codes(weight().codes.view(), scheme.bits, packed_offset(scheme));
                      }});
       out.push_back({layer + kShape, DType::kI64, {2}, [rows, cols] {
                        Tensor extents(DType::kI64, {2});
@@ -380,13 +327,6 @@ QTensor decode_weight(const Checkpoint& checkpoint, const std::string& layer, co
     out.group_index = reader.group_index(cols);
   } else {
     reader.refuse_other_groups(cols);
-  }
-  const std::span<const int8_t> codes = out.codes.as<int8_t>();
-  if (std::find(codes.begin(), codes.end(), std::numeric_limits<int8_t>::min()) != codes.end()) {
-    fail<FormatError>(
-        "{}: holds the code -128. Octet's codes lie in [-127, 127], which keeps its integer products exact; "
-        "quantize the float model with octet.",
-        reader.where());
   }
   try {
     check_group_index(out, cols, reader.where(kGroupIndex));

@@ -53,8 +53,8 @@ ActivationScale decode_activation_scale(const Checkpoint& checkpoint, const std:
 
 /// Reads a weight back. Codes of int-quantized files without zero points stay mapped; narrow scales are widened
 /// exactly. Throws FormatError where a tensor is missing, has another dtype or shape, or holds what a weight of the
-/// scheme cannot: the code -128, a 4-bit code in a byte that is none, a scale that is not finite, a zero point of a
-/// symmetric weight, groups of unequal sizes.
+/// scheme cannot: a 4-bit code in a byte that is none, a scale that is not finite, a zero point of a symmetric weight,
+/// groups of unequal sizes.
 QTensor decode_weight(const Checkpoint& checkpoint, const std::string& layer, const StoredScheme& stored);
 
 }  // namespace octet

@@ -40,7 +40,7 @@ class GgufModel : public TensorFiles {
 
   /// How a matrix is stored as codes (see code_scheme); none for values, and for names that are not there.
   std::optional<WeightScheme> scheme_of(const std::string& name) const;
-  /// Such a matrix. Throws FormatError where it holds what no QTensor can: the code -128, a scale that is not finite.
+  /// Such a matrix. Throws FormatError where it holds what no QTensor can: a scale that is not finite.
   QTensor codes(const std::string& name) const;
 
  private:

@@ -9,6 +9,8 @@
 
 namespace octet {
 
+inline constexpr size_t kMostNamePatterns = 1000;
+
 /// A regular expression over layer names, as quantization configs write them after "re:", with the meaning of Python's
 /// re.match: anchored at the start of the name, not at its end. Understood: characters, . * + ? (also lazy) ( ) (?: ) |
 /// ^ $ [a-z] [^a-z] \d \w \s \D \W \S, and a backslash before punctuation. All else ({2,3}, look-ahead, back
@@ -16,6 +18,9 @@ namespace octet {
 ///
 /// Hostile patterns cost no more than others: all states are followed at once (K. Thompson, Regular Expression Search
 /// Algorithm, 1968), so a match takes |pattern| · |name| steps at most.
+///
+/// A config may hold kMostNamePatterns: each may take 1,000 characters, each of those some states of 32 bytes, so 100
+/// MB at most.
 class NamePattern {
  public:
   /// Throws FormatError, naming `source`, for a pattern that is malformed, too long, or uses what is not understood.

@@ -23,8 +23,6 @@ constexpr const char* kAttention = "octet_attention";
 constexpr const char* kMse = "mse";
 // And groups of columns that an order by activations has put together.
 constexpr const char* kReordered = "group";
-// Each may take 1,000 characters, each of those some states of 32 bytes: 100 MB at most.
-constexpr size_t kMostPatterns = 1000;
 
 const char* text_of(WeightFormat format) {
   return format == WeightFormat::kIntQuantized ? "int-quantized" : "pack-quantized";
@@ -241,8 +239,9 @@ StoredQuantization StoredQuantization::parse(const Config& config) {
   const std::string& source = config.source();
   const std::string method = config.text("quant_method", "compressed-tensors");
   if (method != "compressed-tensors") {
-    fail<FormatError>("{}: quantized by the method {}; compressed-tensors can be read. Start from the float model.",
-                      source, quote_name(method));
+    fail<FormatError>(
+        "{}: quantized by the method {}; compressed-tensors, gptq and awq can be read. Start from the float model.",
+        source, quote_name(method));
   }
   refuse_other_keys(config, "quantization_config",
                     {"quant_method", "format", "config_groups", "ignore", "quantization_status", "sparsity_config",
@@ -277,8 +276,8 @@ StoredQuantization StoredQuantization::parse(const Config& config) {
   const auto patterns =
       std::count_if(ignored.begin(), ignored.end(), is_pattern) +
       std::count_if(schemes.begin(), schemes.end(), [&](const auto& target) { return is_pattern(target.first); });
-  if (std::cmp_greater(patterns, kMostPatterns)) {
-    fail<FormatError>("{}: {} layer patterns; at most {} are read", source, patterns, kMostPatterns);
+  if (std::cmp_greater(patterns, kMostNamePatterns)) {
+    fail<FormatError>("{}: {} layer patterns; at most {} are read", source, patterns, kMostNamePatterns);
   }
   for (const auto& [target, scheme] : schemes) out.targets_.emplace_back(Matcher(target, source), scheme);
   std::stable_sort(out.targets_.begin(), out.targets_.end(),

@@ -51,7 +51,7 @@ struct StoredScheme {
 /// "octet_attention", the scheme of attention's products: others pass over it and compute these in float.
 class StoredQuantization {
  public:
-  /// Throws FormatError, naming file and feature, for everything Octet does not run: other methods (gptq, awq, …),
+  /// Throws FormatError, naming file and feature, for everything Octet does not run: other methods,
   /// other widths and groups, zero points at 8 bits, static activations, quantized KV caches, sparsity, transforms.
   static StoredQuantization parse(const Config& quantization_config);
 

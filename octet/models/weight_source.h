@@ -38,7 +38,7 @@ class WeightSource {
   bool contains(const std::string& name) const { return checkpoint_.contains(name); }
   /// Whether there is a weight of that layer, float or quantized.
   bool contains_weight(const std::string& layer) const {
-    return contains(layer + ".weight") || contains(layer + ".weight_packed");
+    return contains(layer + ".weight") || contains(layer + ".weight_packed") || contains(layer + ".qweight");
   }
   /// A float tensor. Throws FormatError if it is missing or not float, ShapeError if its shape is another.
   Tensor tensor(const std::string& name) const;

@@ -1,37 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "octet/nn/parameter.h"
 
+#include "octet/tensor/transpose.h"
+
 namespace octet {
-namespace {
-
-template <class Element>
-Tensor transposed_as(ConstTensorView source) {
-  const int64_t inputs = source.shape[0], outputs = source.shape[1];
-  const std::span<const Element> values = source.as<Element>();
-  Tensor out(source.dtype, {outputs, inputs});
-  const std::span<Element> turned = out.mutable_as<Element>();
-  for (int64_t i = 0; i < inputs; ++i) {
-    for (int64_t o = 0; o < outputs; ++o) {
-      turned[static_cast<size_t>(o * inputs + i)] = values[static_cast<size_t>(i * outputs + o)];
-    }
-  }
-  return out;
-}
-
-}  // namespace
-
-Tensor transposed(ConstTensorView source) {
-  switch (source.dtype) {
-    case DType::kF64:
-      return transposed_as<double>(source);
-    case DType::kF16:
-      return transposed_as<Half>(source);
-    case DType::kBF16:
-      return transposed_as<BFloat16>(source);
-    default:
-      return transposed_as<float>(source);
-  }
-}
 
 void Parameter::load() {
   const WeightReader* reader = std::get_if<WeightReader>(&value);

@@ -42,9 +42,6 @@ struct Parameter {
   void load();
 };
 
-/// A float matrix turned around, in its dtype: a backend may keep 16-bit floats as they are.
-Tensor transposed(ConstTensorView matrix);
-
 /// The float values of a parameter as [out, in]: where they lie, or in memory of their own where they wait in a file or
 /// lie the other way.
 class FloatWeight {

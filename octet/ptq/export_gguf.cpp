@@ -287,10 +287,10 @@ ExportReport export_gguf(const Checkpoint& checkpoint, GgufType type, const std:
   if (std::filesystem::exists(std::filesystem::symlink_status(out)))
     fail("{}: exists already. Choose another name, or remove it first.", out.string());
   const GgufArchitecture& architecture = architecture_of(checkpoint);
-  if (checkpoint.quantization()) {
+  if (checkpoint.is_quantized()) {
     fail<UsageError>(
-        "{}: is quantized in the compressed-tensors layout, whose codes and scales no type of a GGUF file "
-        "has. Export the float model it was made from.",
+        "{}: is quantized in a layout whose codes and scales no type of a GGUF file has. Export the float model it was "
+        "made from.",
         checkpoint.folder().string());
   }
   // Checks that every tensor is there and has its shape.

@@ -10,13 +10,13 @@
 namespace octet {
 namespace {
 
-// Codes that a scheme offers. -128 would break the kernels' bound of 127 · 127 a product.
+// Codes that a scheme offers.
 struct CodeRange {
   int lowest, highest;
 };
 
 CodeRange code_range(const WeightScheme& scheme) {
-  if (scheme.bits == 8) return {-127, 127};
+  if (scheme.bits == 8) return {-128, 127};
   return scheme.mapping == CodeMapping::kSymmetric ? CodeRange{-8, 7} : CodeRange{0, 15};
 }
 

@@ -21,7 +21,8 @@ enum class CodeMapping : uint8_t {
 
 /// How a weight [out, in] is quantized. Every output channel has a scale, or one for each group of inputs.
 struct WeightScheme {
-  int bits = 8;  ///< 8: codes in [-127, 127]; 4: [-8, 7] if symmetric, else [0, 15]
+  /// 8: codes in [-128, 127], of which -128 is in files of others only; 4: [-8, 7] if symmetric, else [0, 15].
+  int bits = 8;
   /// Neighbouring inputs that share a scale, and a zero point or a minimum: 32, 64, 128 or 256, dividing `in`; 0: all
   /// of them.
   int64_t group_size = 0;

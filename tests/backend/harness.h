@@ -111,7 +111,7 @@ class Matrix {
 
 /// The ends of a scheme's codes.
 inline int lowest_code(const WeightScheme& scheme) {
-  if (scheme.bits == 8) return -127;
+  if (scheme.bits == 8) return -128;
   return scheme.mapping == CodeMapping::kSymmetric ? -8 : 0;
 }
 inline int highest_code(const WeightScheme& scheme) {

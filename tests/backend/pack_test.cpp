@@ -205,7 +205,7 @@ TEST(Pack, RefusesWhatCannotBeOneProduct) {
   EXPECT_THROW(backend->pack({&none, 1}), ShapeError);
   EXPECT_THROW(backend->pack(std::span<const ConstTensorView>()), ShapeError);
   QTensor broken = random_weight(2, 2, {}, 7);
-  broken.codes.mutable_as<int8_t>()[3] = -128;
+  broken.scales.mutable_as<float>()[1] = std::numeric_limits<float>::infinity();
   const QTensor* part = &broken;
   EXPECT_THROW(backend->pack({&part, 1}, ActivationMode::kDynamicPerToken), NumericError);
   const QTensor bytes = random_weight(2, 64, {}, 7), nibbles = random_weight(2, 64, {.bits = 4}, 7),

@@ -6,9 +6,12 @@
 #include <nlohmann/json.hpp>
 
 #include "octet/base/error.h"
+#include "octet/io/awq_layout.h"
+#include "octet/io/gptq_layout.h"
 #include "octet/io/quantization_config.h"
 
-// Reads the input as a config.json with every accessor, and its quantization_config with the layer patterns in it.
+// Reads the input as a config.json with every accessor, and its quantization_config, in each layout, with the layer
+// patterns in it.
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const auto ignoring_bad_values = [](auto read) {
     try {
@@ -27,7 +30,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       ignoring_bad_values([&] { config.texts(key); });
       ignoring_bad_values([&] { config.object(key).integer("bits", 8); });
     }
-    const auto quantization = octet::StoredQuantization::parse(config.object("quantization_config"));
+    const octet::Config stored = config.object("quantization_config");
+    ignoring_bad_values([&] { octet::GptqLayout::parse(stored); });
+    ignoring_bad_values([&] { octet::AwqLayout::parse(stored, {}); });
+    const auto quantization = octet::StoredQuantization::parse(stored);
     for (const std::string_view layer :
          {"", "lm_head", "encoder.layer.11.attention.self.query", "aaaaaaaaaaaaaaaaaaaaaaaaaaaa!"}) {
       quantization.scheme_for(layer);

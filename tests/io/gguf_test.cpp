@@ -347,8 +347,6 @@ TEST_F(GgufModels, CodesAreTheDecodedValuesInTheSameOrder) {
 }
 
 TEST_F(GgufModels, DamagedCodesAreNamed) {
-  std::string block(34, '\0');
-  block[5] = '\x80';  // -128
   std::string infinite(34, '\0');
   infinite[1] = '\x7c';
   GgufBytes bytes;
@@ -357,10 +355,9 @@ TEST_F(GgufModels, DamagedCodesAreNamed) {
   bytes.add("llama.feed_forward_length", Type::kU32, uint32_t{8});
   bytes.add("llama.attention.head_count", Type::kU32, uint32_t{2});
   bytes.add("llama.attention.layer_norm_rms_epsilon", Type::kF32, 1e-5f);
-  bytes.add_tensor("token_embd.weight", {32, 1}, GgufType::kQ8_0, block);
+  bytes.add_tensor("token_embd.weight", {32, 1}, GgufType::kQ8_0, std::string(34, '\0'));
   bytes.add_tensor("output.weight", {32, 1}, GgufType::kQ8_0, infinite);
   const GgufModel model = open(bytes);
-  EXPECT_THAT(message_of([&] { model.codes("model.embed_tokens.weight"); }), HasSubstr("holds the code -128"));
   EXPECT_THAT(message_of([&] { model.codes("lm_head.weight"); }), HasSubstr("a scale is inf"));
 }
 

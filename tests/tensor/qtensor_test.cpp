@@ -126,9 +126,9 @@ TEST(QTensor, EachFaultIsRefusedByName) {
   scales.scales = Tensor(DType::kF32, {3});
   EXPECT_THROW(check(scales, "a"), ShapeError);
 
-  QTensor code = sample();
-  code.codes.mutable_as<int8_t>()[2] = -128;
-  EXPECT_THROW(check(code, "a"), NumericError);
+  QTensor lowest = sample();
+  lowest.codes.mutable_as<int8_t>()[2] = -128;
+  EXPECT_NO_THROW(check(lowest, "a"));
 
   for (const float scale : {std::numeric_limits<float>::infinity(), std::nanf("")}) {
     QTensor numeric = sample();

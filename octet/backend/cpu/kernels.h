@@ -96,6 +96,7 @@ struct Int8Product {
   const float* group_sums = nullptr;
   int64_t group_sums_stride = 0;
   ColumnSums column_sums = {};     ///< of 8-bit weights only
+  bool lowest_codes = false;       ///< some 8-bit weights are -128, which no sign can turn around
   Start start = Start::kFromZero;  ///< kFromTile: of Int8Attention's products only
 };
 

@@ -329,6 +329,7 @@ class Int8Linear {
       product.group_sums = rows_.group_sums.in(quantized) + place * rows_.group_count;
       product.group_sums_stride = rows_.group_count;
       product.column_sums = weight_.column_sums(panel, kUint8Offset - op_.input.zero_point);
+      product.lowest_codes = weight_.holds_lowest_codes();
       kernels_.product(product);
       finish.tile = product.tile;
       finish.activation_scales = rows_.scales.in(quantized) + place;

@@ -20,8 +20,10 @@ constexpr int64_t kSpareBytes = 4;
 // What a nibble of a symmetric scheme holds beyond the code.
 constexpr int kNibbleZero = 8;
 
-// |Σ (code - zero point) · code| ≤ 255 · 127 K fits int32 up to here: 32,385 · 66,311 = 2,147,481,735 < 2^31.
-constexpr int64_t kLongestExactZeroPoint = 66'311;
+// |Σ code · weight| ≤ 127 · 128 K fits int32 up to here: 16,256 · 132,104 = 2,147,482,624 < 2^31.
+constexpr int64_t kLongestExactWeight = 132'104;
+// And with a zero point |Σ (code - zero point) · weight| ≤ 255 · 128 K: 32,640 · 65,793 = 2,147,483,520 < 2^31.
+constexpr int64_t kLongestExactZeroPoint = 65'793;
 // A longer K goes in chunks that rescale as groups do.
 constexpr int64_t kChunk = 65'536;
 
@@ -272,6 +274,10 @@ CpuWeight::CpuWeight(const KernelTable& table, int threads, std::span<const QTen
     if (bits() != 8) fail<ShapeError>("activations with a zero point need 8-bit weights, not {}-bit ones", bits());
     column_sums_ = Tensor(DType::kI32, {checked_mul(checked_mul(panel_count(), table.panel_width), sum_count())});
   }
+  holds_lowest_codes_ =
+      meets_int8() && bits() == 8 && std::ranges::any_of(parts, [](const QTensor* part) {
+        return std::ranges::find(part->codes.as<int8_t>(), int8_t{-128}) != part->codes.as<int8_t>().end();
+      });
   const std::span<float> scales = scales_.mutable_as<float>();
   parallel_for(threads, panel_count(), [&](int64_t panel, int) {
     const int64_t first = panel * table.panel_width, last = std::min(rows_, first + table.panel_width);
@@ -351,7 +357,7 @@ void CpuWeight::sum_codes(int64_t panel, std::span<const int8_t* const> rows) {
 int64_t CpuWeight::sum_depth() const noexcept {
   if (scheme_.group_size != 0) return scheme_.group_size;
   const bool zero_point = activations_ == ActivationMode::kStaticPerTensorZeroPoint;
-  return cols_ <= (zero_point ? kLongestExactZeroPoint : kLongestExact) ? 0 : kChunk;
+  return cols_ <= (zero_point ? kLongestExactZeroPoint : kLongestExactWeight) ? 0 : kChunk;
 }
 
 int64_t CpuWeight::sum_count() const noexcept {

@@ -78,6 +78,8 @@ class CpuWeight final : public PackedWeight {
   std::span<const int32_t> column_order() const {
     return column_order_.bytes() == 0 ? std::span<const int32_t>() : column_order_.as<int32_t>();
   }
+  /// Whether it meets int8 and some of its 8-bit codes are -128.
+  bool holds_lowest_codes() const noexcept { return holds_lowest_codes_; }
 
   QTensor unpack() const;
   /// y[k] = (code - zero point) · scale, or fma(code, scale, minimum), of the row `index`; y[k] + that for
@@ -120,6 +122,7 @@ class CpuWeight final : public PackedWeight {
   int64_t rows_ = 0, cols_ = 0;
   int64_t panel_stride_ = 0;
   ActivationMode activations_ = ActivationMode::kFloat;
+  bool holds_lowest_codes_ = false;
   Tensor panels_, scales_, zero_points_, minima_;
   Tensor column_order_;  ///< I32 [K], or none
   Tensor column_sums_;   ///< I32 [panel][sum][output of the panel], for activations with a zero point

@@ -53,11 +53,11 @@ template <int R, int P>
   multiply_pairs<R, P>(w, codes, stride, quads, sum);
 }
 
-// For any codes, -128 too: the sign of a code goes to the weights that it meets, and |code · weight| ≤ 128 · 127 leaves
-// a pair sum at most 32,512 < 32,768.
+// For any codes, -128 too, and weights that are not: the sign of a code goes to the weights that it meets, and |code ·
+// weight| ≤ 128 · 127 leaves a pair sum at most 32,512 < 32,768.
 template <int R, int P>
-[[gnu::always_inline]] inline void multiply_any(Panels w, const int8_t* codes, int64_t stride, int64_t quads,
-                                                Int32Lanes (&sum)[R][2 * P]) {
+[[gnu::always_inline]] inline void multiply_signs(Panels w, const int8_t* codes, int64_t stride, int64_t quads,
+                                                  Int32Lanes (&sum)[R][2 * P]) {
   for (; quads > 0; --quads, w.first += kQuad, codes += 4) {
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
@@ -71,16 +71,43 @@ template <int R, int P>
   }
 }
 
+// For any codes and weights: the halves of two codes are as calm as can be, ⌈a / 2⌉ and ⌊a / 2⌋ in [-64, 64], so that
+// their pair sums are at most 255 · 128 = 32,640.
 template <int R, int P>
-[[gnu::always_inline]] inline void multiply(Calm calm, Panels w, const int8_t* codes, int64_t stride, int64_t depth,
+[[gnu::always_inline]] inline void multiply_halves(Panels w, const int8_t* codes, int64_t stride, int64_t quads,
+                                                   Int32Lanes (&sum)[R][2 * P]) {
+  for (; quads > 0; --quads, w.first += kQuad, codes += 4) {
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      const __m256i a = four_bytes(codes + r * stride);
+      // The mean of a + 128 and 0, rounded up, is ⌈a / 2⌉ + 64.
+      const __m256i mean = _mm256_avg_epu8(_mm256_xor_si256(a, _mm256_set1_epi8(-128)), _mm256_setzero_si256());
+      const __m256i high = _mm256_sub_epi8(mean, _mm256_set1_epi8(64)), low = _mm256_sub_epi8(a, high);
+#pragma GCC unroll 16
+      for (int c = 0; c < 2 * P; ++c) sum[r][c] += widened(pairs(w.at(c), high)) + widened(pairs(w.at(c), low));
+    }
+  }
+}
+
+enum class Way : uint8_t { kFours, kPairs, kSigns, kHalves };
+
+template <int R, int P>
+[[gnu::always_inline]] inline void multiply(Way way, Panels w, const int8_t* codes, int64_t stride, int64_t depth,
                                             Int32Lanes (&sum)[R][2 * P]) {
   const int64_t quads = (depth + 3) / 4;
-  if (calm == Calm::kFours) {
-    multiply_fours<R, P>(w, codes, stride, quads, sum);
-  } else if (calm == Calm::kPairs) {
-    multiply_pairs<R, P>(w, codes, stride, quads, sum);
-  } else {
-    multiply_any<R, P>(w, codes, stride, quads, sum);
+  switch (way) {
+    case Way::kFours:
+      multiply_fours<R, P>(w, codes, stride, quads, sum);
+      break;
+    case Way::kPairs:
+      multiply_pairs<R, P>(w, codes, stride, quads, sum);
+      break;
+    case Way::kSigns:
+      multiply_signs<R, P>(w, codes, stride, quads, sum);
+      break;
+    case Way::kHalves:
+      multiply_halves<R, P>(w, codes, stride, quads, sum);
+      break;
   }
 }
 
@@ -115,6 +142,10 @@ void byte_tile(const DepthBlock& p, int64_t row, int64_t panel) {
     outliers[r] = {all + starts[p.first / kByteBlock], all + starts[(p.first + p.depth + kByteBlock - 1) / kByteBlock]};
   }
   const bool any = calm == Calm::kNot;  // codes as they are, and no outliers
+  const Way way = calm == Calm::kFours   ? Way::kFours
+                  : calm == Calm::kPairs ? Way::kPairs
+                  : p.lowest_codes       ? Way::kHalves
+                                         : Way::kSigns;
   const int8_t* codes = reinterpret_cast<const int8_t*>(rows) + (any ? 0 : layout.calm_codes) + p.first;
   const Panels w{static_cast<const uint8_t*>(p.panels) + panel * p.panel_stride, p.apart * p.panel_stride};
   const int64_t begin = p.first / 4, size = p.groups.size;
@@ -130,7 +161,7 @@ void byte_tile(const DepthBlock& p, int64_t row, int64_t panel) {
       const auto too_large = static_cast<int32_t>(-128u * code_sum);
 #pragma GCC unroll 16
       for (int c = 0; c < kColumns; ++c) {
-        sum[r][c] = reinterpret_cast<Int32Lanes>(_mm256_set1_epi32(any ? 0 : too_large));
+        sum[r][c] = reinterpret_cast<Int32Lanes>(_mm256_set1_epi32(way == Way::kSigns ? 0 : too_large));
       }
     }
     if (p.column_sums.sums == nullptr) return;
@@ -154,7 +185,7 @@ void byte_tile(const DepthBlock& p, int64_t row, int64_t panel) {
         for (int c = 0; c < kColumns; ++c) sum[r][c] = load_lanes(tile + r * tile_stride + place(c, tile_panel_stride));
       }
     }
-    multiply<R, P>(calm, w, codes, stride, p.depth, sum);
+    multiply<R, P>(way, w, codes, stride, p.depth, sum);
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
       if (!any) outliers[r].add(w, begin, begin + (p.depth + 3) / 4, sum[r]);
@@ -169,7 +200,7 @@ void byte_tile(const DepthBlock& p, int64_t row, int64_t panel) {
   for (int64_t first = 0; first < p.depth; first += size, scales += p.groups.stride, begins = false) {
     const int64_t depth = first + size < p.depth ? size : p.depth - first;
     start((p.first + first) / size);
-    multiply<R, P>(calm, {w.first + first * kWidth, w.stride}, codes + first, stride, depth, sum);
+    multiply<R, P>(way, {w.first + first * kWidth, w.stride}, codes + first, stride, depth, sum);
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
       if (!any) outliers[r].add(w, begin, begin + (first + depth + 3) / 4, sum[r]);
