@@ -91,7 +91,12 @@ TimingCache::TimingCache(std::filesystem::path file) : file_(std::move(file)) {
   if (!std::filesystem::exists(file_)) return;
   try {
     const nlohmann::json json = parse_json(read_text_file(file_, kLargestCache), file_.string());
+    const auto check_object = [&](const nlohmann::json& value) {
+      if (!value.is_object()) fail<FormatError>("{}: an object is needed, not {}", file_.string(), value.type_name());
+    };
+    check_object(json);
     for (const auto& [kernels, products] : json.items()) {
+      check_object(products);
       for (const auto& [product, milliseconds] : products.items()) {
         const double value = milliseconds.get<double>();
         if (!(value > 0) || !std::isfinite(value)) fail<FormatError>("{}: a time of {} ms", file_.string(), value);

@@ -57,9 +57,10 @@ TEST_F(Choose, AutoquantWritesARecipeThatOthersTake) {
                                 "--out found.json";
   const json report = run_json(arguments, cache);
   EXPECT_EQ(report["objective"], "kl");
-  EXPECT_TRUE(report["winner"]["within_budget"]);
-  EXPECT_LE(report["winner"]["measured"]["bytes"], 0.6 * report["float"]["bytes"].get<double>());
-  EXPECT_GT(report["timed_products"], 0);
+  EXPECT_TRUE(report["winner"]["within_budget"].get<bool>());
+  EXPECT_LE(report["winner"]["measured"]["bytes"].get<double>(),
+            0.6 * report["float"]["measured"]["bytes"].get<double>());
+  EXPECT_GT(report["timed_products"].get<int>(), 0);
   EXPECT_EQ(json::parse(contents(folder_ / "found.json")), report["winner"]["recipe"]);
   ASSERT_EQ(run("quantize " + kDemo + " --recipe found.json --out quantized"), 0) << err_;
   EXPECT_THAT(err_, Not(HasSubstr("warning")));
@@ -68,7 +69,7 @@ TEST_F(Choose, AutoquantWritesARecipeThatOthersTake) {
   EXPECT_EQ(compared["b"]["bytes"], report["winner"]["measured"]["bytes"]);
 
   // The second time all times are known; a cache that is damaged is not used, and that is said.
-  EXPECT_EQ(run_json(arguments, cache)["timed_products"], 0);
+  EXPECT_EQ(run_json(arguments, cache)["timed_products"].get<int>(), 0);
   write("cache/octet/product_timings.json", "{");
   ASSERT_EQ(run(arguments, cache), 0) << err_;
   EXPECT_THAT(err_, HasSubstr("warning: the cache of timings is damaged"));
