@@ -10,6 +10,7 @@
 #include "octet/io/compressed_tensors.h"
 #include "octet/ptq/weight_quantizer.h"
 #include "octet/quant/quantize.h"
+#include "octet/tensor/transpose.h"
 
 namespace octet {
 

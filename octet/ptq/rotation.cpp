@@ -162,7 +162,7 @@ class Rotation {
 RotationReport rotate_model(const Checkpoint& checkpoint, const fs::path& out, const RotationOptions& options) {
   const std::string where = checkpoint.folder().string();
   if (checkpoint.is_gguf()) fail<UsageError>("{}: rotate the model directory that the GGUF file was made of", where);
-  if (checkpoint.quantization())
+  if (checkpoint.is_quantized())
     fail<UsageError>("{}: is quantized already; rotate the float model it was made of", where);
   const std::unique_ptr<Model> model = load_model(checkpoint, nullptr);
   const std::optional<ResidualStream> stream = model->residual_stream();

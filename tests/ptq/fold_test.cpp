@@ -7,6 +7,7 @@
 
 #include "octet/eval/benchmark.h"
 #include "octet/quant/quantize.h"
+#include "octet/tensor/transpose.h"
 #include "tests/io/scratch.h"
 #include "tests/ptq/rewritten_model.h"
 
