@@ -108,7 +108,9 @@ TEST(Classes, AgreeWithScikitLearn) {
     const std::vector<int64_t> predicted = c["predicted"], labels = c["labels"];
     EXPECT_DOUBLE_EQ(accuracy(predicted, labels), c["accuracy"]);
     EXPECT_NEAR(matthews(predicted, labels), c["matthews"], 1e-15);
-    if (c.contains("f1")) EXPECT_DOUBLE_EQ(f1_score(predicted, labels), c["f1"]);
+    if (c.contains("f1")) {
+      EXPECT_DOUBLE_EQ(f1_score(predicted, labels), c["f1"]);
+    }
   }
   EXPECT_THROW(accuracy({}, {}), Error);
   EXPECT_THROW(matthews(std::vector<int64_t>{1}, {}), ShapeError);
