@@ -85,6 +85,9 @@ CodePlaces places_on_codes(ConstTensorView weight, const QTensor& quantized) {
   out.histogram.high = out.histogram.low + static_cast<double>(bins) * width;
   out.histogram.counts.assign(bins, 0);
 
+  // A scale is rounded, so that the largest value of a group, which int4 puts half a step beyond its last code, may lie
+  // a trifle farther out.
+  const double reach = 0.5 + 1e-5;
   const int64_t rows = quantized.rows(), cols = quantized.cols(), groups = quantized.groups();
   const auto scales = quantized.scales.as<float>();
   const bool reordered = quantized.group_index.shape().elements() > 0;
@@ -102,7 +105,7 @@ CodePlaces places_on_codes(ConstTensorView weight, const QTensor& quantized) {
       if (scheme.mapping == CodeMapping::kZeroPoint) place += quantized.zero_points.as<int8_t>()[at];
       // A scale of a foreign file may be 0, and 0 / 0 lies at 0.
       if (std::isnan(place)) place = 0;
-      if (place < out.lowest - 0.5 || place > out.highest + 0.5) ++outside;
+      if (place < out.lowest - reach || place > out.highest + reach) ++outside;
       const double bin = std::clamp((place - out.histogram.low) / width, 0.0, static_cast<double>(bins - 1));
       ++out.histogram.counts[static_cast<size_t>(bin)];
     }
