@@ -88,7 +88,7 @@ class Writer {
       const auto said = std::ranges::find(said_, most.layer, &LayerSetting::layer);
       if (same(*said, most) || layers.size() < 2) continue;
       const auto matched = std::ranges::count_if(
-          content_.layers, [&](const LayerSetting& layer) { return glob_match(kind, layer.layer); });
+          content_.layers, [&pattern = kind](const LayerSetting& layer) { return glob_match(pattern, layer.layer); });
       if (matched == std::ssize(layers)) add(kind, most);
     }
   }
