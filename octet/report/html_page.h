@@ -55,7 +55,7 @@ Markup figure_grid(const std::vector<Figure>& figures, FigureSize size = FigureS
 Markup for_width(const Markup& wide, const Markup& narrow);
 /// Facts with their names: "architecture", "LlamaForCausalLM".
 struct Fact {
-  std::string name, value, note = "";
+  std::string name, value, note = {};
 };
 Markup fact_list(const std::vector<Fact>& facts);
 /// The few of them that matter most, in large letters.

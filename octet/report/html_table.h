@@ -20,7 +20,7 @@ class HtmlTable {
     kBar,     ///< a number, and how long a bar it is
   };
   struct Column {
-    std::string header, unit = "";
+    std::string header, unit = {};
     Kind kind = Kind::kNumber;
   };
   struct Cell {
@@ -28,7 +28,7 @@ class HtmlTable {
     std::optional<double> value = {};  ///< what sorting goes by; none: the text, or, of numbers, last
     double bar = 0;                    ///< from 0 to 1
     bool best = false;                 ///< shown in bold
-    std::string note = "";             ///< a tooltip
+    std::string note = {};             ///< a tooltip
   };
 
   /// `caption` says what it holds.

@@ -215,11 +215,11 @@ TEST_F(CalibratedModel, WhatGoesOnIsWhatTheWrittenModelGives) {
   const Checkpoint checkpoint = Checkpoint::open(golden_model("llama_base"));
   std::map<std::string, LayerTarget> targets;
   const Recipe to_load = recipe.to_be_calibrated();
+  const std::unique_ptr<Backend> backend = make_cpu_backend({});  // outlives what is laid out for it
   const std::unique_ptr<Model> planned = load_model(checkpoint, &to_load), floats = load_model(checkpoint, nullptr);
   for (const Linear::Part* part : planned->linear_parts()) {
     if (part->weight.scheme) targets[part->weight.layer] = {.scheme = *part->weight.scheme};
   }
-  const std::unique_ptr<Backend> backend = make_cpu_backend({});
   BlockStream stream(*floats, *backend, data.samples);
   PieceQuantizer quantizer(checkpoint, recipe, targets, *floats, *backend);
   while (stream.piece() < floats->pieces() - 1) quantizer.quantize(stream);
