@@ -79,8 +79,8 @@ double AutoquantCosts::prefill_ms(const Linear& site) {
   const int64_t tokens = load_.batch * load_.prompt;
   // A decoder reads prompts in pieces.
   const int64_t piece = decodes_ ? std::min(kPrefillTokens, tokens) : tokens;
-  const int64_t rest = tokens % piece;
-  double ms = static_cast<double>(tokens / piece) * product_ms(site, piece);
+  const int64_t whole = tokens / piece, rest = tokens % piece;
+  double ms = static_cast<double>(whole) * product_ms(site, piece);
   if (rest > 0) ms += product_ms(site, rest);
   return ms;
 }
