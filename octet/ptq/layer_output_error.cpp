@@ -94,11 +94,9 @@ RangeChoice best_range(const LayerOutputError& error, std::span<const RangeEstim
   if (estimates.empty()) fail("site '{}': no ranges to choose from", error.sample().site());
   std::vector<ActivationScale> scales;
   for (const RangeEstimate& estimate : estimates) scales.push_back(estimate.scale);
-  std::vector<double> errors = error.with({}, scales);
-  const auto least = std::ranges::min_element(errors);
-  return {.estimate = estimates[static_cast<size_t>(least - errors.begin())],
-          .output_error = *least,
-          .errors = std::move(errors)};
+  const std::vector<double> errors = error.with({}, scales);
+  const auto least = static_cast<size_t>(std::ranges::min_element(errors) - errors.begin());
+  return {.estimate = estimates[least], .output_error = errors[least], .errors = errors};
 }
 
 }  // namespace octet

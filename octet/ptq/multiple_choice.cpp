@@ -95,7 +95,7 @@ class Relaxation {
   // The selection that the multipliers lead to; keeps it, or the multipliers, where they are the best so far.
   Costs consider(const Costs& multipliers) {
     const std::vector<size_t> choices = cheapest(problem_, weights(multipliers));
-    const Costs costs = problem_.costs(choices);
+    Costs costs = problem_.costs(choices);
     double bound = costs[objective_];
     for (size_t d = 0; d < costs.size(); ++d) {
       if (multipliers[d] > 0) bound += multipliers[d] * (costs[d] - limits_[d]);

@@ -422,7 +422,7 @@ std::vector<HistogramBar> bars_of(const SeenValues& seen, int bars) {
   std::vector<HistogramBar> out;
   for (int bar = 0; bar < bars; ++bar) {
     out.push_back({static_cast<float>(low + bar * width), static_cast<float>(low + (bar + 1) * width),
-                   static_cast<int64_t>(counts[static_cast<size_t>(bar)] + 0.5)});
+                   std::llround(counts[static_cast<size_t>(bar)])});
   }
   return out;
 }

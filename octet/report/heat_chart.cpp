@@ -124,9 +124,9 @@ Markup draw(const HeatChart& given, double width) {
     }
   }
   if (chart.cells[worst]) {
-    svg.rectangle(left + static_cast<double>(worst % chart.columns.size()) * cell_width,
-                  top + static_cast<double>(worst / chart.columns.size()) * cell_height, cell_width, cell_height,
-                  "worst");
+    const size_t row = worst / chart.columns.size(), column = worst % chart.columns.size();
+    svg.rectangle(left + static_cast<double>(column) * cell_width, top + static_cast<double>(row) * cell_height,
+                  cell_width, cell_height, "worst");
   }
   draw_legend(svg, chart, std::max(0.0, std::min(left, width - 190)), bottom + 20);
   return svg.finish();
