@@ -4,6 +4,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -35,6 +36,16 @@ class ScratchFolder : public testing::Test {
 
   std::filesystem::path folder_;
 };
+
+/// All files of a folder, by name.
+inline std::map<std::string, std::string> files_in(const std::filesystem::path& folder) {
+  std::map<std::string, std::string> files;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    std::ifstream file(entry.path(), std::ios::binary);
+    files[entry.path().filename().string()] = {std::istreambuf_iterator<char>(file), {}};
+  }
+  return files;
+}
 
 /// The message of the E that `action` throws; fails the test where it throws none.
 template <class E = FormatError, class Action>

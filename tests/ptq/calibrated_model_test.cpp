@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cmath>
-#include <fstream>
 #include <map>
 
 #include <nlohmann/json.hpp>
@@ -24,16 +23,6 @@ Recipe recipe_of(const std::string& text) { return Recipe::parse(text, "test"); 
 
 const char* const kGptq = R"({"name": "gptq", "weights": {"bits": 4, "group_size": 32, "group_size_fallback": ["row"],
   "algorithm": "gptq", "act_order": true, "static_groups": true}})";
-
-// All files of a folder, by name.
-std::map<std::string, std::string> files_in(const std::filesystem::path& folder) {
-  std::map<std::string, std::string> files;
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
-    std::ifstream file(entry.path(), std::ios::binary);
-    files[entry.path().filename().string()] = {std::istreambuf_iterator<char>(file), {}};
-  }
-  return files;
-}
 
 class CalibratedModel : public ScratchFolder {
  protected:

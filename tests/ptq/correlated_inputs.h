@@ -2,22 +2,16 @@
 #pragma once
 
 #include <cmath>
-#include <random>
 #include <span>
 #include <vector>
 
 #include "octet/ptq/input_statistics.h"
 #include "octet/tensor/tensor.h"
+#include "tests/backend/harness.h"
 
 namespace octet {
 
-inline std::vector<float> random_floats(int64_t count, uint64_t seed, float deviation = 1.0f) {
-  std::mt19937_64 engine(seed);
-  std::normal_distribution<float> normal(0.0f, deviation);
-  std::vector<float> values(static_cast<size_t>(count));
-  for (float& value : values) value = normal(engine);
-  return values;
-}
+using backend_cases::random_floats;
 
 /// Inputs [rows, cols] as layers see them: mixtures of `rank` causes, some columns much larger than others, some noise.
 inline std::vector<float> correlated_inputs(int64_t rows, int64_t cols, int64_t rank, uint64_t seed) {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "octet/ptq/quantize_model.h"
 
-#include <fstream>
 #include <map>
 
 #include <nlohmann/json.hpp>
@@ -147,16 +146,6 @@ TEST_F(QuantizeModel, ALayerThatNoGroupFitsIsNamedAndNothingIsWritten) {
   EXPECT_THAT(message_of<ShapeError>([&] { quantize_model(floats, recipe, folder_ / "out"); }),
               HasSubstr("layer 'encoder.layer.0.output.dense' has 72 inputs"));
   EXPECT_EQ(entries(), 0);
-}
-
-// All files of a folder, by name.
-std::map<std::string, std::string> files_in(const std::filesystem::path& folder) {
-  std::map<std::string, std::string> files;
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
-    std::ifstream file(entry.path(), std::ios::binary);
-    files[entry.path().filename().string()] = {std::istreambuf_iterator<char>(file), {}};
-  }
-  return files;
 }
 
 TEST_F(QuantizeModel, ALargeModelIsWrittenInSeveralFiles) {
