@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "octet/data/pairs.h"
 
-#include <charconv>
 #include <cmath>
+#include <optional>
 #include <string_view>
-#include <system_error>
 
 #include "octet/base/error.h"
 #include "octet/data/tsv.h"
@@ -43,21 +42,19 @@ Columns read_header(const TsvFile& file) {
 }
 
 double read_score(std::string_view field, const Columns& columns, const std::string& path, size_t line) {
-  double value = 0;
-  const auto [end, error] = std::from_chars(field.data(), field.data() + field.size(), value);
-  const bool whole = error == std::errc() && end == field.data() + field.size() && std::isfinite(value);
+  const std::optional<double> value = finite_number(field);
   if (columns.kind == SentencePairs::Kind::kLabels) {
-    if (whole && (value == 0 || value == 1)) return value;
+    if (value && (*value == 0 || *value == 1)) return *value;
     fail<FormatError>("{}: line {}: '{}' is '{}'; a label is 0 or 1", path, line, columns.score_name, excerpt(field));
   }
-  if (!whole) {
+  if (!value) {
     fail<FormatError>("{}: line {}: '{}' is '{}', not a number", path, line, columns.score_name, excerpt(field));
   }
-  if (value < columns.lowest || value > columns.highest) {
-    fail<FormatError>("{}: line {}: '{}' is {}; STS-B's grades go from {} to {}", path, line, columns.score_name, value,
-                      columns.lowest, columns.highest);
+  if (*value < columns.lowest || *value > columns.highest) {
+    fail<FormatError>("{}: line {}: '{}' is {}; STS-B's grades go from {} to {}", path, line, columns.score_name,
+                      *value, columns.lowest, columns.highest);
   }
-  return value;
+  return *value;
 }
 
 }  // namespace

@@ -2,6 +2,9 @@
 #include "octet/data/tsv.h"
 
 #include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <system_error>
 
 #include "octet/base/error.h"
 #include "octet/data/lines.h"
@@ -49,6 +52,13 @@ std::optional<size_t> TsvFile::find(std::initializer_list<std::string_view> name
     found = i;
   }
   return found;
+}
+
+std::optional<double> finite_number(std::string_view field) {
+  double value = 0;
+  const auto [end, error] = std::from_chars(field.data(), field.data() + field.size(), value);
+  if (error != std::errc() || end != field.data() + field.size() || !std::isfinite(value)) return std::nullopt;
+  return value;
 }
 
 std::string excerpt(std::string_view text) {

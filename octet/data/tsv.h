@@ -35,6 +35,9 @@ class TsvFile {
   std::vector<std::string> lines_;
 };
 
+/// The finite number that a whole field spells; none where it spells no such.
+std::optional<double> finite_number(std::string_view field);
+
 /// Text from a file for a message: a piece of it, cut at a character's start, without what would upset a terminal.
 std::string excerpt(std::string_view text);
 

@@ -1,27 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <map>
-#include <system_error>
 
 #include <nlohmann/json.hpp>
 
 #include "octet/base/error.h"
 #include "octet/data/labelled_texts.h"
+#include "octet/data/tsv.h"
 #include "octet/eval/metrics.h"
 #include "octet/eval/task.h"
 #include "octet/models/batches.h"
 
 namespace octet {
 namespace {
-
-std::optional<double> number_in(const std::string& text) {
-  double value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || !std::isfinite(value)) return std::nullopt;
-  return value;
-}
 
 // What a model's classes are called: by config.json, or as GLUE's files spell them in the order that they usually have.
 class Classes {
@@ -43,7 +35,7 @@ class Classes {
 
   int64_t find(const std::string& label, const std::string& where) {
     if (const auto named = by_name_.find(label); named != by_name_.end()) return named->second;
-    if (const std::optional<double> number = number_in(label)) {
+    if (const std::optional<double> number = finite_number(label)) {
       if (*number == std::floor(*number) && *number >= 0 && *number < static_cast<double>(count_)) {
         return static_cast<int64_t>(*number);
       }
@@ -104,7 +96,7 @@ TaskResult run_classification(Session& session, const TaskInput& input) {
   if (const auto classes = std::ssize(logits.front()); classes == 1) {
     std::vector<double> predicted, grades;
     for (size_t i = 0; i < count; ++i) {
-      const std::optional<double> grade = number_in(texts.labels[i]);
+      const std::optional<double> grade = finite_number(texts.labels[i]);
       if (!grade)
         fail<FormatError>("{}: the label '{}' is no number, which this model predicts", where(i), texts.labels[i]);
       predicted.push_back(logits[i].front());

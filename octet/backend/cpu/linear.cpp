@@ -13,8 +13,6 @@
 namespace octet::cpu {
 namespace {
 
-// Panels of a task: half of a 2 MB L2 cache, the rest is for x and y.
-constexpr int64_t kPanelBytes = int64_t{1} << 20;
 // From here on it pays to widen a panel once instead of in each tile.
 constexpr int64_t kRowsToWiden = 16;
 

@@ -12,8 +12,6 @@
 namespace octet::cpu {
 namespace {
 
-// Panels of a task: half of a 2 MB L2 cache, the rest is for a and y.
-constexpr int64_t kPanelBytes = int64_t{1} << 20;
 // k that panels of floats hold at once: sixteen outputs of so many are those bytes. Sums go on from y.
 constexpr int64_t kLongestSlice = kPanelBytes / int64_t{16 * sizeof(float)};
 // Laying a panel out costs about as much as multiplying a few rows by it: tasks that share panels, and lay them out

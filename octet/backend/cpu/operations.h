@@ -32,6 +32,9 @@ int threads_for(int64_t work, int threads);
 /// Rows that a task of a row operation takes: about 16,384 elements (64 KB), some microseconds.
 inline int64_t rows_per_task(int64_t cols) { return std::max<int64_t>(1, 16'384 / std::max<int64_t>(1, cols)); }
 
+/// Panels of a product's task: half of a 2 MB L2 cache, the rest is for what they meet and give.
+inline constexpr int64_t kPanelBytes = int64_t{1} << 20;
+
 /// |Σ code · code| ≤ 127² K fits int32 up to here: 16,129 · 133,144 = 2,147,479,576 < 2^31.
 inline constexpr int64_t kLongestExact = 133'144;
 
