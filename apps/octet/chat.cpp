@@ -43,11 +43,11 @@ constexpr const char* kHelp =
     "A message of many lines: begin and end it with \"\"\", end lines with \\, or paste it.\n"
     "Ctrl-C ends an answer. A message that begins with / is written with a space before it.\n";
 
-// Ctrl-C, while an answer comes.
+// Ctrl-C ends an answer. While this lives it ends nothing else: not the talk either in the moments between an answer
+// and the editor, where it is no key yet.
 class Interrupts {
  public:
   Interrupts() {
-    pressed() = false;
     struct sigaction action {};
     action.sa_handler = [](int) { pressed() = true; };
     sigaction(SIGINT, &action, &before_);
@@ -74,7 +74,11 @@ class Chat {
   Chat(ChatSession& session, bool json) : json_(json), session_(session) {}
 
   void run() {
-    if (lines_.interactive()) note("Ctrl-D leaves, /help shows the commands.");
+    std::optional<Interrupts> interrupts;
+    if (lines_.interactive()) {
+      interrupts.emplace();
+      note("Ctrl-D leaves, /help shows the commands.");
+    }
     std::string message;
     while (read_message(message)) {
       const std::string_view trimmed = strip_blanks(message);
@@ -195,12 +199,9 @@ class Chat {
   void answer(const std::string& message) {
     ChatSession::Answer result;
     {
-      std::optional<Interrupts> interrupts;
       std::optional<LineReader::Silence> silence;
-      if (lines_.interactive()) {
-        interrupts.emplace();
-        silence.emplace();
-      }
+      if (lines_.interactive()) silence.emplace();
+      Interrupts::pressed() = false;
       result = session_.answer(
           message,
           [&](std::string_view piece) {
@@ -208,7 +209,7 @@ class Chat {
             print_text(piece);
             flush_output();
           },
-          [&] { return interrupts && Interrupts::pressed(); });
+          [&] { return Interrupts::pressed().load(); });
     }
     last_ = result.generation;
     if (json_) {

@@ -101,6 +101,8 @@ class LineReader::Editor {
     int count = 0;
     std::fflush(stdout);
     if (marks_pastes()) write_terminal(kMarkPastes);
+    // Before the prompt is there: libedit changes the modes after it, and a Ctrl-C between the two would be a signal.
+    el_set(edit_, EL_PREP_TERM, 1);
     const char* text = el_gets(edit_, &count);
     if (marks_pastes()) write_terminal(kMarkNoPastes);
     if (event_ != Event::kLine) {
