@@ -9,9 +9,9 @@
 #include "apps/octet/text_input.h"
 #include "octet/base/error.h"
 #include "octet/base/progress.h"
-#include "octet/io/npy.h"
 #include "octet/models/sentence_encoder.h"
 #include "octet/report/format.h"
+#include "octet/tensor/npy.h"
 
 namespace octet::cli {
 namespace {

@@ -8,7 +8,7 @@
 #include "apps/octet/options.h"
 #include "octet/base/error.h"
 #include "octet/base/progress.h"
-#include "octet/io/npy.h"
+#include "octet/tensor/npy.h"
 
 namespace octet::cli {
 namespace {

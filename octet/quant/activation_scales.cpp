@@ -8,6 +8,7 @@
 #include "octet/base/error.h"
 #include "octet/base/json.h"
 #include "octet/base/mapped_file.h"
+#include "octet/tensor/npz.h"
 
 namespace octet {
 namespace {
@@ -56,6 +57,46 @@ ActivationScale read_one(const json& value, const std::string& where) {
   return out;
 }
 
+template <class T>
+bool read_element(const Tensor& array, int64_t& value) {
+  if (array.dtype() != DTypeOf<T>::value) return false;
+  value = int64_t{array.as<T>()[0]};
+  return true;
+}
+
+int64_t read_zero_point(const Tensor& array, const std::string& where) {
+  int64_t value = 0;
+  if (array.shape().elements() != 1 || !(read_element<int64_t>(array, value) || read_element<int32_t>(array, value) ||
+                                         read_element<int8_t>(array, value) || read_element<uint8_t>(array, value))) {
+    fail<FormatError>("{}: {} {}; a zero point is one integer", where, name(array.dtype()), to_string(array.shape()));
+  }
+  return value;
+}
+
+float read_scale(const Tensor& array, const std::string& where) {
+  if (!is_float(array.dtype()) || array.shape().elements() != 1) {
+    fail<FormatError>("{}: {} {}; a scale is one float", where, name(array.dtype()), to_string(array.shape()));
+  }
+  return to_f32(array.view()).as<float>()[0];
+}
+
+// The object that a JSON file of the same scales would hold.
+json object_of(const std::map<std::string, Tensor>& arrays, const std::string& file) {
+  constexpr std::string_view kZeroPoint = ".zero_point";
+  json object = json::object();
+  for (const auto& [name, array] : arrays) {
+    const std::string where = fmt::format("{}, {}", file, quote_name(name));
+    if (!name.ends_with(kZeroPoint)) {
+      object[name]["scale"] = read_scale(array, where);
+      continue;
+    }
+    const std::string layer = name.substr(0, name.size() - kZeroPoint.size());
+    if (!arrays.contains(layer)) fail<FormatError>("{}: there is no scale {} beside it", where, quote_name(layer));
+    object[layer]["zero_point"] = read_zero_point(array, where);
+  }
+  return object;
+}
+
 }  // namespace
 
 ActivationScales::ActivationScales(const json& object, const std::string& where) {
@@ -73,6 +114,7 @@ ActivationScales::ActivationScales(const json& object, const std::string& where)
 }
 
 ActivationScales ActivationScales::load(const std::string& file) {
+  if (is_zip(MappedFile::open(file)->bytes())) return {object_of(read_npz(file, kLargestFile), file), file};
   return {parse_json(read_text_file(file, kLargestFile), file, kDeepestFile), file};
 }
 

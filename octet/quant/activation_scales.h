@@ -20,13 +20,14 @@ namespace octet {
 ///     "encoder.layer.0.output.dense": {"scale": 0.0173, "zero_point": 12}
 ///   }
 ///
-/// A name is a layer's, or a site's: several layers that read one input, what differs in braces.
+/// A name is a layer's, or a site's: several layers that read one input, what differs in braces. Or as a npz file: NAME
+/// is an array of one float, the scale, and NAME.zero_point, where there is one, of one integer.
 class ActivationScales {
  public:
   ActivationScales() = default;
   /// Throws FormatError, naming `where`, for what is not such an object, or names a layer twice.
   ActivationScales(const nlohmann::json& object, const std::string& where);
-  /// From a file. Throws Error where it cannot be read.
+  /// From a file, JSON or npz. Throws Error where it cannot be read.
   static ActivationScales load(const std::string& file);
 
   /// Null where there is none.

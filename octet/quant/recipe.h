@@ -47,7 +47,7 @@ struct CalibrationOptions {
 ///     "row"],
 ///                     "symmetric": true, "range": "mse", "algorithm": "gptq", "act_order": true},
 ///     "activations": {"bits": 8, "granularity": "per_token", "mode": "dynamic"},      null or left out: float
-///     "activation_scales": "scales.json",                         of static activations: a file, or its content
+///     "activation_scales": "scales.npz",                              of static activations: a file, or its content
 ///     "fold":        {"method": "smoothquant", "alpha": 0.5},                         null or left out: nothing
 ///     "bias_correction": true,                                                        left out: false
 ///     "calibration": {"samples": 128, "sequence_length": 512, "seed": 0},

@@ -8,7 +8,7 @@
 #include <gmock/gmock.h>
 #include <nlohmann/json.hpp>
 
-#include "octet/io/npy.h"
+#include "octet/tensor/npy.h"
 #include "tests/sanitized.h"
 
 namespace octet {

@@ -4,7 +4,7 @@
 #include <span>
 
 #include "octet/base/error.h"
-#include "octet/io/npy.h"
+#include "octet/tensor/npy.h"
 
 // What can be read must be the same when it is written and read again.
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

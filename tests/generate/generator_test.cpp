@@ -8,7 +8,7 @@
 
 #include "octet/base/error.h"
 #include "octet/generate/generation_config.h"
-#include "octet/io/npy.h"
+#include "octet/tensor/npy.h"
 
 namespace octet {
 namespace {

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes golden/: files as the Python libraries write them, which the tests in this folder read.
 
-    python make_golden.py        (torch, safetensors 0.8.0, numpy 2.4.6, compressed-tensors 0.20.0)
+    python make_golden.py        (torch, safetensors 0.8.0, compressed-tensors 0.20.0)
 
 A second run writes the same bytes.
 """
@@ -9,7 +9,6 @@ A second run writes the same bytes.
 import json
 import pathlib
 
-import numpy as np
 import torch
 from compressed_tensors.compressors.base import BaseCompressor
 from compressed_tensors.quantization import QuantizationScheme
@@ -40,20 +39,6 @@ def safetensors_dtypes():
         "Ünïcode \"quoted\"": torch.tensor([1.0]),
     }
     save_file(tensors, GOLDEN / "dtypes.safetensors", metadata={"format": "pt", "note": "línea\n2"})
-
-
-def npy():
-    array = np.arange(6, dtype=np.float32).reshape(2, 3)
-    np.save(GOLDEN / "f4.npy", array)
-    np.save(GOLDEN / "fortran.npy", np.asfortranarray(array))
-    np.save(GOLDEN / "big_endian.npy", array.astype(">f4"))
-    np.save(GOLDEN / "scalar_i8.npy", np.int64(-5))
-    for name, dtype in [("f2", "<f2"), ("f8", "<f8"), ("i4", "<i4"), ("i1", "|i1"), ("u1", "|u1"), ("b1", "|b1")]:
-        np.save(GOLDEN / f"{name}.npy", np.array([0, 1, 3]).astype(dtype))
-    with open(GOLDEN / "version2.npy", "wb") as file:
-        np.lib.format.write_array(file, array, version=(2, 0))
-    with open(GOLDEN / "version3.npy", "wb") as file:
-        np.lib.format.write_array(file, array, version=(3, 0))
 
 
 def four_bit_codes(rows, cols):
@@ -122,5 +107,4 @@ def compressed_tensors():
 if __name__ == "__main__":
     GOLDEN.mkdir(exist_ok=True)
     safetensors_dtypes()
-    npy()
     compressed_tensors()

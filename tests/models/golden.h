@@ -9,8 +9,8 @@
 
 #include <gtest/gtest.h>
 
-#include "octet/io/npy.h"
 #include "octet/models/session.h"
+#include "octet/tensor/npy.h"
 
 namespace octet {
 

@@ -175,6 +175,36 @@ TEST(Recipe, OverridesAloneCanQuantize) {
   EXPECT_EQ(recipe.scheme_for("b", 384), std::nullopt);
 }
 
+TEST(Recipe, StaticScalesMayLieInANpzFile) {
+  const std::string folder = testing::TempDir();
+  const auto recipe_of = [](const std::string& file) {
+    const nlohmann::json recipe = {{"weights", nlohmann::json::object()},
+                                   {"activations", {{"mode", "static"}, {"symmetric", false}}},
+                                   {"activation_scales", file}};
+    return Recipe::parse(recipe.dump(), "m");
+  };
+  const std::string arrays = std::string(OCTET_TEST_FILES) + "/../tensor/golden/scales.npz";
+  const Recipe recipe = recipe_of(arrays);
+  const ActivationMode mode = ActivationMode::kStaticPerTensorZeroPoint;
+  EXPECT_EQ(recipe.activation_scale("a.q", mode), (ActivationScale{0.5f, 3}));
+  EXPECT_EQ(recipe.activation_scale("a.k", mode), (ActivationScale{0.5f, 3}));
+  EXPECT_EQ(recipe.activation_scale("b", mode), (ActivationScale{0.25f, 0}));
+
+  std::ifstream stream(arrays, std::ios::binary);
+  std::string bytes(std::istreambuf_iterator<char>(stream), {});
+  const std::string lonely = folder + "/lonely.npz";
+  // A zero point whose layer has no scale: the scale's name, in its two places, is another's.
+  for (size_t at = 0; (at = bytes.find("a.{q,k}.npy", at)) != bytes.npos; ++at) bytes.replace(at, 1, "c");
+  std::ofstream(lonely, std::ios::binary) << bytes;
+  try {
+    recipe_of(lonely);
+    ADD_FAILURE() << "a zero point without a scale was accepted";
+  } catch (const FormatError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("there is no scale 'a.{q,k}' beside it"));
+  }
+  EXPECT_THROW(recipe_of(folder + "/none.npz"), Error);
+}
+
 TEST(Recipe, StaticActivationsTakeTheirScalesFromTheRecipe) {
   constexpr const char* kText = R"({"weights": {}, "activations": {"mode": "static", "symmetric": false},
       "activation_scales": {"a.{q,k}": {"scale": 0.5, "zero_point": 3}, "a.v": 0.25, "b": -1}})";

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "octet/io/npy.h"
+#include "octet/tensor/npy.h"
 
 #include <algorithm>
 #include <bit>
