@@ -46,6 +46,8 @@ bool is_zip(std::span<const std::byte> bytes) noexcept {
 }
 
 std::map<std::string, Tensor> parse_npz(std::span<const std::byte> bytes, const std::string& source, int64_t limit) {
+  // To libzip an empty file is an empty archive.
+  if (!is_zip(bytes)) fail<FormatError>("{}: not an npz file", source);
   const Archive archive = open_archive(bytes, source);
   std::map<std::string, Tensor> arrays;
   uint64_t left = static_cast<uint64_t>(limit);
