@@ -8,62 +8,15 @@
 #include <string>
 #include <vector>
 
+#include "octet/backend/activation.h"
+#include "octet/backend/gradient_ops.h"
 #include "octet/backend/nonlinearity.h"
+#include "octet/backend/pooling.h"
 #include "octet/backend/rotary_layout.h"
 #include "octet/tensor/qtensor.h"
 #include "octet/tensor/tensor.h"
 
 namespace octet {
-
-/// Memory of a backend: an address that only that backend may follow, and a size in bytes. Owns nothing.
-class DeviceSpan {
- public:
-  DeviceSpan() = default;
-  DeviceSpan(std::byte* address, int64_t bytes) noexcept : address_(address), bytes_(bytes) {}
-
-  int64_t bytes() const noexcept { return bytes_; }
-  bool empty() const noexcept { return bytes_ == 0; }
-  /// For backends, and for tables that only they read.
-  std::byte* address() const noexcept { return address_; }
-  DeviceSpan slice(int64_t offset, int64_t bytes) const noexcept { return {address_ + offset, bytes}; }
-
- private:
-  std::byte* address_ = nullptr;
-  int64_t bytes_ = 0;
-};
-
-/// What bytes of an Activation stand for: the INT8 codes, or UINT8 codes less 128, that a product with static
-/// activations makes of its x, made by the operation that has x in a cache.
-struct StaticCodes {
-  ActivationMode mode = ActivationMode::kStaticPerTensor;
-  ActivationScale scale = {};
-  int site = 0;  ///< whom to name if NaN or infinity was to become a code
-
-  /// Whether the same numbers give the same codes, whoever asks for them.
-  bool matches(ActivationMode other_mode, const ActivationScale& other) const noexcept {
-    return mode == other_mode && scale == other;
-  }
-};
-
-/// What flows between operations: a matrix [rows, cols] of fp32, or of bytes if it has codes, in a backend's memory,
-/// its rows `stride` elements apart. Owns nothing; a slice of columns is another Activation on the same memory.
-struct Activation {
-  DeviceSpan memory;
-  int64_t rows = 0, cols = 0, stride = 0;
-  std::optional<StaticCodes> codes = {};  ///< only where an operation says that it takes or makes them
-
-  int64_t element_bytes() const noexcept { return codes ? 1 : int64_t{sizeof(float)}; }
-  Activation columns(int64_t first, int64_t count) const noexcept { return {from(first), rows, count, stride, codes}; }
-  Activation row_range(int64_t first, int64_t count) const noexcept {
-    return {from(first * stride), count, cols, stride, codes};
-  }
-
- private:
-  DeviceSpan from(int64_t element) const noexcept {
-    const int64_t offset = element * element_bytes();
-    return memory.slice(offset, memory.bytes() - offset);
-  }
-};
 
 /// A weight in the layout that one backend's products read. It holds the codes and scales (or float values) and nothing
 /// else of that size; made by Backend::pack, understood by the same backend alone.
@@ -186,6 +139,7 @@ struct RopeOp {
   DeviceSpan positions;    ///< int32 [rows], not negative
   DeviceSpan frequencies;  ///< fp32 [rotary_width / 2], radians a position
   float factor = 1;        ///< of YaRN (Peng et al., 2023), on sine and cosine
+  bool backward = false;   ///< turns the other way: what its gradient does
 };
 
 /// A gated unit (Shazeer, 2020): y[r, c] = nonlinearity(x[r, c]) · x[r, cols + c], cols being y's.
@@ -232,9 +186,6 @@ struct AttentionOp {
   int site = 0;  ///< whom to name if a row holds NaN or infinity while it is quantized
 };
 
-/// How the rows of a sequence become one vector, as sentence-transformers defines them.
-enum class Pooling : uint8_t { kMean, kMax, kFirst, kMeanSqrtLength };
-
 /// y[b] = pooled rows [offsets[b], offsets[b+1]) of x; a sequence of no rows gives zeros. Sums run over ascending rows.
 struct PoolOp {
   Activation x;
@@ -265,6 +216,7 @@ class Backend {
   virtual void download(DeviceSpan source, std::span<std::byte> target) = 0;
   /// All of source to the beginning of target, which may not overlap it.
   virtual void copy(DeviceSpan source, DeviceSpan target) = 0;
+  virtual void fill_zero(DeviceSpan target) = 0;
   /// The rows of x, without the gaps that its stride leaves, as [rows, cols] fp32.
   virtual void download(const Activation& x, std::span<float> target) = 0;
 
@@ -276,6 +228,8 @@ class Backend {
   /// scheme and one group index.
   virtual std::unique_ptr<PackedWeight> pack(std::span<const ConstTensorView> parts) = 0;
   virtual std::unique_ptr<PackedWeight> pack(std::span<const QTensor* const> parts, ActivationMode activations) = 0;
+  /// The same of fp32 values [outputs, inputs] in this backend's memory, without gaps between rows.
+  virtual std::unique_ptr<PackedWeight> pack(const Activation& values) = 0;
   /// The inverse of the packing of quantized weights: all parts as one [out, K], bit for bit what was packed.
   virtual QTensor unpack(const PackedWeight& packed) const = 0;
 
@@ -295,6 +249,23 @@ class Backend {
   virtual void pool(const PoolOp& op) = 0;
   /// Rows of x scaled to unit Euclidean length, in place; a row shorter than 1e-12 is divided by 1e-12.
   virtual void l2_normalize(const Activation& x) = 0;
+
+  // What training needs besides: see gradient_ops.h.
+  virtual void nonlinearity(const NonlinearityOp& op) = 0;
+  virtual void nonlinearity_gradient(const NonlinearityGradientOp& op) = 0;
+  virtual void gated_gradient(const GatedGradientOp& op) = 0;
+  virtual void norm_gradient(const NormGradientOp& op) = 0;
+  virtual void attention_gradient(const AttentionGradientOp& op) = 0;
+  virtual void pool_gradient(const PoolGradientOp& op) = 0;
+  virtual void embed_gradient(const EmbedGradientOp& op) = 0;
+  virtual void column_sums(const ColumnSumsOp& op) = 0;
+  virtual void add(const AddOp& op) = 0;
+  virtual void dropout(const DropoutOp& op) = 0;
+  virtual void cross_entropy(const CrossEntropyOp& op) = 0;
+  virtual void adamw(const AdamwOp& op) = 0;
+  virtual void sgd(const SgdOp& op) = 0;
+  /// Σ x² in double, blocks of 16,384 elements one after another, each in ascending order.
+  virtual double squared_norm(DeviceSpan x, int64_t count) = 0;
 
   /// The first fault since the last call, if any; forgets it.
   virtual std::optional<NumericFault> take_fault() = 0;

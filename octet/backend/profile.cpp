@@ -63,5 +63,41 @@ void ProfilingBackend::pool(const PoolOp& op) {
 void ProfilingBackend::l2_normalize(const Activation& x) {
   timed("l2_normalize", x.rows, 0, [&] { inner().l2_normalize(x); });
 }
+void ProfilingBackend::nonlinearity(const NonlinearityOp& op) {
+  timed("nonlinearity", op.x.rows, 0, [&] { inner().nonlinearity(op); });
+}
+void ProfilingBackend::nonlinearity_gradient(const NonlinearityGradientOp& op) {
+  timed("nonlinearity_gradient", op.x.rows, 0, [&] { inner().nonlinearity_gradient(op); });
+}
+void ProfilingBackend::gated_gradient(const GatedGradientOp& op) {
+  timed("gated_gradient", op.x.rows, 0, [&] { inner().gated_gradient(op); });
+}
+void ProfilingBackend::norm_gradient(const NormGradientOp& op) {
+  timed("norm_gradient", op.x.rows, 0, [&] { inner().norm_gradient(op); });
+}
+void ProfilingBackend::attention_gradient(const AttentionGradientOp& op) {
+  timed("attention_gradient", op.q.rows, 0, [&] { inner().attention_gradient(op); });
+}
+void ProfilingBackend::pool_gradient(const PoolGradientOp& op) {
+  timed("pool_gradient", op.dx.rows, 0, [&] { inner().pool_gradient(op); });
+}
+void ProfilingBackend::embed_gradient(const EmbedGradientOp& op) {
+  timed("embed_gradient", op.dy.rows, 0, [&] { inner().embed_gradient(op); });
+}
+void ProfilingBackend::column_sums(const ColumnSumsOp& op) {
+  timed("column_sums", op.x.rows, 0, [&] { inner().column_sums(op); });
+}
+void ProfilingBackend::add(const AddOp& op) {
+  timed("add", op.x.rows, 0, [&] { inner().add(op); });
+}
+void ProfilingBackend::dropout(const DropoutOp& op) {
+  timed("dropout", op.x.rows, 0, [&] { inner().dropout(op); });
+}
+void ProfilingBackend::cross_entropy(const CrossEntropyOp& op) {
+  timed("cross_entropy", op.x.rows, 0, [&] { inner().cross_entropy(op); });
+}
+void ProfilingBackend::adamw(const AdamwOp& op) {
+  timed("adamw", op.count, 0, [&] { inner().adamw(op); });
+}
 
 }  // namespace octet

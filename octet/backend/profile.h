@@ -39,6 +39,18 @@ class ProfilingBackend final : public ForwardingBackend {
   void attention(const AttentionOp& op) override;
   void pool(const PoolOp& op) override;
   void l2_normalize(const Activation& x) override;
+  void nonlinearity(const NonlinearityOp& op) override;
+  void nonlinearity_gradient(const NonlinearityGradientOp& op) override;
+  void gated_gradient(const GatedGradientOp& op) override;
+  void norm_gradient(const NormGradientOp& op) override;
+  void attention_gradient(const AttentionGradientOp& op) override;
+  void pool_gradient(const PoolGradientOp& op) override;
+  void embed_gradient(const EmbedGradientOp& op) override;
+  void column_sums(const ColumnSumsOp& op) override;
+  void add(const AddOp& op) override;
+  void dropout(const DropoutOp& op) override;
+  void cross_entropy(const CrossEntropyOp& op) override;
+  void adamw(const AdamwOp& op) override;
 
  private:
   template <class Run>

@@ -79,7 +79,7 @@ Transformer::EmbeddingPlan embedding_of(const WeightSource& source, const std::s
   const std::string path = prefix + "embeddings.";
   const auto table = [&](const char* name, const char* entries_key) {
     const int64_t entries = config.integer(entries_key, {1, kLargestExtent});
-    return Embedding(source.tensor(path + name + ".weight", {entries, sizes.word_width}));
+    return Embedding(path + name, source.tensor(path + name + ".weight", {entries, sizes.word_width}));
   };
   Transformer::EmbeddingPlan plan;
   plan.words = path + "word_embeddings";

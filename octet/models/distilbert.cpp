@@ -70,7 +70,8 @@ std::unique_ptr<Model> load_distilbert(const std::string& architecture, const We
   plan.embedding.vocabulary = config.integer("vocab_size", {1, kLargestExtent});
   plan.embedding.word_width = sizes.width;
   plan.embedding.positions =
-      Embedding(source.tensor(embeddings + "position_embeddings.weight", {positions, sizes.width}));
+      Embedding(embeddings + "position_embeddings",
+                source.tensor(embeddings + "position_embeddings.weight", {positions, sizes.width}));
   plan.embedding.norm = source.layer_norm(embeddings + "LayerNorm", sizes.width, kEps);
   plan.blocks = read_block_count(config, "n_layers");
   plan.block_path = prefix + "transformer.layer";

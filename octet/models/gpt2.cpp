@@ -77,7 +77,7 @@ std::unique_ptr<Model> load_gpt2(const std::string& architecture, const WeightSo
   plan.embedding.words = prefix + "wte";
   plan.embedding.vocabulary = config.integer("vocab_size", {1, kLargestExtent});
   plan.embedding.word_width = sizes.width;
-  plan.embedding.positions = Embedding(source.tensor(prefix + "wpe.weight", {positions, sizes.width}));
+  plan.embedding.positions = Embedding(prefix + "wpe", source.tensor(prefix + "wpe.weight", {positions, sizes.width}));
   plan.blocks = read_block_count(config, "n_layer");
   plan.block_path = prefix + "h";
   plan.block = [&](const std::string& path, int64_t i) { return block_of(source, path, sizes, i); };

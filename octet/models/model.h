@@ -10,6 +10,7 @@
 #include "octet/models/token_batch.h"
 #include "octet/nn/layers.h"
 #include "octet/nn/linear.h"
+#include "octet/nn/trainable.h"
 #include "octet/quant/recipe.h"
 
 namespace octet {
@@ -71,6 +72,12 @@ struct ModelPiece {
   std::vector<Normalization*> normalizations;
 };
 
+/// What a forward pass in training gave, and what its backward pass needs.
+struct TrainingPass {
+  virtual ~TrainingPass() = default;
+  Activation output = {};  ///< logits, as info().output says; in Training::kept
+};
+
 /// A transformer: embed, blocks callable one by one, head. Weights are views of the mapped checkpoint until prepare
 /// lays them out for a backend. Activations live in the workspace scope that the caller has open.
 class Model {
@@ -106,6 +113,17 @@ class Model {
   virtual void run_block(Context& context, int64_t index, const DeviceBatch& batch, const Activation& x) const = 0;
   /// Heads that give a row a token take any of the rows of x, as many as there are.
   virtual Activation head(Context& context, const DeviceBatch& batch, const Activation& x) const = 0;
+
+  /// From now on the parameters are what training changes, in `all`, whose backend is the model's. A model that was
+  /// loaded with a recipe, or is quantized, throws UsageError.
+  virtual void train(Trainables& all) = 0;
+  /// To be called when an optimizer has changed them.
+  virtual void lay_out_trained(Backend& backend) = 0;
+  virtual std::unique_ptr<TrainingPass> forward(Training& training, const DeviceBatch& batch) const = 0;
+  /// Adds to the gradients of all parameters what a loss gives whose gradient by the pass's output is d (which is
+  /// lost).
+  virtual void backward(Training& training, const DeviceBatch& batch, const TrainingPass& pass,
+                        const Activation& d) const = 0;
 
   /// Throws Error for ids, types or positions outside the model's ranges.
   void check_inputs(const TokenBatch& batch) const;

@@ -79,7 +79,7 @@ std::unique_ptr<Model> load_opt(const std::string& architecture, const WeightSou
   plan.embedding.words = prefix + "embed_tokens";
   plan.embedding.vocabulary = config.integer("vocab_size", {1, kLargestExtent});
   plan.embedding.word_width = sizes.word_width;
-  plan.embedding.positions = Embedding(std::move(table), kFirstPosition);
+  plan.embedding.positions = Embedding(prefix + "embed_positions", std::move(table), kFirstPosition);
   plan.embedding.numbering = Transformer::Numbering::kKeptTokens;
   plan.blocks = read_block_count(config, "num_hidden_layers");
   plan.block_path = prefix + "layers";

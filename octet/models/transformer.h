@@ -78,7 +78,22 @@ class Transformer : public Model {
   void run_block(Context& context, int64_t index, const DeviceBatch& batch, const Activation& x) const override;
   Activation head(Context& context, const DeviceBatch& batch, const Activation& x) const override;
 
+  void train(Trainables& all) override;
+  void lay_out_trained(Backend& backend) override;
+  std::unique_ptr<TrainingPass> forward(Training& training, const DeviceBatch& batch) const override;
+  void backward(Training& training, const DeviceBatch& batch, const TrainingPass& pass,
+                const Activation& d) const override;
+  using Model::forward;
+
  private:
+  struct Pass;
+  void embed(Training& training, const DeviceBatch& batch, Pass& pass, const Activation& x) const;
+  void embed_backward(Training& training, const DeviceBatch& batch, const Pass& pass, const Activation& d) const;
+  void head(Training& training, const DeviceBatch& batch, Pass& pass, const Activation& x) const;
+  void head_backward(Training& training, const DeviceBatch& batch, const Pass& pass, const Activation& dy,
+                     const Activation& d) const;
+  Activation head_input(Training& training, const Pass& pass) const;
+
   static std::optional<Linear> optional_linear(std::vector<Linear::Part> parts, QuantSites& sites);
   DeviceSpan positions_of(Context& context, const DeviceBatch& batch) const;
   /// The product over the vocabulary or labels, if there is one: its own, or the words' where they are tied and

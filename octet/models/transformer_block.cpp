@@ -73,30 +73,23 @@ void TransformerBlock::forward_in_parallel(Context& context, const Rotary* rotar
 void TransformerBlock::attend(Context& context, const Rotary* rotary, int64_t layer, const DeviceBatch& batch,
                               const Activation& qkv, const Activation& x) const {
   const Workspace::Scope scope(context.workspace);
-  const int64_t heads = attention_.heads, kv_heads = attention_.kv_heads, width = attention_.head_width;
-  const bool together = attention_.order == HeadOrder::kTogether;
-  const int64_t stride = together ? width : 3 * width;
-  const HeadColumns queries{heads, width, stride}, keys{kv_heads, width, stride};
-  const int64_t first_key = together ? heads * width : width;
-  const int64_t first_value = together ? (heads + kv_heads) * width : 2 * width;
-  const Activation q = qkv.columns(0, queries.columns()), k = qkv.columns(first_key, keys.columns()),
-                   v = qkv.columns(first_value, keys.columns());
-  if (rotary != nullptr && together) {
-    const HeadColumns both{heads + kv_heads, width};
+  const Heads heads = heads_of(qkv);
+  if (rotary != nullptr && attention_.order == HeadOrder::kTogether) {
+    const HeadColumns both{attention_.heads + attention_.kv_heads, attention_.head_width};
     rotary->forward(context, qkv.columns(0, both.columns()), both, batch.positions);
   } else if (rotary != nullptr) {
-    rotary->forward(context, q, queries, batch.positions);
-    rotary->forward(context, k, keys, batch.positions);
+    rotate(context, *rotary, qkv, batch.positions, false);
   }
-  const Activation mixed = context.workspace.take_matrix(x.rows, heads * width, attention_output_.input_codes());
-  context.backend.attention({.q = q,
-                             .k = k,
-                             .v = v,
+  const Activation mixed =
+      context.workspace.take_matrix(x.rows, attention_.heads * attention_.head_width, attention_output_.input_codes());
+  context.backend.attention({.q = heads.q,
+                             .k = heads.k,
+                             .v = heads.v,
                              .y = mixed,
-                             .heads = heads,
-                             .kv_heads = kv_heads,
-                             .head_width = width,
-                             .head_stride = stride,
+                             .heads = attention_.heads,
+                             .kv_heads = attention_.kv_heads,
+                             .head_width = attention_.head_width,
+                             .head_stride = heads.queries.stride,
                              .scale = attention_.scale,
                              .offsets = batch.offsets,
                              .sequences = batch.host.sequences(),

@@ -8,6 +8,7 @@
 #include "octet/models/model.h"
 #include "octet/nn/layers.h"
 #include "octet/nn/linear.h"
+#include "octet/nn/trainable.h"
 
 namespace octet {
 
@@ -56,6 +57,25 @@ class TransformerBlock {
   void forward(Context& context, const Rotary* rotary, int64_t layer, const DeviceBatch& batch,
                const Activation& x) const;
 
+  /// What a forward pass in training keeps for its backward pass, in Training::kept.
+  struct Record {
+    uint32_t stream = 0;     ///< of the block's first dropout
+    Activation x = {};       ///< as it came
+    Activation qkv = {};     ///< queries and keys turned
+    Activation mixed = {};   ///< what attention gave
+    Activation middle = {};  ///< the first sum
+    Activation hidden = {};  ///< before the nonlinearity
+    Activation end = {};     ///< the second sum, where it is normalized
+  };
+  /// The same in training.
+  Record forward(Training& training, const Rotary* rotary, const DeviceBatch& batch, const Activation& x) const;
+  /// d, the gradient of what forward gave, becomes that of x; those of the block's parameters are added.
+  void backward(Training& training, const Rotary* rotary, const DeviceBatch& batch, const Record& record,
+                const Activation& d) const;
+
+  void train(Trainables& all);
+  void lay_out_trained(Backend& backend);
+
   ModelPiece piece();
   int64_t packed_bytes() const;
   /// In the order of the forward pass, both.
@@ -72,6 +92,23 @@ class TransformerBlock {
   Activation expand(Context& context, const std::optional<NormalizeRows>& normalize, const Activation& x) const;
   void forward_in_parallel(Context& context, const Rotary* rotary, int64_t layer, const DeviceBatch& batch,
                            const Activation& x) const;
+
+  /// Queries, keys and values in the outputs of the product that makes them.
+  struct Heads {
+    HeadColumns queries, keys;
+    Activation q, k, v;
+  };
+  Heads heads_of(const Activation& qkv) const;
+  void rotate(Context& context, const Rotary& rotary, const Activation& qkv, DeviceSpan positions, bool backward) const;
+  void attend(Training& training, const Rotary* rotary, const DeviceBatch& batch, const Activation& normed,
+              Record& record) const;
+  Activation activate(Context& context, const Activation& hidden) const;
+  static void project(Training& training, const Linear& linear, const Activation& x, uint32_t stream,
+                      const Activation& y);
+  void backward_mlp(Training& training, const Record& record, const Activation& d, const Activation& normed,
+                    const Activation& dn, bool adds) const;
+  void backward_attention(Training& training, const Rotary* rotary, const DeviceBatch& batch, const Record& record,
+                          const Activation& d, const Activation& normed, const Activation& dn, bool adds) const;
 
   Norms norms_;
   Attention attention_;

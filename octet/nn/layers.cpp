@@ -15,6 +15,7 @@ void Normalization::set(Tensor gamma, std::optional<Tensor> beta) {
 }
 
 void Normalization::prepare(Backend& backend) {
+  if (trained_gamma_ != nullptr) return;
   const int64_t bytes = gamma_.shape().elements() * int64_t{sizeof(float)};
   memory_ = DeviceMemory(backend, beta_ ? 2 * bytes : bytes);
   backend.upload(std::as_bytes(to_f32(gamma_.view()).as<float>()), memory_.span().slice(0, bytes));
@@ -26,9 +27,36 @@ void Normalization::forward(Context& context, const Activation& x, const Activat
 }
 
 NormalizeRows Normalization::rows(std::optional<Activation> y) const {
+  if (trained_gamma_ != nullptr) {
+    const DeviceSpan beta = trained_beta_ != nullptr ? trained_beta_->values().memory : DeviceSpan();
+    return {.gamma = trained_gamma_->values().memory, .beta = beta, .eps = eps_, .y = y};
+  }
   if (!beta_) return {.gamma = memory_.span(), .beta = {}, .eps = eps_, .y = y};
   const int64_t bytes = memory_.span().bytes() / 2;
   return {.gamma = memory_.span().slice(0, bytes), .beta = memory_.span().slice(bytes, bytes), .eps = eps_, .y = y};
+}
+
+void Normalization::train(Trainables& all) {
+  const int64_t width = gamma_.shape().elements();
+  const auto add = [&](const Tensor& values, const char* suffix) {
+    return &all.add({{layer_ + suffix, 0, 1}}, to_f32(values.view()).as<float>(), width, false);
+  };
+  trained_gamma_ = add(gamma_, ".weight");
+  if (beta_) trained_beta_ = add(*beta_, ".bias");
+  release();
+}
+
+void Normalization::backward(Context& context, const Activation& x, const Activation& dy, const Activation& dx,
+                             bool adds) const {
+  NormGradientOp op{.x = x,
+                    .gamma = trained_gamma_->values().memory,
+                    .eps = eps_,
+                    .dy = dy,
+                    .dx = dx,
+                    .adds = adds,
+                    .dgamma = trained_gamma_->gradient().memory};
+  if (trained_beta_ != nullptr) op.dbeta = trained_beta_->gradient().memory;
+  context.backend.norm_gradient(op);
 }
 
 void normalize(Context& context, const NormalizeRows& how, const Activation& x, const Activation& y) {
@@ -45,17 +73,35 @@ void Rotary::prepare(Backend& backend) {
   backend.upload(bytes, memory_.span());
 }
 
-void Rotary::forward(Context& context, const Activation& x, const HeadColumns& heads, DeviceSpan positions) const {
+void Rotary::forward(Context& context, const Activation& x, const HeadColumns& heads, DeviceSpan positions,
+                     bool backward) const {
   context.backend.rope({.x = x,
                         .heads = heads,
                         .rotary_width = 2 * static_cast<int64_t>(frequencies_.size()),
                         .layout = layout_,
                         .positions = positions,
                         .frequencies = memory_.span(),
-                        .factor = factor_});
+                        .factor = factor_,
+                        .backward = backward});
+}
+
+Trainable& Embedding::train(Trainables& all) {
+  const Tensor values = to_f32(table_.view());
+  trained_ = &all.add({{layer_ + ".weight", 0, table_.shape()[0]}}, values.as<float>(), width(), true);
+  device_table_ = trained_->table();
+  const int64_t skipped = first_ * width() * int64_t{sizeof(float)};
+  device_table_.memory = device_table_.memory.slice(skipped, device_table_.memory.bytes() - skipped);
+  device_table_.rows = entries();
+  return *trained_;
+}
+
+void Embedding::backward(Context& context, DeviceSpan indices, const Activation& dy) const {
+  context.backend.embed_gradient(
+      {.indices = indices, .dy = dy, .dtable = trained_->gradient().row_range(first_, entries())});
 }
 
 void Embedding::prepare(Backend& backend) {
+  if (trained_ != nullptr) return;
   device_table_ = backend.table(table_);
   const int64_t skipped = first_ * width() * byte_size(table_.dtype());
   device_table_.memory = device_table_.memory.slice(skipped, device_table_.memory.bytes() - skipped);

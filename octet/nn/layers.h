@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "octet/nn/context.h"
+#include "octet/nn/trainable.h"
 #include "octet/tensor/tensor.h"
 
 namespace octet {
@@ -31,12 +32,19 @@ class Normalization {
   /// The same as what a linear layer does first (see Linear::forward); `y` gets the normalized rows too.
   NormalizeRows rows(std::optional<Activation> y = std::nullopt) const;
 
+  /// From now on gamma and beta are what training changes.
+  void train(Trainables& all);
+  /// dx, that of the x which forward read, from dy (which it may be), written or added to; gradients of gamma and beta
+  /// are added to theirs.
+  void backward(Context& context, const Activation& x, const Activation& dy, const Activation& dx, bool adds) const;
+
  private:
   std::string layer_;
   Tensor gamma_;
   std::optional<Tensor> beta_;
   float eps_;
   DeviceMemory memory_;  ///< gamma, then beta, fp32
+  Trainable *trained_gamma_ = nullptr, *trained_beta_ = nullptr;
 };
 
 /// Rows of x normalized into y, which may be x.
@@ -52,7 +60,9 @@ class Rotary {
   void prepare(Backend& backend);
   int64_t packed_bytes() const noexcept { return memory_.span().bytes(); }
   /// Turns the heads of x [T, heads.columns()] in place, by int32 positions [T].
-  void forward(Context& context, const Activation& x, const HeadColumns& heads, DeviceSpan positions) const;
+  /// `backward`: the other way, as their gradients turn.
+  void forward(Context& context, const Activation& x, const HeadColumns& heads, DeviceSpan positions,
+               bool backward = false) const;
 
  private:
   std::vector<float> frequencies_;
@@ -64,8 +74,9 @@ class Rotary {
 /// A table of vectors [entries, width], read in its stored dtype where it lies.
 class Embedding {
  public:
-  /// Index 0 is row `first`: entries are those from there on.
-  explicit Embedding(Tensor table, int64_t first = 0) : table_(std::move(table)), first_(first) {}
+  /// `layer` is the name that its tensor goes by. Index 0 is row `first`: entries are those from there on.
+  Embedding(std::string layer, Tensor table, int64_t first = 0)
+      : layer_(std::move(layer)), table_(std::move(table)), first_(first) {}
 
   int64_t entries() const noexcept { return table_.shape()[0] - first_; }
   int64_t width() const noexcept { return table_.shape()[1]; }
@@ -73,10 +84,17 @@ class Embedding {
   /// The entries that int32 `indices` name; they must lie inside the table.
   EmbedOp::Lookup lookup(DeviceSpan indices) const { return {device_table_, indices}; }
 
+  /// From now on the table is what training changes.
+  Trainable& train(Trainables& all);
+  /// Adds to the gradients of the entries that were looked up.
+  void backward(Context& context, DeviceSpan indices, const Activation& dy) const;
+
  private:
+  std::string layer_;
   Tensor table_;
   int64_t first_;
   DeviceTable device_table_;
+  Trainable* trained_ = nullptr;
 };
 
 }  // namespace octet

@@ -131,6 +131,65 @@ Linear::Product Linear::pack(Backend& backend, std::span<Part> parts, int64_t fi
   return product;
 }
 
+void Linear::train(Trainables& all, Trainable* tied) {
+  std::vector<TrainedRows> weights, biases;
+  std::vector<float> values, bias(static_cast<size_t>(outputs_), 0.0f);
+  int64_t row = 0;
+  for (Part& part : parts_) {
+    const int64_t outputs = part.weight.shape[0];
+    weights.push_back({part.weight.layer + ".weight", row, outputs, part.weight.in_out});
+    if (tied == nullptr) {
+      part.weight.load();
+      if (part.weight.stored_codes) {
+        fail<UsageError>("layer '{}' is stored as codes; training starts from float weights", part.weight.layer);
+      }
+      const FloatWeight source(part.weight);
+      const size_t before = values.size();
+      values.resize(before + static_cast<size_t>(outputs * inputs_));
+      read_f32(source.view(), 0, std::span(values).subspan(before));
+    }
+    if (part.bias) {
+      biases.push_back({part.weight.layer + ".bias", row, outputs});
+      read_f32(part.bias->view(), 0, std::span(bias).subspan(static_cast<size_t>(row), static_cast<size_t>(outputs)));
+    }
+    row += outputs;
+  }
+  trained_weight_ = tied != nullptr ? tied : &all.add(std::move(weights), values, inputs_, true);
+  if (!biases.empty()) trained_bias_ = &all.add(std::move(biases), bias, outputs_, false);
+  release();
+  lay_out_trained(all.backend());
+}
+
+void Linear::lay_out_trained(Backend& backend) {
+  products_.clear();
+  products_.push_back(
+      {.first_column = 0, .columns = outputs_, .input = {}, .weight = backend.pack(trained_weight_->values())});
+  if (trained_bias_ == nullptr && bias_.span().empty()) {
+    bias_ = DeviceMemory(backend, outputs_ * int64_t{sizeof(float)});
+    backend.fill_zero(bias_.span());
+  }
+}
+
+void Linear::backward(Context& context, const Activation& x, const Activation& dy, const std::optional<Activation>& dx,
+                      bool adds) const {
+  context.backend.matmul({.a = dy,
+                          .b = {x.memory, x.rows, x.cols, x.stride},
+                          .turned = Turned::kA,
+                          .adds = true,
+                          .y = trained_weight_->gradient()});
+  if (trained_bias_ != nullptr) {
+    // Parts without a bias have zeros that stay so.
+    for (const TrainedRows& part : trained_bias_->parts()) {
+      context.backend.column_sums({.x = dy.columns(part.first, part.rows),
+                                   .sums = trained_bias_->gradient().memory.slice(part.first * int64_t{sizeof(float)},
+                                                                                  part.rows * int64_t{sizeof(float)})});
+    }
+  }
+  if (dx) {
+    context.backend.matmul({.a = dy, .b = trained_weight_->view(), .turned = Turned::kNone, .adds = adds, .y = *dx});
+  }
+}
+
 const PackedWeight& Linear::packed() const {
   if (products_.size() != 1) fail("layer '{}' is {} products, where one is needed", site_.name, products_.size());
   return *products_.front().weight;
@@ -171,7 +230,7 @@ void Linear::multiply(Context& context, const std::optional<NormalizeRows>& norm
   for (const Product& product : products_) {
     LinearOp op{.x = x,
                 .weight = product.weight.get(),
-                .bias = bias_.span().slice(product.first_column * 4, product.columns * 4),
+                .bias = bias().slice(product.first_column * 4, product.columns * 4),
                 .nonlinearity = nonlinearity,
                 .residual = std::nullopt,
                 .normalize = normalize,

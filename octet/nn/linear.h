@@ -7,6 +7,7 @@
 
 #include "octet/nn/context.h"
 #include "octet/nn/parameter.h"
+#include "octet/nn/trainable.h"
 
 namespace octet {
 
@@ -55,6 +56,16 @@ class Linear {
   void forward(Context& context, const std::optional<NormalizeRows>& normalize, const Activation& x,
                const Activation& y, Nonlinearity nonlinearity = Nonlinearity::kNone) const;
 
+  /// From now on weights and biases are what training changes, laid out anew by lay_out_trained. `tied`: the matrix of
+  /// an embedding that is this layer's weight, or null for one of its own.
+  void train(Trainables& all, Trainable* tied = nullptr);
+  /// What an optimizer's step has changed.
+  void lay_out_trained(Backend& backend);
+  /// dx, that of the x which forward read, from dy, that of x · Wᵀ + bias, written or added to unless there is none;
+  /// gradients of weights and biases are added to theirs.
+  void backward(Context& context, const Activation& x, const Activation& dy, const std::optional<Activation>& dx,
+                bool adds) const;
+
  private:
   /// Neighbouring parts of one scheme and one order of columns, and of one scale of their input if that is static.
   struct Product {
@@ -65,6 +76,7 @@ class Linear {
 
   void multiply(Context& context, const std::optional<NormalizeRows>& normalize, const Activation& x,
                 const Activation& y, Nonlinearity nonlinearity, const std::optional<Activation>& residual) const;
+  DeviceSpan bias() const noexcept { return trained_bias_ != nullptr ? trained_bias_->values().memory : bias_.span(); }
   Product pack(Backend& backend, std::span<Part> parts, int64_t first_column, Sources sources);
 
   std::vector<Part> parts_;
@@ -72,6 +84,7 @@ class Linear {
   QuantSite site_;
   std::vector<Product> products_;
   DeviceMemory bias_;  ///< [Σ outᵢ] fp32, zeros where a part has none
+  Trainable *trained_weight_ = nullptr, *trained_bias_ = nullptr;
 };
 
 }  // namespace octet

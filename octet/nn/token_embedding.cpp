@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "octet/nn/token_embedding.h"
 
+#include "octet/base/error.h"
+
 namespace octet {
 
 TokenEmbedding::TokenEmbedding(Linear::Part weight, QuantSites& sites) : entries_(weight.weight.shape[0]) {
@@ -10,7 +12,7 @@ TokenEmbedding::TokenEmbedding(Linear::Part weight, QuantSites& sites) : entries
     quantized_.emplace(std::move(parts), sites);
   } else {
     weight.weight.load();
-    table_.emplace(std::get<Tensor>(std::move(weight.weight.value)));
+    table_.emplace(weight.weight.layer, std::get<Tensor>(std::move(weight.weight.value)));
   }
 }
 
@@ -20,8 +22,19 @@ void TokenEmbedding::prepare(Backend& backend) {
 }
 
 EmbedOp::Lookup TokenEmbedding::lookup(DeviceSpan indices) const {
+  if (trained_ != nullptr) return {trained_->table(), indices};
   if (table_) return table_->lookup(indices);
   return {.table = {}, .indices = indices, .packed = &quantized_->packed()};
+}
+
+Trainable& TokenEmbedding::train(Trainables& all) {
+  if (!table_) fail<UsageError>("'{}' is quantized; training starts from float weights", quantized_->site().name);
+  trained_ = &table_->train(all);
+  return *trained_;
+}
+
+void TokenEmbedding::backward(Context& context, DeviceSpan indices, const Activation& dy) const {
+  context.backend.embed_gradient({.indices = indices, .dy = dy, .dtable = trained_->gradient()});
 }
 
 }  // namespace octet

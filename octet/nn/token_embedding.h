@@ -24,10 +24,16 @@ class TokenEmbedding {
   /// The rows that int32 `indices` name; they must lie inside the table.
   EmbedOp::Lookup lookup(DeviceSpan indices) const;
 
+  /// From now on the vectors are what training changes. Throws UsageError for a quantized table.
+  Trainable& train(Trainables& all);
+  /// Adds to the gradients of the rows that were looked up.
+  void backward(Context& context, DeviceSpan indices, const Activation& dy) const;
+
  private:
   int64_t entries_;
   std::optional<Embedding> table_;
   std::optional<Linear> quantized_;
+  Trainable* trained_ = nullptr;
 };
 
 }  // namespace octet

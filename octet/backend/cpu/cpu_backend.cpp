@@ -130,6 +130,8 @@ class CpuBackend final : public Backend {
     std::copy_n(source.address(), source.bytes(), target.address());
   }
 
+  void fill_zero(DeviceSpan target) override { std::fill_n(target.address(), target.bytes(), std::byte{0}); }
+
   void download(const Activation& x, std::span<float> target) override {
     check_shape(x, x.rows, x.cols, "download: x");
     if (std::cmp_not_equal(target.size(), x.rows * x.cols)) {
@@ -152,6 +154,12 @@ class CpuBackend final : public Backend {
   }
   std::unique_ptr<PackedWeight> pack(std::span<const QTensor* const> parts, ActivationMode activations) override {
     return std::make_unique<CpuWeight>(table_, workspace_.threads(), parts, activations);
+  }
+  std::unique_ptr<PackedWeight> pack(const Activation& values) override {
+    check_shape(values, values.rows, values.cols, "pack: values");
+    if (values.stride != values.cols) fail<ShapeError>("pack: values have gaps between their rows");
+    const ConstTensorView parts[] = {{DType::kF32, {values.rows, values.cols}, values.memory.address()}};
+    return pack(parts);
   }
   QTensor unpack(const PackedWeight& packed) const override { return own(packed, "unpack").unpack(); }
 
@@ -193,7 +201,7 @@ class CpuBackend final : public Backend {
     check_shape(op.y, op.x.rows, op.x.cols, "layer_norm: y");
     check_vector(op.gamma, op.x.cols, "layer_norm: gamma");
     check_vector(op.beta, op.x.cols, "layer_norm: beta");
-    for_row_blocks(op.x.rows, op.x.cols, [&](int64_t first, int64_t count) {
+    for_row_blocks(threads(), op.x.rows, op.x.cols, [&](int64_t first, int64_t count) {
       table_.layer_norm({data(op.x) + first * op.x.stride, op.x.stride, count, op.x.cols, floats(op.gamma),
                          floats(op.beta), op.eps, data(op.y) + first * op.y.stride, op.y.stride});
     });
@@ -203,7 +211,7 @@ class CpuBackend final : public Backend {
     check_shape(op.x, op.x.rows, op.x.cols, "rms_norm: x");
     check_shape(op.y, op.x.rows, op.x.cols, "rms_norm: y");
     check_vector(op.gamma, op.x.cols, "rms_norm: gamma");
-    for_row_blocks(op.x.rows, op.x.cols, [&](int64_t first, int64_t count) {
+    for_row_blocks(threads(), op.x.rows, op.x.cols, [&](int64_t first, int64_t count) {
       table_.rms_norm({data(op.x) + first * op.x.stride, op.x.stride, count, op.x.cols, floats(op.gamma), op.eps,
                        data(op.y) + first * op.y.stride, op.y.stride});
     });
@@ -224,9 +232,9 @@ class CpuBackend final : public Backend {
     check_vector(op.frequencies, op.rotary_width / 2, "rope: frequencies");
     check_angles(std::span(int32s(op.positions), static_cast<size_t>(op.x.rows)),
                  std::span(floats(op.frequencies), static_cast<size_t>(op.rotary_width / 2)));
-    for_row_blocks(op.x.rows, op.x.cols, [&](int64_t first, int64_t count) {
+    for_row_blocks(threads(), op.x.rows, op.x.cols, [&](int64_t first, int64_t count) {
       table_.rope({data(op.x) + first * op.x.stride, op.x.stride, count, heads.count, heads.stride, op.rotary_width / 2,
-                   op.layout, int32s(op.positions) + first, floats(op.frequencies), op.factor});
+                   op.layout, int32s(op.positions) + first, floats(op.frequencies), op.factor, op.backward});
     });
   }
 
@@ -271,6 +279,24 @@ class CpuBackend final : public Backend {
     for_rows(x.rows, x.cols, [&](int64_t row) { table_.l2_normalize(data(x) + row * x.stride, x.cols); });
   }
 
+  void nonlinearity(const NonlinearityOp& op) override { cpu::nonlinearity(table_, threads(), op); }
+  void nonlinearity_gradient(const NonlinearityGradientOp& op) override {
+    cpu::nonlinearity_gradient(table_, threads(), op);
+  }
+  void gated_gradient(const GatedGradientOp& op) override { cpu::gated_gradient(table_, threads(), op); }
+  void norm_gradient(const NormGradientOp& op) override { cpu::norm_gradient(table_, workspace_, op); }
+  void attention_gradient(const AttentionGradientOp& op) override { cpu::attention_gradient(table_, workspace_, op); }
+  void pool_gradient(const PoolGradientOp& op) override { cpu::pool_gradient(threads(), op); }
+  void embed_gradient(const EmbedGradientOp& op) override { cpu::embed_gradient(threads(), op); }
+  void column_sums(const ColumnSumsOp& op) override { cpu::column_sums(table_, workspace_, op); }
+  void add(const AddOp& op) override { cpu::add(threads(), op); }
+  void dropout(const DropoutOp& op) override { cpu::dropout(threads(), op); }
+  void cross_entropy(const CrossEntropyOp& op) override { cpu::cross_entropy(table_, workspace_, op); }
+  void adamw(const AdamwOp& op) override { cpu::adamw(table_, threads(), op); }
+
+  void sgd(const SgdOp& op) override { cpu::sgd(threads(), op); }
+  double squared_norm(DeviceSpan x, int64_t count) override { return cpu::squared_norm(workspace_, x, count); }
+
   std::optional<NumericFault> take_fault() override { return std::exchange(fault_, std::nullopt); }
 
  private:
@@ -295,14 +321,8 @@ class CpuBackend final : public Backend {
   }
 
   template <class Body>
-  void for_row_blocks(int64_t rows, int64_t cols, Body body) {
-    const int64_t block = rows_per_task(cols), blocks = (rows + block - 1) / block;
-    parallel_for(static_cast<int>(std::min<int64_t>(blocks, workspace_.threads())), blocks,
-                 [&](int64_t index, int) { body(index * block, std::min(block, rows - index * block)); });
-  }
-  template <class Body>
   void for_rows(int64_t rows, int64_t cols, Body body) {
-    for_row_blocks(rows, cols, [&](int64_t first, int64_t count) {
+    for_row_blocks(threads(), rows, cols, [&](int64_t first, int64_t count) {
       for (int64_t row = first; row < first + count; ++row) body(row);
     });
   }

@@ -173,6 +173,7 @@ struct Rope {
   const int32_t* positions = nullptr;  ///< [rows]
   const float* frequencies = nullptr;  ///< [pairs]
   float factor = 1;
+  bool backward = false;  ///< by the negative angle
 };
 
 /// y[r][c] = nonlinearity(x[r][c]) · x[r][cols + c]
@@ -310,6 +311,66 @@ struct Int8Attention {
   void (*scale)(const ScaleSums&);
 };
 
+/// y = nonlinearity(x); y may be x.
+struct NonlinearityRows {
+  const float* x = nullptr;
+  int64_t x_stride = 0;
+  int64_t rows = 0, cols = 0;
+  Nonlinearity nonlinearity = Nonlinearity::kNone;
+  float* y = nullptr;
+  int64_t y_stride = 0;
+};
+
+/// dx = dy · nonlinearity'(x), dx may be dy; or of a gated unit, x and dx having 2 · cols columns.
+struct NonlinearityGradientRows {
+  const float* x = nullptr;
+  int64_t x_stride = 0;
+  const float* dy = nullptr;
+  int64_t dy_stride = 0;
+  int64_t rows = 0, cols = 0;
+  Nonlinearity nonlinearity = Nonlinearity::kNone;
+  float* dx = nullptr;
+  int64_t dx_stride = 0;
+};
+
+/// With x̂ as the normalization has it and g = dy · gamma: dx = (g - mean g - x̂ · mean(g x̂)) · inverse, without mean g
+/// where there is no dbeta (RMS); dgamma += dy · x̂ and dbeta += dy, rows ascending.
+struct NormGradientRows {
+  const float* x = nullptr;
+  int64_t x_stride = 0;
+  const float* dy = nullptr;
+  int64_t dy_stride = 0;
+  int64_t rows = 0, cols = 0;
+  const float* gamma = nullptr;
+  float eps = 0;
+  float* dx = nullptr;  ///< may be dy
+  int64_t dx_stride = 0;
+  bool adds = false;
+  float *dgamma = nullptr, *dbeta = nullptr;
+};
+
+/// See AdamwOp.
+struct AdamwElements {
+  float* weights = nullptr;
+  const float* gradient = nullptr;
+  float *m = nullptr, *v = nullptr;
+  int64_t count = 0;
+  float rate = 0, beta1 = 0, beta2 = 0, eps = 0, decay = 0, correction1 = 1, correction2 = 1, gradient_factor = 1;
+};
+
+/// What training asks of rows.
+struct GradientKernels {
+  void (*nonlinearity)(const NonlinearityRows&);
+  void (*nonlinearity_gradient)(const NonlinearityGradientRows&);
+  void (*gated_gradient)(const NonlinearityGradientRows&);
+  void (*norm_gradient)(const NormGradientRows&);
+  /// p ← p · inverse_sum; dp ← p · (dp - Σ p dp) · scale
+  void (*softmax_gradient)(float* p, float* dp, int64_t count, float inverse_sum, float scale);
+  /// sums[c] += Σ x[r][c], r ascending
+  void (*add_rows)(const float* x, int64_t stride, int64_t rows, int64_t cols, float* sums);
+  void (*adamw)(const AdamwElements&);
+};
+
 struct KernelTable {
   const char* name;
   int panel_width;  ///< outputs of a panel
@@ -340,6 +401,7 @@ struct KernelTable {
   void (*pool)(const PoolColumns&);
   /// y = row, or y + row for Start::kFromTile
   void (*embed)(const void* row, TableElement element, int64_t count, Start start, float* y);
+  GradientKernels gradients;
 };
 
 /// Int8Kernels::row_bytes where codes lie as they are.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 
+#include "octet/backend/cpu/float_panels.h"
 #include "octet/backend/cpu/operations.h"
 #include "octet/backend/cpu/packed_weight.h"
 #include "octet/backend/cpu/quantized_rows.h"
@@ -70,16 +71,6 @@ struct Task {
   int64_t panels(const KernelTable& table) const { return (cols + table.panel_width - 1) / table.panel_width; }
 };
 
-// to[c][r] = from[r][c], in blocks whose lines stay in the cache.
-void turn(const float* from, int64_t from_stride, int64_t rows, int64_t cols, float* to, int64_t to_stride) {
-  constexpr int64_t kBlock = 16;
-  for (int64_t r = 0; r < rows; r += kBlock) {
-    for (int64_t c = 0; c < cols; ++c) {
-      for (int64_t i = r; i < std::min(r + kBlock, rows); ++i) to[c * to_stride + i] = from[i * from_stride + c];
-    }
-  }
-}
-
 class FloatMatmul {
  public:
   // Of a and b the k in [first, first + depth).
@@ -121,7 +112,7 @@ class FloatMatmul {
   }
 
   void multiply(const Task& task, int64_t row, int64_t rows, std::byte* memory) const {
-    const int64_t width = table_.panel_width, panels = task.panels(table_), group = table_.tile_panels;
+    const int64_t width = table_.panel_width, panels = task.panels(table_);
     float* const tile = tile_.in(memory);
     float* const y = data(op_.y) + row * op_.y.stride + task.first_col;
     const bool goes_on = op_.adds || first_ > 0;
@@ -131,30 +122,17 @@ class FloatMatmul {
         std::fill(end, tile + r * tile_stride() + panels * width, 0.0f);
       }
     }
-    FloatProduct product;
-    product.rows = rows;
-    product.panel_stride = depth_ * width;
-    product.tile_stride = tile_stride();
-    for (int64_t k = 0; k < depth_; k += table_.k_block) {
-      product.depth = std::min<int64_t>(table_.k_block, depth_ - k);
-      product.start = k > 0 || goes_on ? Start::kFromTile : Start::kFromZero;
-      if (op_.turned == Turned::kA) {
-        float* const turned = turned_.in(memory);
-        turn(data(op_.a) + (first_ + k) * op_.a.stride + row, op_.a.stride, product.depth, rows, turned,
-             table_.k_block);
-        product.x = turned;
-        product.x_stride = table_.k_block;
-      } else {
-        product.x = data(op_.a) + row * op_.a.stride + first_ + k;
-        product.x_stride = op_.a.stride;
+    const auto x_block = [&](int64_t k, int64_t count, int64_t& stride) -> const float* {
+      if (op_.turned != Turned::kA) {
+        stride = op_.a.stride;
+        return data(op_.a) + row * op_.a.stride + first_ + k;
       }
-      for (int64_t panel = 0; panel < panels; panel += group) {
-        product.panels = panels_.in(memory) + (panel * depth_ + k) * width;
-        product.panel_count = std::min(group, panels - panel);
-        product.tile = tile + panel * width;
-        table_.product_f32(product);
-      }
-    }
+      stride = table_.k_block;
+      float* const turned = turned_.in(memory);
+      turn(data(op_.a) + (first_ + k) * op_.a.stride + row, op_.a.stride, count, rows, turned, stride);
+      return turned;
+    };
+    multiply_panels(table_, rows, {panels_.in(memory), depth_, panels}, goes_on, x_block, tile, tile_stride());
     for (int64_t r = 0; r < rows; ++r) std::copy_n(tile + r * tile_stride(), task.cols, y + r * op_.y.stride);
   }
 

@@ -9,6 +9,7 @@
 #include "octet/backend/backend.h"
 #include "octet/backend/cpu/kernels.h"
 #include "octet/backend/cpu/workspace.h"
+#include "octet/base/parallel.h"
 
 namespace octet::cpu {
 
@@ -20,6 +21,7 @@ void check_floats_or_codes(const Activation& x, int64_t rows, int64_t cols, cons
 void check_vector(DeviceSpan memory, int64_t count, const char* operand);
 
 inline float* data(const Activation& x) { return reinterpret_cast<float*>(x.memory.address()); }
+inline float* writable_floats(DeviceSpan memory) { return reinterpret_cast<float*>(memory.address()); }
 inline const float* floats(DeviceSpan memory) { return reinterpret_cast<const float*>(memory.address()); }
 inline const int32_t* int32s(DeviceSpan memory) { return reinterpret_cast<const int32_t*>(memory.address()); }
 
@@ -31,6 +33,14 @@ int threads_for(int64_t work, int threads);
 
 /// Rows that a task of a row operation takes: about 16,384 elements (64 KB), some microseconds.
 inline int64_t rows_per_task(int64_t cols) { return std::max<int64_t>(1, 16'384 / std::max<int64_t>(1, cols)); }
+
+/// Calls body(first, count) for blocks of rows, whose sizes depend on the matrix alone.
+template <class Body>
+void for_row_blocks(int threads, int64_t rows, int64_t cols, Body body) {
+  const int64_t block = rows_per_task(cols), blocks = (rows + block - 1) / block;
+  parallel_for(static_cast<int>(std::min<int64_t>(blocks, threads)), blocks,
+               [&](int64_t index, int) { body(index * block, std::min(block, rows - index * block)); });
+}
 
 /// Panels of a product's task: half of a 2 MB L2 cache, the rest is for what they meet and give.
 inline constexpr int64_t kPanelBytes = int64_t{1} << 20;
@@ -62,5 +72,20 @@ Faults matmul(const KernelTable& table, Workspace& workspace, const MatmulOp& op
 /// In INT8 `input` is of q, k or v, or else of p.
 Faults attention(const KernelTable& table, Workspace& workspace, const AttentionOp& op);
 Faults gated(const KernelTable& table, Workspace& workspace, const GatedOp& op);
+
+void nonlinearity(const KernelTable& table, int threads, const NonlinearityOp& op);
+void nonlinearity_gradient(const KernelTable& table, int threads, const NonlinearityGradientOp& op);
+void gated_gradient(const KernelTable& table, int threads, const GatedGradientOp& op);
+void norm_gradient(const KernelTable& table, Workspace& workspace, const NormGradientOp& op);
+void attention_gradient(const KernelTable& table, Workspace& workspace, const AttentionGradientOp& op);
+void pool_gradient(int threads, const PoolGradientOp& op);
+void embed_gradient(int threads, const EmbedGradientOp& op);
+void column_sums(const KernelTable& table, Workspace& workspace, const ColumnSumsOp& op);
+void add(int threads, const AddOp& op);
+void dropout(int threads, const DropoutOp& op);
+void cross_entropy(const KernelTable& table, Workspace& workspace, const CrossEntropyOp& op);
+void adamw(const KernelTable& table, int threads, const AdamwOp& op);
+void sgd(int threads, const SgdOp& op);
+double squared_norm(Workspace& workspace, DeviceSpan x, int64_t count);
 
 }  // namespace octet::cpu

@@ -77,14 +77,15 @@ template <class V>
   return copy_sign(if_less(magnitude, V::all(0.625f), small, large), x);
 }
 
-/// x Φ(x), Φ the normal distribution: x/2 · (1 + erf(x/√2)) without the cancellation that formula has for x < 0.
+/// M(t), t in [0, 15], of the tail of the normal distribution, Φ(-t) = e^(-t²/2) · M(t) (Mills' ratio over √2π): a
+/// quotient of polynomials of degrees 4 and 5 to 2^-25 of M.
 template <class V>
-[[gnu::always_inline]] inline V gelu(V x) {
-  // The tail of the distribution is Φ(-t) = e^(-t²/2) · M(t), t = |x|, and M (Mills' ratio over √2π) is a quotient of
-  // polynomials of degrees 4 and 5 to 2^-25 of M on [0, 15]. From 13.3 on the power is 0.
-  const V t = min(V::all(15.0f), abs(x));
-  const V square = t * t;
-  const SplitPower<V> e = split_power(square, fms(t, t, square), -0.5f);
+struct TailQuotient {
+  V numerator, denominator;
+};
+
+template <class V>
+[[gnu::always_inline]] inline TailQuotient<V> tail_quotient(V t) {
   V p = fma(t, V::all(0x1.0dc41cp-8f), V::all(0x1.4cddf8p-5f));
   p = fma(p, t, V::all(0x1.7743eap-3f));
   p = fma(p, t, V::all(0x1.c0d058p-2f));
@@ -94,7 +95,18 @@ template <class V>
   q = fma(q, t, V::all(0x1.33d736p0f));
   q = fma(q, t, V::all(0x1.acaa5cp0f));
   q = fma(q, t, V::all(1.0f));
-  const V tail = t * p * e.polynomial / q * e.power;  // t Φ(-t)
+  return {p, q};
+}
+
+/// x Φ(x), Φ the normal distribution: x/2 · (1 + erf(x/√2)) without the cancellation that formula has for x < 0.
+template <class V>
+[[gnu::always_inline]] inline V gelu(V x) {
+  // By the tail of the distribution for t = |x|; from 13.3 on the power is 0.
+  const V t = min(V::all(15.0f), abs(x));
+  const V square = t * t;
+  const SplitPower<V> e = split_power(square, fms(t, t, square), -0.5f);
+  const TailQuotient<V> m = tail_quotient(t);
+  const V tail = t * m.numerator * e.polynomial / m.denominator * e.power;  // t Φ(-t)
   // x Φ(x) is x - tail for x > 0 and -tail for x < 0.
   return max(x, V::all(0.0f)) - tail;
 }

@@ -254,7 +254,8 @@ void rope_rows(const Rope& p) {
     // All heads turn by the same angles.
     for_blocks(p.pairs, [&](int64_t i, int64_t n) {
       const SineCosine<V> turn = sine_cosine(position * load_upto<V>(p.frequencies + i, n));
-      const V sine = turn.sine * factor, cosine = turn.cosine * factor;
+      const V turned = p.backward ? V::all(0.0f) - turn.sine : turn.sine;
+      const V sine = turned * factor, cosine = turn.cosine * factor;
       p.layout == RotaryLayout::kHalves ? rotate_halves(p, row, i, n, sine, cosine)
                                         : rotate_neighbours(p, row, i, n, sine, cosine);
     });

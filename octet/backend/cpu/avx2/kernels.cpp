@@ -5,6 +5,7 @@
 #include "octet/backend/cpu/avx2/pack_tokens.h"
 #include "octet/backend/cpu/avx2/products.h"
 #include "octet/backend/cpu/avx2/transpose.h"
+#include "octet/backend/cpu/vector_gradients.h"
 #include "octet/backend/cpu/vector_rows.h"
 
 namespace octet::cpu {
@@ -59,6 +60,7 @@ constexpr KernelTable kTable = {
     .l2_normalize = l2_normalize_row<Sixteen>,
     .pool = pool_columns<Sixteen>,
     .embed = embed_row<Sixteen>,
+    .gradients = gradient_kernels<Sixteen>(),
 };
 
 }  // namespace

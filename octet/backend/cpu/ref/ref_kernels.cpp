@@ -6,8 +6,10 @@
 #include <limits>
 
 #include "octet/backend/cpu/kernels.h"
+#include "octet/backend/cpu/ref/plain_sixteen.h"
 #include "octet/backend/cpu/ref/products.h"
 #include "octet/backend/cpu/ref/reference.h"
+#include "octet/backend/cpu/vector_gradients.h"
 #include "octet/backend/cpu/vector_math.h"
 #include "octet/tensor/half.h"
 
@@ -153,9 +155,10 @@ void rope(const Rope& p) {
     const float position = static_cast<float>(p.positions[r]);
     for (int64_t i = 0; i < p.pairs; ++i) {
       const SineCosine<OneLane> turn = sine_cosine(OneLane{position * p.frequencies[i]});
+      const float sine = p.backward ? 0.0f - turn.sine.v : turn.sine.v;
       for (int64_t head = 0; head < p.heads; ++head) {
         float* x = p.x + r * p.x_stride + head * p.head_stride;
-        reference::rotate(halves ? x[i] : x[2 * i], halves ? x[i + p.pairs] : x[2 * i + 1], turn.sine.v * p.factor,
+        reference::rotate(halves ? x[i] : x[2 * i], halves ? x[i + p.pairs] : x[2 * i + 1], sine * p.factor,
                           turn.cosine.v * p.factor);
       }
     }
@@ -247,6 +250,7 @@ constexpr KernelTable kTable = {
     .l2_normalize = reference::l2_normalize_row<float>,
     .pool = pool,
     .embed = embed,
+    .gradients = gradient_kernels<PlainSixteen>(),
 };
 
 }  // namespace

@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+#include <span>
+#include <utility>
+
+#include "octet/backend/cpu/operations.h"
+#include "octet/base/error.h"
+#include "octet/base/log.h"
+#include "octet/base/philox.h"
+
+namespace octet::cpu {
+namespace {
+
+NonlinearityGradientRows gradient_rows(const Activation& x, const Activation& dy, const Activation& dx,
+                                       Nonlinearity nonlinearity, int64_t first, int64_t count) {
+  return {data(x) + first * x.stride,   x.stride, data(dy) + first * dy.stride, dy.stride, count, dy.cols, nonlinearity,
+          data(dx) + first * dx.stride, dx.stride};
+}
+
+// Sums over rows, added to `totals` [count · cols]: blocks of rows first, each from zero, then the blocks one after
+// another. sum(first, rows, partial) adds those of a block.
+template <class Sum>
+void sum_rows(const KernelTable& table, Workspace& workspace, int64_t rows, int64_t cols, int64_t width,
+              std::span<float* const> totals, Sum sum) {
+  const int64_t block = rows_per_task(cols), blocks = (rows + block - 1) / block;
+  const auto parts = static_cast<int64_t>(totals.size());
+  Layout shared, worker;
+  const Layout::Part<float> partial = shared.add<float>(blocks * parts * width);
+  workspace.reserve(shared, worker);
+  float* const partials = partial.in(workspace.shared());
+  for_row_blocks(workspace.threads(), rows, cols, [&](int64_t first, int64_t count) {
+    float* const own = partials + first / block * parts * width;
+    std::fill_n(own, parts * width, 0.0f);
+    sum(first, count, own);
+  });
+  for (int64_t part = 0; part < parts; ++part) {
+    table.gradients.add_rows(partials + part * width, parts * width, blocks, width, totals[static_cast<size_t>(part)]);
+  }
+}
+
+}  // namespace
+
+void nonlinearity(const KernelTable& table, int threads, const NonlinearityOp& op) {
+  check_shape(op.x, op.x.rows, op.x.cols, "nonlinearity: x");
+  check_shape(op.y, op.x.rows, op.x.cols, "nonlinearity: y");
+  for_row_blocks(threads, op.x.rows, op.x.cols, [&](int64_t first, int64_t count) {
+    table.gradients.nonlinearity({data(op.x) + first * op.x.stride, op.x.stride, count, op.x.cols, op.nonlinearity,
+                                  data(op.y) + first * op.y.stride, op.y.stride});
+  });
+}
+
+void nonlinearity_gradient(const KernelTable& table, int threads, const NonlinearityGradientOp& op) {
+  check_shape(op.x, op.dy.rows, op.dy.cols, "nonlinearity_gradient: x");
+  check_shape(op.dy, op.dy.rows, op.dy.cols, "nonlinearity_gradient: dy");
+  check_shape(op.dx, op.dy.rows, op.dy.cols, "nonlinearity_gradient: dx");
+  for_row_blocks(threads, op.dy.rows, op.dy.cols, [&](int64_t first, int64_t count) {
+    table.gradients.nonlinearity_gradient(gradient_rows(op.x, op.dy, op.dx, op.nonlinearity, first, count));
+  });
+}
+
+void gated_gradient(const KernelTable& table, int threads, const GatedGradientOp& op) {
+  const int64_t both = checked_mul(2, op.dy.cols);
+  check_shape(op.x, op.dy.rows, both, "gated_gradient: x");
+  check_shape(op.dy, op.dy.rows, op.dy.cols, "gated_gradient: dy");
+  check_shape(op.dx, op.dy.rows, both, "gated_gradient: dx");
+  for_row_blocks(threads, op.dy.rows, both, [&](int64_t first, int64_t count) {
+    table.gradients.gated_gradient(gradient_rows(op.x, op.dy, op.dx, op.nonlinearity, first, count));
+  });
+}
+
+void norm_gradient(const KernelTable& table, Workspace& workspace, const NormGradientOp& op) {
+  const int64_t rows = op.x.rows, cols = op.x.cols;
+  check_shape(op.x, rows, cols, "norm_gradient: x");
+  check_shape(op.dy, rows, cols, "norm_gradient: dy");
+  check_shape(op.dx, rows, cols, "norm_gradient: dx");
+  check_vector(op.gamma, cols, "norm_gradient: gamma");
+  check_vector(op.dgamma, cols, "norm_gradient: dgamma");
+  if (!op.dbeta.empty()) check_vector(op.dbeta, cols, "norm_gradient: dbeta");
+  const bool centred = !op.dbeta.empty();
+  float* const totals[] = {writable_floats(op.dgamma), writable_floats(op.dbeta)};
+  sum_rows(table, workspace, rows, cols, cols, std::span(totals).first(centred ? 2 : 1),
+           [&](int64_t first, int64_t count, float* partial) {
+             table.gradients.norm_gradient({data(op.x) + first * op.x.stride, op.x.stride,
+                                            data(op.dy) + first * op.dy.stride, op.dy.stride, count, cols,
+                                            floats(op.gamma), op.eps, data(op.dx) + first * op.dx.stride, op.dx.stride,
+                                            op.adds, partial, centred ? partial + cols : nullptr});
+           });
+}
+
+void column_sums(const KernelTable& table, Workspace& workspace, const ColumnSumsOp& op) {
+  check_shape(op.x, op.x.rows, op.x.cols, "column_sums: x");
+  check_vector(op.sums, op.x.cols, "column_sums: sums");
+  float* const totals[] = {writable_floats(op.sums)};
+  sum_rows(table, workspace, op.x.rows, op.x.cols, op.x.cols, totals,
+           [&](int64_t first, int64_t count, float* partial) {
+             table.gradients.add_rows(data(op.x) + first * op.x.stride, op.x.stride, count, op.x.cols, partial);
+           });
+}
+
+void pool_gradient(int threads, const PoolGradientOp& op) {
+  const int64_t rows = op.dx.rows, cols = op.dx.cols, sequences = op.dy.rows;
+  check_shape(op.dx, rows, cols, "pool_gradient: dx");
+  check_shape(op.dy, sequences, cols, "pool_gradient: dy");
+  check_offsets(op.offsets, sequences, rows);
+  if (op.pooling == Pooling::kMax) fail("pool_gradient: that of the maximum is not there");
+  const int32_t* const offsets = int32s(op.offsets);
+  parallel_for(threads_for(rows * cols, threads), sequences, [&](int64_t sequence, int) {
+    const int64_t first = offsets[sequence], length = offsets[sequence + 1] - first;
+    const float* const dy = data(op.dy) + sequence * op.dy.stride;
+    float divisor = 1;
+    if (op.pooling == Pooling::kMean) divisor = static_cast<float>(length);
+    if (op.pooling == Pooling::kMeanSqrtLength) divisor = std::sqrt(static_cast<float>(length));
+    for (int64_t r = 0; r < length; ++r) {
+      float* const dx = data(op.dx) + (first + r) * op.dx.stride;
+      if (op.pooling == Pooling::kFirst && r > 0) {
+        std::fill_n(dx, cols, 0.0f);
+      } else {
+        std::transform(dy, dy + cols, dx, [divisor](float value) { return value / divisor; });
+      }
+    }
+  });
+}
+
+void embed_gradient(int threads, const EmbedGradientOp& op) {
+  const int64_t rows = op.dy.rows, cols = op.dy.cols;
+  check_shape(op.dy, rows, cols, "embed_gradient: dy");
+  check_shape(op.dtable, op.dtable.rows, cols, "embed_gradient: dtable");
+  check_vector(op.indices, rows, "embed_gradient: indices");
+  // Rows may meet in an entry, columns do not.
+  constexpr int64_t kColumns = 64;
+  const int64_t tasks = (cols + kColumns - 1) / kColumns;
+  parallel_for(threads_for(rows * cols, threads), tasks, [&](int64_t task, int) {
+    const int64_t first = task * kColumns, count = std::min(kColumns, cols - first);
+    for (int64_t row = 0; row < rows; ++row) {
+      const float* const from = data(op.dy) + row * op.dy.stride + first;
+      float* const to = data(op.dtable) + int32s(op.indices)[row] * op.dtable.stride + first;
+      for (int64_t c = 0; c < count; ++c) to[c] += from[c];
+    }
+  });
+}
+
+void add(int threads, const AddOp& op) {
+  check_shape(op.x, op.x.rows, op.x.cols, "add: x");
+  check_shape(op.y, op.x.rows, op.x.cols, "add: y");
+  for_row_blocks(threads, op.x.rows, op.x.cols, [&](int64_t first, int64_t count) {
+    for (int64_t row = first; row < first + count; ++row) {
+      const float* const x = data(op.x) + row * op.x.stride;
+      float* const y = data(op.y) + row * op.y.stride;
+      for (int64_t c = 0; c < op.x.cols; ++c) y[c] += x[c];
+    }
+  });
+}
+
+void dropout(int threads, const DropoutOp& op) {
+  check_shape(op.x, op.x.rows, op.x.cols, "dropout: x");
+  check_shape(op.y, op.x.rows, op.x.cols, "dropout: y");
+  if (!(op.probability >= 0 && op.probability < 1))
+    fail("dropout: the probability {} is not in [0, 1)", op.probability);
+  const auto limit = static_cast<uint64_t>(double{op.probability} * 0x1p32);  // of 32 random bits: those below it
+  const float factor = 1 / (1 - op.probability);
+  const int64_t cols = op.x.cols;
+  for_row_blocks(threads, op.x.rows, cols, [&](int64_t first, int64_t count) {
+    for (int64_t row = first; row < first + count; ++row) {
+      const float* const x = data(op.x) + row * op.x.stride;
+      float* const y = data(op.y) + row * op.y.stride;
+      std::array<uint32_t, 4> bits{};
+      for (int64_t c = 0; c < cols; ++c) {
+        const auto element = static_cast<uint64_t>(row * cols + c);
+        if (c == 0 || element % 4 == 0) {
+          const uint64_t counter = element / 4;
+          bits = philox({static_cast<uint32_t>(counter), static_cast<uint32_t>(counter >> 32), op.stream, op.step},
+                        op.seed);
+        }
+        y[c] = bits[element % 4] < limit ? 0.0f : x[c] * factor;
+      }
+    }
+  });
+}
+
+void cross_entropy(const KernelTable& table, Workspace& workspace, const CrossEntropyOp& op) {
+  const int64_t rows = op.x.rows, cols = op.x.cols;
+  check_shape(op.x, rows, cols, "cross_entropy: x");
+  check_shape(op.dx, rows, cols, "cross_entropy: dx");
+  check_vector(op.labels, rows, "cross_entropy: labels");
+  check_vector(op.losses, rows, "cross_entropy: losses");
+  Layout shared, worker;
+  // Softmax works in blocks of sixteen.
+  const Layout::Part<float> scratch = worker.add<float>(round_up(cols, 16));
+  workspace.reserve(shared, worker);
+  parallel_for(threads_for(rows * cols, workspace.threads()), rows, [&](int64_t row, int by) {
+    const int32_t label = int32s(op.labels)[row];
+    const float* const x = data(op.x) + row * op.x.stride;
+    float* const dx = data(op.dx) + row * op.dx.stride;
+    float& loss = writable_floats(op.losses)[row];
+    if (label < 0) {
+      loss = 0;
+      std::fill_n(dx, cols, 0.0f);
+      return;
+    }
+    const float below = *std::max_element(x, x + cols) - x[label];
+    float* const p = scratch.in(workspace.worker(by));
+    std::copy_n(x, cols, p);
+    float inverse = 0;
+    Softmax softmax;
+    softmax.scores = p;
+    softmax.rows = 1;
+    softmax.cols = cols;
+    softmax.inverse_sums = &inverse;
+    table.softmax(softmax);
+    // 1 / inverse is Σ exp(x - max x), from 1 on; NaN where an x is.
+    loss = inverse > 0 ? static_cast<float>(log_of_positive(1 / double{inverse}) + double{below})
+                       : std::numeric_limits<float>::quiet_NaN();
+    table.scale(p, cols, inverse * op.factor, dx);
+    dx[label] -= op.factor;
+  });
+}
+
+void adamw(const KernelTable& table, int threads, const AdamwOp& op) {
+  for (const auto& [memory, name] : {std::pair{op.weights, "adamw: weights"}, std::pair{op.gradient, "adamw: gradient"},
+                                     std::pair{op.m, "adamw: m"}, std::pair{op.v, "adamw: v"}}) {
+    check_vector(memory, op.count, name);
+  }
+  for_row_blocks(threads, op.count, 1, [&](int64_t first, int64_t count) {
+    table.gradients.adamw({writable_floats(op.weights) + first, floats(op.gradient) + first,
+                           writable_floats(op.m) + first, writable_floats(op.v) + first, count, op.rate, op.beta1,
+                           op.beta2, op.eps, op.decay, op.correction1, op.correction2, op.gradient_factor});
+  });
+}
+
+void sgd(int threads, const SgdOp& op) {
+  for (const auto& [memory, name] :
+       {std::pair{op.weights, "sgd: weights"}, std::pair{op.gradient, "sgd: gradient"}, std::pair{op.v, "sgd: v"}}) {
+    check_vector(memory, op.count, name);
+  }
+  float* const weights = writable_floats(op.weights);
+  float* const v = writable_floats(op.v);
+  const float* const gradient = floats(op.gradient);
+  for_row_blocks(threads, op.count, 1, [&](int64_t first, int64_t count) {
+    for (int64_t i = first; i < first + count; ++i) {
+      v[i] = op.momentum * v[i] + (gradient[i] * op.gradient_factor + op.decay * weights[i]);
+      weights[i] -= op.rate * v[i];
+    }
+  });
+}
+
+double squared_norm(Workspace& workspace, DeviceSpan x, int64_t count) {
+  check_vector(x, count, "squared_norm: x");
+  const int64_t block = rows_per_task(1), blocks = (count + block - 1) / block;
+  Layout shared, worker;
+  const Layout::Part<double> partial = shared.add<double>(blocks);
+  workspace.reserve(shared, worker);
+  double* const partials = partial.in(workspace.shared());
+  for_row_blocks(workspace.threads(), count, 1, [&](int64_t first, int64_t elements) {
+    double sum = 0;
+    for (int64_t i = first; i < first + elements; ++i) sum += double{floats(x)[i]} * double{floats(x)[i]};
+    partials[first / block] = sum;
+  });
+  double sum = 0;
+  for (int64_t i = 0; i < blocks; ++i) sum += partials[i];
+  return sum;
+}
+
+}  // namespace octet::cpu

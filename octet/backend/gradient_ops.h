@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "octet/backend/activation.h"
+#include "octet/backend/nonlinearity.h"
+#include "octet/backend/pooling.h"
+
+/// What training asks of a backend: the gradients of its operations. dx is the gradient of the loss by x, of x's shape.
+/// Gradients of matrices are written, or added to what is there where `adds`; those of parameters (gamma, beta, biases,
+/// tables) are always added. All sums run in an order that depends on neither threads nor instruction set.
+namespace octet {
+
+/// y = nonlinearity(x). y may be x.
+struct NonlinearityOp {
+  Activation x;
+  Nonlinearity nonlinearity = Nonlinearity::kNone;
+  Activation y;
+};
+
+/// dx = dy · nonlinearity'(x). dx may be dy.
+struct NonlinearityGradientOp {
+  Activation x;
+  Nonlinearity nonlinearity = Nonlinearity::kNone;
+  Activation dy, dx;
+};
+
+/// Of GatedOp: dx [rows, 2 · cols].
+struct GatedGradientOp {
+  Activation x;
+  Nonlinearity nonlinearity = Nonlinearity::kNone;
+  Activation dy, dx;
+};
+
+/// Of LayerNormOp, or of RmsNormOp where there is no dbeta: x is what it read; mean and length are taken of it again.
+struct NormGradientOp {
+  Activation x;
+  DeviceSpan gamma;  ///< fp32 [cols]
+  float eps = 0;
+  Activation dy;
+  Activation dx;  ///< may be dy where it does not add
+  bool adds = false;
+  DeviceSpan dgamma, dbeta = {};  ///< fp32 [cols]
+};
+
+/// Of AttentionOp without a cache and in floats; what it reads is as there. Probabilities are computed again.
+struct AttentionGradientOp {
+  Activation q, k, v, dy;
+  Activation dq, dk, dv;  ///< written; as q, k and v are laid out
+  int64_t heads = 0, kv_heads = 0, head_width = 0;
+  int64_t head_stride = head_width;  ///< of q, k, v and their gradients; heads of dy lie side by side
+  float scale = 0;
+  DeviceSpan offsets;  ///< int32 [sequences + 1]
+  int64_t sequences = 0;
+  int64_t longest = 0;
+  bool causal = false;
+  int64_t window = 0;
+};
+
+/// Of PoolOp, but for kMax: rows of dx get their share of their sequence's row of dy.
+struct PoolGradientOp {
+  Activation dy;       ///< [sequences, cols]
+  DeviceSpan offsets;  ///< int32 [sequences + 1]
+  Pooling pooling = Pooling::kMean;
+  Activation dx;
+};
+
+/// Of one lookup of EmbedOp: dtable[index[t]] += dy[t], t ascending.
+struct EmbedGradientOp {
+  DeviceSpan indices;  ///< int32 [rows of dy], inside the table: callers check
+  Activation dy;
+  Activation dtable;  ///< [entries, cols]
+};
+
+/// sums[c] += Σ x[r][c]: the gradient of a bias.
+struct ColumnSumsOp {
+  Activation x;
+  DeviceSpan sums;  ///< fp32 [cols]
+};
+
+/// y += x
+struct AddOp {
+  Activation x, y;
+};
+
+/// y = x · mask / (1 - probability) (Srivastava et al., 2014), each element's mask 0 with `probability`: element i has
+/// word i mod 4 of Philox's bits for the counter (i / 4, its high half, stream, step) and the seed as key. The gradient
+/// is the same of dy. y may be x.
+struct DropoutOp {
+  Activation x;
+  float probability = 0;  ///< in [0, 1)
+  uint64_t seed = 0;
+  uint32_t step = 0, stream = 0;
+  Activation y;
+};
+
+/// Cross-entropy of rows of logits: loss_r = log Σ exp(x_r) - x_r[label], and dx = (softmax(x) - onehot(label)) ·
+/// factor. Rows whose label is negative have no loss and the gradient 0. dx may be x.
+struct CrossEntropyOp {
+  Activation x;
+  DeviceSpan labels;  ///< int32 [rows], below cols: callers check
+  float factor = 1;
+  DeviceSpan losses;  ///< fp32 [rows]
+  Activation dx;
+};
+
+/// A step of stochastic gradient descent with momentum:  v ← momentum · v + g + decay · w,  w ← w - rate · v
+struct SgdOp {
+  DeviceSpan weights, gradient, v;  ///< fp32 [count]
+  int64_t count = 0;
+  float rate = 0, momentum = 0, decay = 0;
+  float gradient_factor = 1;
+};
+
+/// A step of Adam with decoupled weight decay (Loshchilov and Hutter, 2019), element by element:
+///
+///   m ← β₁ m + (1 - β₁) g,  v ← β₂ v + (1 - β₂) g²
+///   w ← w - rate · (decay · w + (m / (1 - β₁ᵗ)) / (√(v / (1 - β₂ᵗ)) + eps))
+///
+/// g being gradient_factor · the gradient.
+struct AdamwOp {
+  DeviceSpan weights, gradient, m, v;  ///< fp32 [count]
+  int64_t count = 0;
+  float rate = 0, beta1 = 0.9f, beta2 = 0.999f, eps = 1e-8f, decay = 0;
+  float correction1 = 1, correction2 = 1;  ///< 1 - β₁ᵗ and 1 - β₂ᵗ
+  float gradient_factor = 1;
+};
+
+}  // namespace octet

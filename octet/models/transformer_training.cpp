@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <array>
+#include <utility>
+
+#include "octet/base/error.h"
+#include "octet/models/transformer.h"
+
+// A transformer in training: forward keeps what backward reads.
+namespace octet {
+
+struct Transformer::Pass : TrainingPass {
+  uint32_t embedding_stream = 0, head_stream = 0;  // of dropouts
+  Activation embedded = {};                        // the sum of the tables' rows
+  Activation projected = {};                       // what the projection read
+  std::vector<TransformerBlock::Record> blocks = {};
+  Activation last = {};    // hidden states after the blocks
+  Activation input = {};   // rows of them that the head reads
+  Activation hidden = {};  // of its inner layer, before the nonlinearity
+};
+
+namespace {
+
+Activation keep_copy(Training& training, const Activation& x) {
+  const Activation kept = training.kept.take_matrix(x.rows, x.cols);
+  training.context.backend.copy(x.memory, kept.memory);
+  return kept;
+}
+
+void drop(Training& training, uint32_t stream, const Activation& x) {
+  if (training.dropout == 0) return;
+  training.context.backend.dropout({.x = x,
+                                    .probability = training.dropout,
+                                    .seed = training.seed,
+                                    .step = training.step,
+                                    .stream = stream,
+                                    .y = x});
+}
+
+}  // namespace
+
+void Transformer::train(Trainables& all) {
+  Trainable& words = words_.train(all);
+  if (types_) types_->train(all);
+  if (positions_) positions_->train(all);
+  if (embedding_norm_) embedding_norm_->train(all);
+  if (project_) project_->train(all);
+  if (rotary_) rotary_->prepare(all.backend());
+  for (TransformerBlock& block : blocks_) block.train(all);
+  if (final_norm_) final_norm_->train(all);
+  if (inner_) inner_->train(all);
+  if (head_norm_) head_norm_->train(all);
+  if (outputs_) outputs_->train(all, tied_ ? &words : nullptr);
+}
+
+void Transformer::lay_out_trained(Backend& backend) {
+  if (project_) project_->lay_out_trained(backend);
+  for (TransformerBlock& block : blocks_) block.lay_out_trained(backend);
+  if (inner_) inner_->lay_out_trained(backend);
+  if (outputs_) outputs_->lay_out_trained(backend);
+}
+
+std::unique_ptr<TrainingPass> Transformer::forward(Training& training, const DeviceBatch& batch) const {
+  check_inputs(batch.host);
+  auto pass = std::make_unique<Pass>();
+  const Workspace::Scope scope(training.context.workspace);
+  const Activation x = training.context.workspace.take_matrix(batch.host.tokens(), width_);
+  embed(training, batch, *pass, x);
+  const Rotary* const rotary = rotary_ ? &*rotary_ : nullptr;
+  for (const TransformerBlock& block : blocks_) pass->blocks.push_back(block.forward(training, rotary, batch, x));
+  head(training, batch, *pass, x);
+  return pass;
+}
+
+void Transformer::backward(Training& training, const DeviceBatch& batch, const TrainingPass& pass,
+                           const Activation& d) const {
+  const auto& own = static_cast<const Pass&>(pass);
+  const Workspace::Scope scope(training.context.workspace);
+  const Activation dx = training.context.workspace.take_matrix(batch.host.tokens(), width_);
+  head_backward(training, batch, own, d, dx);
+  const Rotary* const rotary = rotary_ ? &*rotary_ : nullptr;
+  for (size_t i = blocks_.size(); i-- > 0;) blocks_[i].backward(training, rotary, batch, own.blocks[i], dx);
+  embed_backward(training, batch, own, dx);
+}
+
+void Transformer::embed(Training& training, const DeviceBatch& batch, Pass& pass, const Activation& x) const {
+  Context& context = training.context;
+  const Workspace::Scope scope(context.workspace);
+  const DeviceSpan at = positions_of(context, batch);
+  const bool late = positions_ && positions_->width() != word_width_;
+  std::array<EmbedOp::Lookup, 3> lookups;
+  size_t count = 0;
+  lookups[count++] = words_.lookup(batch.ids);
+  if (types_) lookups[count++] = types_->lookup(batch.type_ids);
+  if (positions_ && !late) lookups[count++] = positions_->lookup(at);
+  pass.embedded = training.kept.take_matrix(x.rows, word_width_);
+  context.backend.embed({.lookups = std::span(lookups).first(count), .y = pass.embedded});
+  pass.embedding_stream = training.streams++;
+  const Activation normed = project_ ? training.kept.take_matrix(x.rows, word_width_) : x;
+  if (embedding_norm_) {
+    embedding_norm_->forward(context, pass.embedded, normed);
+  } else {
+    context.backend.copy(pass.embedded.memory, normed.memory);
+  }
+  drop(training, pass.embedding_stream, normed);
+  if (!project_) return;
+  pass.projected = normed;
+  if (late) {
+    lookups[0] = positions_->lookup(at);
+    context.backend.embed({.lookups = std::span(lookups).first(1), .y = x});
+    project_->forward(context, normed, x, Nonlinearity::kNone, x);
+  } else {
+    project_->forward(context, normed, x);
+  }
+}
+
+void Transformer::embed_backward(Training& training, const DeviceBatch& batch, const Pass& pass,
+                                 const Activation& d) const {
+  Context& context = training.context;
+  const Workspace::Scope scope(context.workspace);
+  const DeviceSpan at = positions_of(context, batch);
+  const bool late = positions_ && positions_->width() != word_width_;
+  Activation dn = d;
+  if (project_) {
+    if (late) positions_->backward(context, at, d);
+    dn = context.workspace.take_matrix(d.rows, word_width_);
+    project_->backward(context, pass.projected, d, dn, false);
+  }
+  drop(training, pass.embedding_stream, dn);
+  if (embedding_norm_) embedding_norm_->backward(context, pass.embedded, dn, dn, false);
+  words_.backward(context, batch.ids, dn);
+  if (types_) types_->backward(context, batch.type_ids, dn);
+  if (positions_ && !late) positions_->backward(context, at, dn);
+}
+
+// What the last product reads, in the scope that the caller has open: of what is kept.
+Activation Transformer::head_input(Training& training, const Pass& pass) const {
+  Context& context = training.context;
+  Activation rows = pass.input;
+  if (inner_) {
+    rows = context.workspace.take_matrix(pass.hidden.rows, pass.hidden.cols);
+    context.backend.nonlinearity({.x = pass.hidden, .nonlinearity = head_nonlinearity_, .y = rows});
+    if (info_.output == OutputKind::kSequenceLogits) drop(training, pass.head_stream, rows);
+  }
+  const std::optional<Normalization>& norm = inner_ ? head_norm_ : final_norm_;
+  if (!norm) return rows;
+  const Activation normed = context.workspace.take_matrix(rows.rows, rows.cols);
+  norm->forward(context, rows, normed);
+  return normed;
+}
+
+void Transformer::head(Training& training, const DeviceBatch& batch, Pass& pass, const Activation& x) const {
+  Context& context = training.context;
+  const Workspace::Scope scope(context.workspace);
+  pass.last = pass.input = keep_copy(training, x);
+  pass.head_stream = training.streams++;
+  if (info_.output == OutputKind::kSequenceLogits) {
+    pass.input = training.kept.take_matrix(batch.host.sequences(), x.cols);
+    context.backend.pool({.x = x, .offsets = batch.offsets, .pooling = Pooling::kFirst, .y = pass.input});
+  }
+  if (inner_) {
+    Activation rows = pass.input;
+    if (final_norm_) {
+      rows = context.workspace.take_matrix(pass.input.rows, pass.input.cols);
+      final_norm_->forward(context, pass.input, rows);
+    }
+    pass.hidden = training.kept.take_matrix(rows.rows, inner_->outputs());
+    inner_->forward(context, rows, pass.hidden);
+  }
+  const Activation rows = head_input(training, pass);
+  if (!outputs_) {
+    pass.output = keep_copy(training, rows);
+    return;
+  }
+  pass.output = training.kept.take_matrix(rows.rows, outputs_->outputs());
+  outputs_->forward(context, rows, pass.output);
+}
+
+void Transformer::head_backward(Training& training, const DeviceBatch& batch, const Pass& pass, const Activation& dy,
+                                const Activation& d) const {
+  Context& context = training.context;
+  const Workspace::Scope scope(context.workspace);
+  Activation drows = dy;
+  if (outputs_) {
+    drows = context.workspace.take_matrix(dy.rows, outputs_->inputs());
+    outputs_->backward(context, head_input(training, pass), dy, drows, false);
+  }
+  if (inner_) {
+    if (head_norm_) {
+      const Activation rows = context.workspace.take_matrix(pass.hidden.rows, pass.hidden.cols);
+      context.backend.nonlinearity({.x = pass.hidden, .nonlinearity = head_nonlinearity_, .y = rows});
+      head_norm_->backward(context, rows, drows, drows, false);
+    }
+    if (info_.output == OutputKind::kSequenceLogits) drop(training, pass.head_stream, drows);
+    context.backend.nonlinearity_gradient(
+        {.x = pass.hidden, .nonlinearity = head_nonlinearity_, .dy = drows, .dx = drows});
+    Activation rows = pass.input;
+    if (final_norm_) {
+      rows = context.workspace.take_matrix(pass.input.rows, pass.input.cols);
+      final_norm_->forward(context, pass.input, rows);
+    }
+    const Activation dinput = context.workspace.take_matrix(rows.rows, rows.cols);
+    inner_->backward(context, rows, drows, dinput, false);
+    drows = dinput;
+  }
+  if (final_norm_) final_norm_->backward(context, pass.input, drows, drows, false);
+  if (info_.output == OutputKind::kSequenceLogits) {
+    context.backend.pool_gradient({.dy = drows, .offsets = batch.offsets, .pooling = Pooling::kFirst, .dx = d});
+  } else {
+    context.backend.copy(drows.memory, d.memory);
+  }
+}
+
+}  // namespace octet

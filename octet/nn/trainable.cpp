@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "octet/nn/trainable.h"
+
+#include <algorithm>
+
+namespace octet {
+
+Trainable::Trainable(Backend& backend, std::vector<TrainedRows> parts, std::span<const float> values, int64_t cols,
+                     bool decays)
+    : parts_(std::move(parts)),
+      rows_(cols == 0 ? 0 : std::ssize(values) / cols),
+      cols_(cols),
+      decays_(decays),
+      values_(backend, std::ssize(values) * int64_t{sizeof(float)}),
+      gradient_(backend, std::ssize(values) * int64_t{sizeof(float)}) {
+  backend.upload(std::as_bytes(values), values_.span());
+  zero_gradient(backend);
+}
+
+void Trainable::zero_gradient(Backend& backend) const { backend.fill_zero(gradient_.span()); }
+
+std::vector<float> Trainable::download(Backend& backend) const {
+  std::vector<float> out(static_cast<size_t>(elements()));
+  backend.download(values_.span(), std::as_writable_bytes(std::span(out)));
+  return out;
+}
+
+Trainable& Trainables::add(std::vector<TrainedRows> parts, std::span<const float> values, int64_t cols, bool decays) {
+  return *all_.emplace_back(std::make_unique<Trainable>(*backend_, std::move(parts), values, cols, decays));
+}
+
+Trainable* Trainables::find(std::string_view tensor) const {
+  for (const std::unique_ptr<Trainable>& trainable : all_) {
+    if (std::ranges::any_of(trainable->parts(), [&](const TrainedRows& rows) { return rows.tensor == tensor; })) {
+      return trainable.get();
+    }
+  }
+  return nullptr;
+}
+
+int64_t Trainables::bytes() const noexcept {
+  int64_t bytes = 0;
+  for (const std::unique_ptr<Trainable>& trainable : all_) bytes += 2 * trainable->elements() * int64_t{sizeof(float)};
+  return bytes;
+}
+
+}  // namespace octet

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "octet/nn/context.h"
+#include "octet/tensor/tensor.h"
+
+namespace octet {
+
+/// Some rows of a Trainable, which are a tensor of the checkpoint.
+struct TrainedRows {
+  std::string tensor;  ///< "encoder.layer.0.attention.self.query.weight"
+  int64_t first = 0, rows = 0;
+  bool in_out = false;  ///< the checkpoint stores it as [in, out]
+};
+
+/// A matrix that training changes, fp32 [rows, cols] in a backend's memory, and its gradient; a vector has one row. The
+/// weights of layers that run as one product are one matrix.
+class Trainable {
+ public:
+  /// The gradient is zero. `decays`: weight decay applies to it.
+  Trainable(Backend& backend, std::vector<TrainedRows> parts, std::span<const float> values, int64_t cols, bool decays);
+
+  const std::vector<TrainedRows>& parts() const noexcept { return parts_; }
+  int64_t rows() const noexcept { return rows_; }
+  int64_t cols() const noexcept { return cols_; }
+  int64_t elements() const noexcept { return rows_ * cols_; }
+  bool decays() const noexcept { return decays_; }
+
+  Activation values() const noexcept { return {values_.span(), rows_, cols_, cols_}; }
+  Activation gradient() const noexcept { return {gradient_.span(), rows_, cols_, cols_}; }
+  MatrixView view() const noexcept { return {values_.span(), rows_, cols_, cols_}; }
+  DeviceTable table() const noexcept { return {values_.span(), DType::kF32, rows_, cols_}; }
+  void zero_gradient(Backend& backend) const;
+  std::vector<float> download(Backend& backend) const;
+
+ private:
+  std::vector<TrainedRows> parts_;
+  int64_t rows_, cols_;
+  bool decays_;
+  DeviceMemory values_, gradient_;
+};
+
+/// All that training changes of a model, in the order of the forward pass.
+class Trainables {
+ public:
+  explicit Trainables(Backend& backend) : backend_(&backend) {}
+
+  Backend& backend() const noexcept { return *backend_; }
+  Trainable& add(std::vector<TrainedRows> parts, std::span<const float> values, int64_t cols, bool decays);
+  const std::vector<std::unique_ptr<Trainable>>& all() const noexcept { return all_; }
+  /// The one that holds a tensor, or null.
+  Trainable* find(std::string_view tensor) const;
+  int64_t bytes() const noexcept;  ///< of values and gradients
+
+ private:
+  Backend* backend_;
+  std::vector<std::unique_ptr<Trainable>> all_;
+};
+
+/// What a forward pass in training needs besides a Context: where it keeps what its backward pass reads.
+struct Training {
+  Context& context;
+  /// Of what is kept until the backward pass has read it.
+  Workspace& kept;
+  float dropout = 0;     ///< of hidden states, and of embeddings
+  uint64_t seed = 0;     ///< of dropout
+  uint32_t step = 0;     ///< of the optimizer: each draws other masks
+  uint32_t streams = 0;  ///< dropouts that were met in this pass: each has its own
+};
+
+}  // namespace octet

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cmath>
+#include <cstring>
+#include <numeric>
+#include <random>
+
+#include <fmt/format.h>
+
+#include "octet/base/error.h"
+#include "octet/eval/benchmark.h"
+#include "tests/models/golden.h"
+
+namespace octet {
+namespace {
+
+// A model that is trained, in float, with what a step needs.
+class Trained {
+ public:
+  explicit Trained(const std::filesystem::path& folder, int threads = 1, float dropout = 0)
+      : checkpoint_(Checkpoint::open(folder)),
+        backend_(make_cpu_backend({.threads = threads})),
+        workspace_(*backend_),
+        kept_(*backend_),
+        trainables_(*backend_),
+        dropout_(dropout),
+        model_(load_model(checkpoint_, nullptr)) {
+    model_->train(trainables_);
+  }
+
+  Backend& backend() { return *backend_; }
+  const Model& model() const { return *model_; }
+  const Trainables& trainables() const { return trainables_; }
+
+  // Σ weights ∘ outputs, for weights that depend on their place alone; and, if asked, its gradients.
+  double loss(const TokenBatch& batch, bool gradients, std::vector<float>* outputs = nullptr) {
+    Context context{*backend_, workspace_};
+    Training training{.context = context, .kept = kept_, .dropout = dropout_, .seed = 7};
+    const Workspace::Scope kept(kept_), scope(workspace_);
+    const DeviceBatch on_device = upload(context, batch);
+    const std::unique_ptr<TrainingPass> pass = model_->forward(training, on_device);
+    std::vector<float> y(static_cast<size_t>(pass->output.rows * pass->output.cols)), weights(y.size());
+    backend_->download(pass->output, y);
+    std::mt19937 engine(3);
+    std::normal_distribution<float> normal;
+    for (float& weight : weights) weight = normal(engine);
+    if (gradients) {
+      for (const auto& trainable : trainables_.all()) trainable->zero_gradient(*backend_);
+      const Activation d = workspace_.take_matrix(pass->output.rows, pass->output.cols);
+      backend_->upload(std::as_bytes(std::span(weights)), d.memory);
+      model_->backward(training, on_device, *pass, d);
+    }
+    if (outputs != nullptr) *outputs = y;
+    return std::inner_product(y.begin(), y.end(), weights.begin(), 0.0);
+  }
+
+  std::vector<float> gradient(const Trainable& trainable) {
+    std::vector<float> out(static_cast<size_t>(trainable.elements()));
+    backend_->download(trainable.gradient(), out);
+    return out;
+  }
+  void set(const Trainable& trainable, std::span<const float> values) {
+    backend_->upload(std::as_bytes(values), trainable.values().memory);
+    model_->lay_out_trained(*backend_);
+  }
+
+ private:
+  Checkpoint checkpoint_;
+  std::unique_ptr<Backend> backend_;
+  Workspace workspace_, kept_;
+  Trainables trainables_;
+  float dropout_;
+  std::unique_ptr<Model> model_;
+};
+
+const char* const kModels[] = {"bert_base",
+                               "bert_relu_odd_sizes",
+                               "bert_masked_lm",
+                               "bert_question_answering",
+                               "bert_sequence_classification",
+                               "distilbert_sequence_classification",
+                               "electra_sequence_classification",
+                               "roberta_masked_lm",
+                               "gpt2",
+                               "gpt_neox",
+                               "gpt_neox_sequential",
+                               "gptj",
+                               "llama_base",
+                               "llama_tied",
+                               "llama_bias",
+                               "mistral_window",
+                               "opt",
+                               "opt_projected",
+                               "phi",
+                               "qwen2"};
+
+TokenBatch sequences(const Model& model) {
+  TokenBatch batch;
+  for (const int64_t length : {5, 1, 9}) {
+    const TokenBatch one = random_batch(model.info(), 1, length);
+    batch.add(one.ids, one.type_ids);
+  }
+  return batch;
+}
+
+TEST(TrainingPass, ForwardHasTheBitsOfServing) {
+  for (const char* name : kModels) {
+    Trained trained(golden(name));
+    const TokenBatch batch = sequences(trained.model());
+    std::vector<float> outputs;
+    trained.loss(batch, false, &outputs);
+    Session session(golden(name), {.cpu = {.threads = 1}});
+    const Tensor want = session.run(batch);
+    ASSERT_EQ(outputs.size(), want.as<float>().size()) << name;
+    EXPECT_EQ(std::memcmp(outputs.data(), want.as<float>().data(), outputs.size() * sizeof(float)), 0) << name;
+  }
+}
+
+TEST(TrainingPass, GradientsOfEveryParameterOfEveryArchitecture) {
+  for (const char* name : kModels) {
+    Trained trained(golden(name));
+    const TokenBatch batch = sequences(trained.model());
+    trained.loss(batch, true);
+    std::vector<std::vector<float>> gradients;
+    for (const auto& trainable : trained.trainables().all()) gradients.push_back(trained.gradient(*trainable));
+    std::mt19937 engine(5);
+    std::normal_distribution<float> normal;
+    for (size_t i = 0; i < gradients.size(); ++i) {
+      const Trainable& trainable = *trained.trainables().all()[i];
+      const std::vector<float> values = trainable.download(trained.backend());
+      std::vector<float> direction(values.size()), moved(values.size());
+      for (float& d : direction) d = normal(engine);
+      const double norm = std::sqrt(std::inner_product(values.begin(), values.end(), values.begin(), 0.0));
+      const double step = 2e-3 * std::max(norm, 0.1) / std::sqrt(static_cast<double>(values.size()));
+      const auto at = [&](double by) {
+        for (size_t k = 0; k < values.size(); ++k) moved[k] = values[k] + static_cast<float>(by) * direction[k];
+        trained.set(trainable, moved);
+        return trained.loss(batch, false);
+      };
+      const double measured = (at(step) - at(-step)) / (2 * step);
+      trained.set(trainable, values);
+      const double expected = std::inner_product(direction.begin(), direction.end(), gradients[i].begin(), 0.0);
+      // What a gradient of this length gives along a random direction; steps across the kinks of ReLU cost a few %.
+      const double scale =
+          std::sqrt(std::inner_product(gradients[i].begin(), gradients[i].end(), gradients[i].begin(), 0.0));
+      EXPECT_NEAR(expected, measured, 0.05 * scale + 1e-3) << name << ", " << trainable.parts().front().tensor;
+    }
+  }
+}
+
+TEST(TrainingPass, GradientsDoNotDependOnThreads) {
+  for (const float dropout : {0.0f, 0.2f}) {
+    std::vector<std::vector<float>> first;
+    for (const int threads : {1, 3}) {
+      Trained trained(golden("bert_sequence_classification"), threads, dropout);
+      const TokenBatch batch = random_batch(trained.model().info(), 40, 12);
+      trained.loss(batch, true);
+      std::vector<std::vector<float>> all;
+      for (const auto& trainable : trained.trainables().all()) all.push_back(trained.gradient(*trainable));
+      if (first.empty()) first = all;
+      EXPECT_EQ(all, first) << threads << " threads, dropout " << dropout;
+    }
+  }
+}
+
+TEST(TrainingPass, QuantizedModelsAreRefused) {
+  const Checkpoint checkpoint = Checkpoint::open(golden("gptq"));
+  const std::unique_ptr<Backend> backend = make_cpu_backend({});
+  Trainables trainables(*backend);
+  const std::unique_ptr<Model> model = load_model(checkpoint, nullptr);
+  EXPECT_THROW(model->train(trainables), UsageError);
+}
+
+}  // namespace
+}  // namespace octet
