@@ -50,7 +50,8 @@ constexpr std::array kBuiltIn = {
       "activations": {"bits": 8, "granularity": "per_token", "mode": "dynamic"}})"},
     BuiltIn{"w8a8_static", R"({"name": "w8a8_static",
       "weights": {"bits": 8, "granularity": "per_channel"},
-      "activations": {"bits": 8, "granularity": "per_tensor", "mode": "static"}})",
+      "activations": {"bits": 8, "granularity": "per_tensor", "mode": "static"},
+      "overrides": [{"match": "*.down_proj", "activations": {"mode": "dynamic"}, "optional": true}]})",
             Recipe::AppliesTo::kFloatOffline},
     BuiltIn{"w8a8_smoothquant", R"({"name": "w8a8_smoothquant",
       "weights": {"bits": 8, "granularity": "per_channel"},
@@ -60,6 +61,7 @@ constexpr std::array kBuiltIn = {
     BuiltIn{"w8a8_smoothquant_static", R"({"name": "w8a8_smoothquant_static",
       "weights": {"bits": 8, "granularity": "per_channel"},
       "activations": {"bits": 8, "granularity": "per_tensor", "mode": "static"},
+      "overrides": [{"match": "*.down_proj", "activations": {"mode": "dynamic"}, "optional": true}],
       "fold": {"method": "smoothquant"}})",
             Recipe::AppliesTo::kFloatOffline},
     BuiltIn{"w4a16_g128_gptq", R"({"name": "w4a16_g128_gptq",
@@ -407,13 +409,14 @@ Recipe Recipe::from_json(const json& recipe, const std::string& source) {
     if (!overrides->is_array()) fail<FormatError>("{}: 'overrides' must be a list", reader.where());
     for (const json& item : *overrides) {
       Reader rule(item, fmt::format("{}, override {}", reader.where(), out.overrides_.size() + 1));
-      Override parsed{.match = rule.text("match", ""), .weights = {}, .activations = {}};
+      Override parsed{.match = rule.text("match", ""), .weights = {}, .activations = {}, .optional = false};
       if (parsed.match.empty()) fail<FormatError>("{}: says no 'match': which layers is it for?", rule.where());
       if (const json* weights = rule.find("weights"))
         parsed.weights = read_weights(*weights, rule.where() + ", weights");
       if (const json* activations = rule.find("activations")) {
         parsed.activations = read_activations(*activations, rule.where() + ", activations");
       }
+      parsed.optional = rule.choice("optional", {false, true}).get<bool>();
       rule.refuse_unknown_keys();
       out.overrides_.push_back(std::move(parsed));
     }
@@ -560,7 +563,9 @@ std::optional<int64_t> Recipe::asked_group_size(std::string_view layer) const {
 std::vector<std::string> Recipe::unmatched_patterns(std::span<const std::string> layers) const {
   std::vector<std::string> patterns = include_;
   patterns.insert(patterns.end(), exclude_.begin(), exclude_.end());
-  for (const Override& rule : overrides_) patterns.push_back(rule.match);
+  for (const Override& rule : overrides_) {
+    if (!rule.optional) patterns.push_back(rule.match);
+  }
   std::erase_if(patterns, [layers](const std::string& pattern) {
     return std::any_of(layers.begin(), layers.end(),
                        [&](const std::string& layer) { return glob_match(pattern, layer); });

@@ -55,7 +55,8 @@ struct CalibrationOptions {
 ///     "attention":   8,                                                               null or left out: float
 ///     "include":     ["*"],                                       layer names; * is any run of characters, ? any one
 ///     "exclude":     ["encoder.layer.0.*"],
-///     "overrides":   [{"match": "*.output.dense", "activations": null}]               the last that matches counts
+///     "overrides":   [{"match": "*.output.dense", "activations": null}]               the last that matches counts;
+///                                                                "optional": true in one: it may match no layer
 ///   }
 ///
 ///   bits                  8 (left out: 8) or 4
@@ -175,6 +176,7 @@ class Recipe {
     std::string match;
     std::optional<std::optional<Weights>> weights;  ///< outer: said at all; inner: none is float
     std::optional<Activations> activations;
+    bool optional = false;  ///< may match no layer
   };
 
   static Recipe from_json(const nlohmann::json& json, const std::string& source);

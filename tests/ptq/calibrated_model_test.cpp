@@ -97,7 +97,8 @@ TEST_F(CalibratedModel, SmoothQuantChangesNothingButRounding) {
     const Recipe to_load = recipe.to_be_calibrated();
     const std::unique_ptr<Model> planned = load_model(checkpoint, &to_load);
     for (const Linear::Part* part : planned->linear_parts()) {
-      if (part->weight.scheme) targets[part->weight.layer] = {.scheme = *part->weight.scheme, .static_scale = true};
+      const std::optional<Scheme>& scheme = part->weight.scheme;
+      if (scheme) targets[part->weight.layer] = {.scheme = *scheme, .static_scale = is_static(scheme->activations)};
     }
     const std::unique_ptr<Backend> backend = make_cpu_backend({});
     const std::unique_ptr<Model> floats = load_model(checkpoint, nullptr), folded = load_model(checkpoint, nullptr);
