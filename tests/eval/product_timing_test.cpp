@@ -17,7 +17,9 @@ using testing::HasSubstr;
 class ProductTiming : public testing::Test {
  protected:
   void SetUp() override {
-    folder_ = std::filesystem::path(testing::TempDir()) / "product_timing";
+    // Of this test alone: others may run beside it.
+    folder_ = std::filesystem::path(testing::TempDir()) /
+              (std::string("product_timing_") + testing::UnitTest::GetInstance()->current_test_info()->name());
     std::filesystem::remove_all(folder_);
     file_ = folder_ / "deeper" / "times.json";
   }
