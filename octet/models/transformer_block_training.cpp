@@ -1,21 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "octet/models/transformer_block.h"
+#include "octet/nn/dropout.h"
 
 // A block in training: forward keeps what backward reads, which computes the rest again where that is cheap: whatever
 // a normalization or a nonlinearity makes.
 namespace octet {
 namespace {
-
-// y = dropout(x), or its gradient: the same mask. `stream` says which of the pass's dropouts it is.
-void drop(Training& training, uint32_t stream, const Activation& x) {
-  if (training.dropout == 0) return;
-  training.context.backend.dropout({.x = x,
-                                    .probability = training.dropout,
-                                    .seed = training.seed,
-                                    .step = training.step,
-                                    .stream = stream,
-                                    .y = x});
-}
 
 // What a dropped product's output had for a gradient: of its own where there is a mask, else `d` itself.
 Activation dropped(Training& training, uint32_t stream, const Activation& d) {

@@ -4,6 +4,7 @@
 
 #include "octet/base/error.h"
 #include "octet/models/transformer.h"
+#include "octet/nn/dropout.h"
 
 // A transformer in training: forward keeps what backward reads.
 namespace octet {
@@ -13,8 +14,7 @@ struct Transformer::Pass : TrainingPass {
   Activation embedded = {};                        // the sum of the tables' rows
   Activation projected = {};                       // what the projection read
   std::vector<TransformerBlock::Record> blocks = {};
-  Activation last = {};    // hidden states after the blocks
-  Activation input = {};   // rows of them that the head reads
+  Activation input = {};   // hidden states after the blocks: those that the head reads
   Activation hidden = {};  // of its inner layer, before the nonlinearity
 };
 
@@ -24,16 +24,6 @@ Activation keep_copy(Training& training, const Activation& x) {
   const Activation kept = training.kept.take_matrix(x.rows, x.cols);
   training.context.backend.copy(x.memory, kept.memory);
   return kept;
-}
-
-void drop(Training& training, uint32_t stream, const Activation& x) {
-  if (training.dropout == 0) return;
-  training.context.backend.dropout({.x = x,
-                                    .probability = training.dropout,
-                                    .seed = training.seed,
-                                    .step = training.step,
-                                    .stream = stream,
-                                    .y = x});
 }
 
 }  // namespace
@@ -151,9 +141,10 @@ Activation Transformer::head_input(Training& training, const Pass& pass) const {
 void Transformer::head(Training& training, const DeviceBatch& batch, Pass& pass, const Activation& x) const {
   Context& context = training.context;
   const Workspace::Scope scope(context.workspace);
-  pass.last = pass.input = keep_copy(training, x);
   pass.head_stream = training.streams++;
-  if (info_.output == OutputKind::kSequenceLogits) {
+  if (info_.output != OutputKind::kSequenceLogits) {
+    pass.input = keep_copy(training, x);
+  } else {
     pass.input = training.kept.take_matrix(batch.host.sequences(), x.cols);
     context.backend.pool({.x = x, .offsets = batch.offsets, .pooling = Pooling::kFirst, .y = pass.input});
   }

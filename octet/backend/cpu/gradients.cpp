@@ -20,24 +20,24 @@ NonlinearityGradientRows gradient_rows(const Activation& x, const Activation& dy
           data(dx) + first * dx.stride, dx.stride};
 }
 
-// Sums over rows, added to `totals` [count · cols]: blocks of rows first, each from zero, then the blocks one after
-// another. sum(first, rows, partial) adds those of a block.
+// Sums over rows, added to each of `totals` [cols]: blocks of rows first, each from zero, then the blocks one after
+// another. sum(first, rows, partial) adds those of a block to partial [totals, cols].
 template <class Sum>
-void sum_rows(const KernelTable& table, Workspace& workspace, int64_t rows, int64_t cols, int64_t width,
+void sum_rows(const KernelTable& table, Workspace& workspace, int64_t rows, int64_t cols,
               std::span<float* const> totals, Sum sum) {
   const int64_t block = rows_per_task(cols), blocks = (rows + block - 1) / block;
   const auto parts = static_cast<int64_t>(totals.size());
   Layout shared, worker;
-  const Layout::Part<float> partial = shared.add<float>(blocks * parts * width);
+  const Layout::Part<float> partial = shared.add<float>(blocks * parts * cols);
   workspace.reserve(shared, worker);
   float* const partials = partial.in(workspace.shared());
   for_row_blocks(workspace.threads(), rows, cols, [&](int64_t first, int64_t count) {
-    float* const own = partials + first / block * parts * width;
-    std::fill_n(own, parts * width, 0.0f);
+    float* const own = partials + first / block * parts * cols;
+    std::fill_n(own, parts * cols, 0.0f);
     sum(first, count, own);
   });
   for (int64_t part = 0; part < parts; ++part) {
-    table.gradients.add_rows(partials + part * width, parts * width, blocks, width, totals[static_cast<size_t>(part)]);
+    table.gradients.add_rows(partials + part * cols, parts * cols, blocks, cols, totals[static_cast<size_t>(part)]);
   }
 }
 
@@ -81,7 +81,7 @@ void norm_gradient(const KernelTable& table, Workspace& workspace, const NormGra
   if (!op.dbeta.empty()) check_vector(op.dbeta, cols, "norm_gradient: dbeta");
   const bool centred = !op.dbeta.empty();
   float* const totals[] = {writable_floats(op.dgamma), writable_floats(op.dbeta)};
-  sum_rows(table, workspace, rows, cols, cols, std::span(totals).first(centred ? 2 : 1),
+  sum_rows(table, workspace, rows, cols, std::span(totals).first(centred ? 2 : 1),
            [&](int64_t first, int64_t count, float* partial) {
              table.gradients.norm_gradient({data(op.x) + first * op.x.stride, op.x.stride,
                                             data(op.dy) + first * op.dy.stride, op.dy.stride, count, cols,
@@ -94,10 +94,9 @@ void column_sums(const KernelTable& table, Workspace& workspace, const ColumnSum
   check_shape(op.x, op.x.rows, op.x.cols, "column_sums: x");
   check_vector(op.sums, op.x.cols, "column_sums: sums");
   float* const totals[] = {writable_floats(op.sums)};
-  sum_rows(table, workspace, op.x.rows, op.x.cols, op.x.cols, totals,
-           [&](int64_t first, int64_t count, float* partial) {
-             table.gradients.add_rows(data(op.x) + first * op.x.stride, op.x.stride, count, op.x.cols, partial);
-           });
+  sum_rows(table, workspace, op.x.rows, op.x.cols, totals, [&](int64_t first, int64_t count, float* partial) {
+    table.gradients.add_rows(data(op.x) + first * op.x.stride, op.x.stride, count, op.x.cols, partial);
+  });
 }
 
 void pool_gradient(int threads, const PoolGradientOp& op) {
