@@ -69,11 +69,52 @@ void TransformerBlock::forward_in_parallel(Context& context, const Rotary* rotar
   output_.forward(context, inner, x, Nonlinearity::kNone, x);
 }
 
+TransformerBlock::Heads TransformerBlock::heads_of(const Activation& qkv) const {
+  const int64_t heads = attention_.heads, kv_heads = attention_.kv_heads, width = attention_.head_width;
+  const bool together = attention_.order == HeadOrder::kTogether;
+  const int64_t stride = together ? width : 3 * width;
+  const HeadColumns queries{heads, width, stride}, keys{kv_heads, width, stride};
+  const int64_t first_key = together ? heads * width : width;
+  const int64_t first_value = together ? (heads + kv_heads) * width : 2 * width;
+  return {.queries = queries,
+          .keys = keys,
+          .q = qkv.columns(0, queries.columns()),
+          .k = qkv.columns(first_key, keys.columns()),
+          .v = qkv.columns(first_value, keys.columns())};
+}
+
+void TransformerBlock::rotate(Context& context, const Rotary& rotary, const Activation& qkv, DeviceSpan positions,
+                              bool backward) const {
+  const Heads heads = heads_of(qkv);
+  rotary.forward(context, heads.q, heads.queries, positions, backward);
+  rotary.forward(context, heads.k, heads.keys, positions, backward);
+}
+
+AttentionOp TransformerBlock::attention_op(const DeviceBatch& batch, const Activation& qkv, const Activation& y) const {
+  const Heads heads = heads_of(qkv);
+  return {.q = heads.q,
+          .k = heads.k,
+          .v = heads.v,
+          .y = y,
+          .heads = attention_.heads,
+          .kv_heads = attention_.kv_heads,
+          .head_width = attention_.head_width,
+          .head_stride = heads.queries.stride,
+          .scale = attention_.scale,
+          .offsets = batch.offsets,
+          .sequences = batch.host.sequences(),
+          .longest = batch.host.longest(),
+          .causal = attention_.causal,
+          .window = attention_.window,
+          .cache = {},
+          .activations = attention_site_.mode,
+          .site = attention_site_.id};
+}
+
 // x = x + Wₒ · attention(qkv)
 void TransformerBlock::attend(Context& context, const Rotary* rotary, int64_t layer, const DeviceBatch& batch,
                               const Activation& qkv, const Activation& x) const {
   const Workspace::Scope scope(context.workspace);
-  const Heads heads = heads_of(qkv);
   if (rotary != nullptr && attention_.order == HeadOrder::kTogether) {
     const HeadColumns both{attention_.heads + attention_.kv_heads, attention_.head_width};
     rotary->forward(context, qkv.columns(0, both.columns()), both, batch.positions);
@@ -82,23 +123,9 @@ void TransformerBlock::attend(Context& context, const Rotary* rotary, int64_t la
   }
   const Activation mixed =
       context.workspace.take_matrix(x.rows, attention_.heads * attention_.head_width, attention_output_.input_codes());
-  context.backend.attention({.q = heads.q,
-                             .k = heads.k,
-                             .v = heads.v,
-                             .y = mixed,
-                             .heads = attention_.heads,
-                             .kv_heads = attention_.kv_heads,
-                             .head_width = attention_.head_width,
-                             .head_stride = heads.queries.stride,
-                             .scale = attention_.scale,
-                             .offsets = batch.offsets,
-                             .sequences = batch.host.sequences(),
-                             .longest = batch.host.longest(),
-                             .causal = attention_.causal,
-                             .window = attention_.window,
-                             .cache = batch.kv ? std::optional(batch.kv->layer(layer)) : std::nullopt,
-                             .activations = attention_site_.mode,
-                             .site = attention_site_.id});
+  AttentionOp op = attention_op(batch, qkv, mixed);
+  if (batch.kv) op.cache = batch.kv->layer(layer);
+  context.backend.attention(op);
   attention_output_.forward(context, mixed, x, Nonlinearity::kNone, x);
 }
 

@@ -99,6 +99,8 @@ class TransformerBlock {
     Activation q, k, v;
   };
   Heads heads_of(const Activation& qkv) const;
+  /// Without a cache.
+  AttentionOp attention_op(const DeviceBatch& batch, const Activation& qkv, const Activation& y) const;
   void rotate(Context& context, const Rotary& rotary, const Activation& qkv, DeviceSpan positions, bool backward) const;
   void attend(Training& training, const Rotary* rotary, const DeviceBatch& batch, const Activation& normed,
               Record& record) const;

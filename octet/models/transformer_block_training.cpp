@@ -28,27 +28,6 @@ void TransformerBlock::lay_out_trained(Backend& backend) {
   for (Linear* linear : piece().linears) linear->lay_out_trained(backend);
 }
 
-TransformerBlock::Heads TransformerBlock::heads_of(const Activation& qkv) const {
-  const int64_t heads = attention_.heads, kv_heads = attention_.kv_heads, width = attention_.head_width;
-  const bool together = attention_.order == HeadOrder::kTogether;
-  const int64_t stride = together ? width : 3 * width;
-  const HeadColumns queries{heads, width, stride}, keys{kv_heads, width, stride};
-  const int64_t first_key = together ? heads * width : width;
-  const int64_t first_value = together ? (heads + kv_heads) * width : 2 * width;
-  return {.queries = queries,
-          .keys = keys,
-          .q = qkv.columns(0, queries.columns()),
-          .k = qkv.columns(first_key, keys.columns()),
-          .v = qkv.columns(first_value, keys.columns())};
-}
-
-void TransformerBlock::rotate(Context& context, const Rotary& rotary, const Activation& qkv, DeviceSpan positions,
-                              bool backward) const {
-  const Heads heads = heads_of(qkv);
-  rotary.forward(context, heads.q, heads.queries, positions, backward);
-  rotary.forward(context, heads.k, heads.keys, positions, backward);
-}
-
 // mixed = attention of `normed`, which is kept with what led to it.
 void TransformerBlock::attend(Training& training, const Rotary* rotary, const DeviceBatch& batch,
                               const Activation& normed, Record& record) const {
@@ -56,25 +35,8 @@ void TransformerBlock::attend(Training& training, const Rotary* rotary, const De
   record.qkv = training.kept.take_matrix(normed.rows, qkv_.outputs());
   qkv_.forward(context, normed, record.qkv);
   if (rotary != nullptr) rotate(context, *rotary, record.qkv, batch.positions, false);
-  const Heads heads = heads_of(record.qkv);
   record.mixed = training.kept.take_matrix(normed.rows, attention_.heads * attention_.head_width);
-  context.backend.attention({.q = heads.q,
-                             .k = heads.k,
-                             .v = heads.v,
-                             .y = record.mixed,
-                             .heads = attention_.heads,
-                             .kv_heads = attention_.kv_heads,
-                             .head_width = attention_.head_width,
-                             .head_stride = heads.queries.stride,
-                             .scale = attention_.scale,
-                             .offsets = batch.offsets,
-                             .sequences = batch.host.sequences(),
-                             .longest = batch.host.longest(),
-                             .causal = attention_.causal,
-                             .window = attention_.window,
-                             .cache = {},
-                             .activations = attention_site_.mode,
-                             .site = attention_site_.id});
+  context.backend.attention(attention_op(batch, record.qkv, record.mixed));
 }
 
 // What W₂ multiplies, of the hidden rows that are kept.
