@@ -18,11 +18,13 @@ void add_export(CLI::App& app);
 void add_generate(CLI::App& app);
 void add_info(CLI::App& app);
 void add_inspect(CLI::App& app);
+void add_lower(CLI::App& app);
 void add_logits(CLI::App& app);
 void add_quantize(CLI::App& app);
 void add_report(CLI::App& app);
 void add_rotate(CLI::App& app);
 void add_sensitivity(CLI::App& app);
 void add_tokenize(CLI::App& app);
+void add_train(CLI::App& app);
 
 }  // namespace octet::cli

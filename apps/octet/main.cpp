@@ -35,6 +35,8 @@ int run(int argc, char** argv) {
   add_demo(app);
   add_rotate(app);
   add_quantize(app);
+  add_train(app);
+  add_lower(app);
   add_export(app);
   add_inspect(app);
   add_eval(app);

@@ -261,6 +261,8 @@ class Backend {
   virtual void column_sums(const ColumnSumsOp& op) = 0;
   virtual void add(const AddOp& op) = 0;
   virtual void dropout(const DropoutOp& op) = 0;
+  virtual void round_trip(const RoundTripOp& op) = 0;
+  virtual void clip_gradient(const ClipGradientOp& op) = 0;
   virtual void cross_entropy(const CrossEntropyOp& op) = 0;
   virtual void adamw(const AdamwOp& op) = 0;
   virtual void sgd(const SgdOp& op) = 0;

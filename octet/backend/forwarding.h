@@ -53,6 +53,8 @@ class ForwardingBackend : public Backend {
   void column_sums(const ColumnSumsOp& op) override { inner_->column_sums(op); }
   void add(const AddOp& op) override { inner_->add(op); }
   void dropout(const DropoutOp& op) override { inner_->dropout(op); }
+  void round_trip(const RoundTripOp& op) override { inner_->round_trip(op); }
+  void clip_gradient(const ClipGradientOp& op) override { inner_->clip_gradient(op); }
   void cross_entropy(const CrossEntropyOp& op) override { inner_->cross_entropy(op); }
   void adamw(const AdamwOp& op) override { inner_->adamw(op); }
   void sgd(const SgdOp& op) override { inner_->sgd(op); }

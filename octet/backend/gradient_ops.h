@@ -4,6 +4,7 @@
 #include "octet/backend/activation.h"
 #include "octet/backend/nonlinearity.h"
 #include "octet/backend/pooling.h"
+#include "octet/tensor/scheme.h"
 
 /// What training asks of a backend: the gradients of its operations. dx is the gradient of the loss by x, of x's shape.
 /// Gradients of matrices are written, or added to what is there where `adds`; those of parameters (gamma, beta, biases,
@@ -91,6 +92,33 @@ struct DropoutOp {
   uint64_t seed = 0;
   uint32_t step = 0, stream = 0;
   Activation y;
+};
+
+/// y = what quantizing leaves of x: (code - zero_point) · scale, the codes being those that LinearOp makes of its x for
+/// a weight that was packed for `mode`, kDynamicPerToken or static. y may be x.
+struct RoundTripOp {
+  Activation x;
+  ActivationMode mode = ActivationMode::kDynamicPerToken;
+  ActivationScale scale = {};  ///< of static ones
+  Activation y;
+};
+
+/// The straight-through gradient (Bengio, Léonard and Courville, 2013) of a RoundTripOp with a static scale: dx = dy
+/// where x · (1 / scale) lies within the codes, else 0. For INT8, with c = 127 · scale,
+///
+///   dclip += Σ_{x > c} dy - Σ_{x < -c} dy + inside · Σ_{else} dy · (y - x) / c
+///
+/// is the gradient by the clip c: of PACT (Choi et al., 2018), on both sides of 0, for inside = 0, and for 1 with what
+/// the clip does to the steps within it (Esser et al., 2020). Sums are in double, in blocks of rows.
+struct ClipGradientOp {
+  Activation x, dy;
+  ActivationMode mode = ActivationMode::kStaticPerTensor;
+  ActivationScale scale = {};
+  Activation dx;  ///< may be dy where it does not add
+  bool adds = false;
+  float inside = 0;
+  float factor = 1;       ///< on what is added to dclip
+  DeviceSpan dclip = {};  ///< fp32 [1]; empty: not wanted
 };
 
 /// Cross-entropy of rows of logits: loss_r = log Σ exp(x_r) - x_r[label], and dx = (softmax(x) - onehot(label)) ·

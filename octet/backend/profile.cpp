@@ -90,6 +90,12 @@ void ProfilingBackend::column_sums(const ColumnSumsOp& op) {
 void ProfilingBackend::add(const AddOp& op) {
   timed("add", op.x.rows, 0, [&] { inner().add(op); });
 }
+void ProfilingBackend::round_trip(const RoundTripOp& op) {
+  timed("round_trip", op.x.rows, 0, [&] { inner().round_trip(op); });
+}
+void ProfilingBackend::clip_gradient(const ClipGradientOp& op) {
+  timed("clip_gradient", op.x.rows, 0, [&] { inner().clip_gradient(op); });
+}
 void ProfilingBackend::dropout(const DropoutOp& op) {
   timed("dropout", op.x.rows, 0, [&] { inner().dropout(op); });
 }

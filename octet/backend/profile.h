@@ -49,6 +49,8 @@ class ProfilingBackend final : public ForwardingBackend {
   void column_sums(const ColumnSumsOp& op) override;
   void add(const AddOp& op) override;
   void dropout(const DropoutOp& op) override;
+  void round_trip(const RoundTripOp& op) override;
+  void clip_gradient(const ClipGradientOp& op) override;
   void cross_entropy(const CrossEntropyOp& op) override;
   void adamw(const AdamwOp& op) override;
 

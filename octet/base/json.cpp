@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "octet/base/json.h"
 
+#include <algorithm>
 #include <set>
+#include <utility>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -42,6 +44,29 @@ json parse_json(std::string_view text, const std::string& source, int deepest) {
       message.remove_prefix(bracket + 2);
     fail<FormatError>("{}: not valid JSON: {}", source, message.substr(0, 200));
   }
+}
+
+void apply_setting(json& object, const std::string& setting, std::string_view example) {
+  constexpr int kDeepest = 16;
+  const size_t equals = setting.find('=');
+  if (equals == std::string::npos || equals == 0)
+    fail<UsageError>("--set '{}': write key=value, for example --set {}", setting, example);
+  json* place = &object;
+  std::string_view key = std::string_view(setting).substr(0, equals);
+  if (std::count(key.begin(), key.end(), '.') > kDeepest)
+    fail<UsageError>("--set '{:.80}…': nothing nests so deeply", setting);
+  for (size_t dot = key.find('.'); dot != std::string_view::npos; dot = key.find('.')) {
+    if (!place->is_object()) break;
+    place = &(*place)[std::string(key.substr(0, dot))];
+    if (place->is_null()) *place = json::object();
+    key.remove_prefix(dot + 1);
+  }
+  if (!place->is_object()) fail<UsageError>("--set '{}': the part before '{}' is not an object", setting, key);
+  const std::string text = setting.substr(equals + 1);
+  // Short enough to need no bound on its depth: a command line's argument nests at most as deep as it is long.
+  json value =
+      text.size() < 4096 ? json::parse(text, nullptr, /*allow_exceptions=*/false) : json(json::value_t::discarded);
+  (*place)[std::string(key)] = value.is_discarded() ? json(text) : std::move(value);
 }
 
 std::string quote_json(const json& value) {

@@ -12,6 +12,10 @@ namespace octet {
 /// `deepest` levels (what walks or copies such a tree recurses), or names a key of an object twice: which was meant?
 nlohmann::json parse_json(std::string_view text, const std::string& source, int deepest = 32);
 
+/// key=value, as `--set` takes it, put into an object: "a.b=1" sets b of the object a. Values are JSON, or plain text
+/// where they do not parse. Throws UsageError for anything else; `example` shows how to write it.
+void apply_setting(nlohmann::json& object, const std::string& setting, std::string_view example);
+
 /// The text of a value from outside for a message: never throws for bad UTF-8, and is cut to a line.
 std::string quote_json(const nlohmann::json& value);
 

@@ -31,7 +31,9 @@ Progress::Progress(std::string what, int64_t total, std::string unit)
       drawn_(start_),
       terminal_(::isatty(STDERR_FILENO) != 0) {}
 
-Progress::~Progress() {
+Progress::~Progress() { clear(); }
+
+void Progress::clear() {
   if (visible_) std::fputs("\r\033[K", stderr);
 }
 
@@ -46,8 +48,8 @@ void Progress::draw(Clock::time_point now) {
   const double seconds = std::chrono::duration<double>(now - start_).count();
   const double rate = static_cast<double>(done_) / seconds;
   const double left = static_cast<double>(total_ - done_) / std::max(rate, 1e-9);
-  fmt::print(stderr, "\r\033[K{}  {}  {}/{} {}  {:.1f}/s  {:.0f} s left", what_,
-             bar(static_cast<double>(done_) / static_cast<double>(total_)), done_, total_, unit_, rate, left);
+  fmt::print(stderr, "\r\033[K{}  {}  {}/{} {}  {:.1f}/s  {:.0f} s left  {}", what_,
+             bar(static_cast<double>(done_) / static_cast<double>(total_)), done_, total_, unit_, rate, left, text_);
   std::fflush(stderr);
   drawn_ = now;
   visible_ = true;

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <string>
+#include <utility>
 
 namespace octet {
 
@@ -18,12 +19,16 @@ class Progress {
   ~Progress();
 
   void advance(int64_t by = 1);
+  /// What stands at the end of the line from the next drawing on: "loss 0.31".
+  void say(std::string text) { text_ = std::move(text); }
+  /// Takes the line away until the next drawing, so that something else can be printed.
+  void clear();
 
  private:
   using Clock = std::chrono::steady_clock;
   void draw(Clock::time_point now);
 
-  std::string what_, unit_;
+  std::string what_, unit_, text_;
   int64_t total_, done_ = 0;
   Clock::time_point start_, drawn_;
   bool terminal_, visible_ = false;

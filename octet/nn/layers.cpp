@@ -39,7 +39,7 @@ NormalizeRows Normalization::rows(std::optional<Activation> y) const {
 void Normalization::train(Trainables& all) {
   const int64_t width = gamma_.shape().elements();
   const auto add = [&](const Tensor& values, const char* suffix) {
-    return &all.add({{layer_ + suffix, 0, 1}}, to_f32(values.view()).as<float>(), width, false);
+    return &all.add({{layer_ + suffix, 0, width}}, to_f32(values.view()).as<float>(), width, false);
   };
   trained_gamma_ = add(gamma_, ".weight");
   if (beta_) trained_beta_ = add(*beta_, ".bias");

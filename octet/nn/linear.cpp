@@ -2,6 +2,7 @@
 #include "octet/nn/linear.h"
 
 #include <algorithm>
+#include <cmath>
 #include <variant>
 
 #include "octet/base/error.h"
@@ -9,6 +10,8 @@
 
 namespace octet {
 namespace {
+
+constexpr float kInt8Steps = 127;  // from 0 to the largest code
 
 std::vector<std::string> layer_names(const std::vector<Linear::Part>& parts) {
   std::vector<std::string> names;
@@ -157,23 +160,106 @@ void Linear::train(Trainables& all, Trainable* tied) {
   trained_weight_ = tied != nullptr ? tied : &all.add(std::move(weights), values, inputs_, true);
   if (!biases.empty()) trained_bias_ = &all.add(std::move(biases), bias, outputs_, false);
   release();
+  train_quantized(all);
   lay_out_trained(all.backend());
+}
+
+// What the parts' schemes ask for, if any.
+void Linear::train_quantized(Trainables& all) {
+  const Parameter& first = parts_.front().weight;
+  for (const Part& part : parts_) {
+    if (part.weight.scheme != first.scheme || part.weight.input != first.input) {
+      fail<UsageError>("'{}' and '{}' read the same input and are trained as one: give them one scheme", first.layer,
+                       part.weight.layer);
+    }
+  }
+  if (!first.scheme) return;
+  quantized_ = std::make_unique<Quantized>();
+  quantized_->scheme = *first.scheme;
+  quantized_->input = first.input;
+  quantized_->simulated = all.quantized().simulated;
+  quantized_->clips = all.quantized().clips;
+  if (quantized_->clips != QuantizedTraining::Clips::kFixed &&
+      first.scheme->activations == ActivationMode::kStaticPerTensor) {
+    quantized_->clip = &all.add_clip(site_.name, kInt8Steps * first.input.scale);
+  }
 }
 
 void Linear::lay_out_trained(Backend& backend) {
   products_.clear();
-  products_.push_back(
-      {.first_column = 0, .columns = outputs_, .input = {}, .weight = backend.pack(trained_weight_->values())});
+  if (quantized_ != nullptr) {
+    lay_out_quantized(backend);
+  } else {
+    products_.push_back(
+        {.first_column = 0, .columns = outputs_, .input = {}, .weight = backend.pack(trained_weight_->values())});
+  }
   if (trained_bias_ == nullptr && bias_.span().empty()) {
     bias_ = DeviceMemory(backend, outputs_ * int64_t{sizeof(float)});
     backend.fill_zero(bias_.span());
   }
 }
 
+void Linear::lay_out_quantized(Backend& backend) {
+  Quantized& own = *quantized_;
+  ActivationScale input = own.input;
+  if (own.clip != nullptr) input.scale = int8_scale(own.clip->download(backend).front());
+  const std::vector<float> values = trained_weight_->download(backend);
+  const QTensor codes =
+      quantize_weight({DType::kF32, {outputs_, inputs_}, reinterpret_cast<const std::byte*>(values.data())},
+                      own.scheme.weight, site_.name, backend.threads());
+  const Tensor rounded = dequantize(codes);
+  if (own.weight.span().empty()) own.weight = DeviceMemory(backend, rounded.bytes());
+  backend.upload(std::as_bytes(rounded.as<float>()), own.weight.span());
+  Product product{.first_column = 0, .columns = outputs_, .input = input, .weight = nullptr};
+  if (own.simulated) {
+    product.weight = backend.pack(Activation{own.weight.span(), outputs_, inputs_, inputs_});
+  } else {
+    const QTensor* const parts[] = {&codes};
+    product.weight = backend.pack(parts, own.scheme.activations);
+  }
+  products_.push_back(std::move(product));
+}
+
+// What products with quantized weights read of x, as floats: x itself where activations are.
+Activation Linear::rounded(Context& context, const Activation& x) const {
+  if (quantized_ == nullptr || quantized_->scheme.activations == ActivationMode::kFloat) return x;
+  const Activation out = context.workspace.take_matrix(x.rows, x.cols);
+  context.backend.round_trip({.x = x, .mode = quantized_->scheme.activations, .scale = input_scale(), .y = out});
+  return out;
+}
+
+void Linear::backward_input(Context& context, const Activation& x, const Activation& dy, const Activation& dx,
+                            bool adds) const {
+  if (quantized_ == nullptr) {
+    context.backend.matmul({.a = dy, .b = trained_weight_->view(), .turned = Turned::kNone, .adds = adds, .y = dx});
+    return;
+  }
+  const MatrixView weight{quantized_->weight.span(), outputs_, inputs_, inputs_};
+  if (!is_static(quantized_->scheme.activations)) {
+    context.backend.matmul({.a = dy, .b = weight, .turned = Turned::kNone, .adds = adds, .y = dx});
+    return;
+  }
+  const Activation d = context.workspace.take_matrix(x.rows, x.cols);
+  context.backend.matmul({.a = dy, .b = weight, .turned = Turned::kNone, .y = d});
+  ClipGradientOp op{
+      .x = x, .dy = d, .mode = quantized_->scheme.activations, .scale = input_scale(), .dx = dx, .adds = adds};
+  if (quantized_->clip != nullptr) {
+    op.dclip = quantized_->clip->gradient().memory;
+    if (quantized_->clips == QuantizedTraining::Clips::kLsq) {
+      op.inside = 1;
+      // n features and 127 steps: so that the clip moves about as fast, of its own size, as weights do of theirs.
+      op.factor = 1 / std::sqrt(static_cast<float>(x.cols) * kInt8Steps);
+    }
+  }
+  context.backend.clip_gradient(op);
+}
+
 void Linear::backward(Context& context, const Activation& x, const Activation& dy, const std::optional<Activation>& dx,
                       bool adds) const {
+  const Workspace::Scope scope(context.workspace);
+  const Activation read = rounded(context, x);
   context.backend.matmul({.a = dy,
-                          .b = {x.memory, x.rows, x.cols, x.stride},
+                          .b = {read.memory, read.rows, read.cols, read.stride},
                           .turned = Turned::kA,
                           .adds = true,
                           .y = trained_weight_->gradient()});
@@ -185,9 +271,7 @@ void Linear::backward(Context& context, const Activation& x, const Activation& d
                                                                                   part.rows * int64_t{sizeof(float)})});
     }
   }
-  if (dx) {
-    context.backend.matmul({.a = dy, .b = trained_weight_->view(), .turned = Turned::kNone, .adds = adds, .y = *dx});
-  }
+  if (dx) backward_input(context, x, dy, *dx, adds);
 }
 
 const PackedWeight& Linear::packed() const {
@@ -208,7 +292,9 @@ int64_t Linear::packed_bytes() const noexcept {
 
 void Linear::forward(Context& context, const Activation& x, const Activation& y, Nonlinearity nonlinearity,
                      std::optional<Activation> residual) const {
-  multiply(context, std::nullopt, x, y, nonlinearity, residual);
+  const Workspace::Scope scope(context.workspace);
+  multiply(context, std::nullopt, quantized_ != nullptr && quantized_->simulated ? rounded(context, x) : x, y,
+           nonlinearity, residual);
 }
 
 void Linear::forward(Context& context, const std::optional<NormalizeRows>& normalize, const Activation& x,

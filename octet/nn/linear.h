@@ -57,7 +57,9 @@ class Linear {
                const Activation& y, Nonlinearity nonlinearity = Nonlinearity::kNone) const;
 
   /// From now on weights and biases are what training changes, laid out anew by lay_out_trained. `tied`: the matrix of
-  /// an embedding that is this layer's weight, or null for one of its own.
+  /// an embedding that is this layer's weight, or null for one of its own. Parts with schemes, which must have the
+  /// same, are quantized whenever they are laid out, and multiplied as they will be when they are served; gradients
+  /// pass straight through what rounds. The range of a static input is trained too, if `all` says so.
   void train(Trainables& all, Trainable* tied = nullptr);
   /// What an optimizer's step has changed.
   void lay_out_trained(Backend& backend);
@@ -74,6 +76,22 @@ class Linear {
     std::unique_ptr<PackedWeight> weight;
   };
 
+  /// What training needs of a layer that is quantized.
+  struct Quantized {
+    Scheme scheme;
+    ActivationScale input;      ///< as it was given
+    Trainable* clip = nullptr;  ///< where it is learned
+    DeviceMemory weight;        ///< fp32 [outputs, inputs]: what the codes stand for
+    bool simulated = false;
+    QuantizedTraining::Clips clips = QuantizedTraining::Clips::kFixed;
+  };
+
+  void train_quantized(Trainables& all);
+  void lay_out_quantized(Backend& backend);
+  Activation rounded(Context& context, const Activation& x) const;
+  void backward_input(Context& context, const Activation& x, const Activation& dy, const Activation& dx,
+                      bool adds) const;
+  ActivationScale input_scale() const noexcept { return products_.front().input; }
   void multiply(Context& context, const std::optional<NormalizeRows>& normalize, const Activation& x,
                 const Activation& y, Nonlinearity nonlinearity, const std::optional<Activation>& residual) const;
   DeviceSpan bias() const noexcept { return trained_bias_ != nullptr ? trained_bias_->values().memory : bias_.span(); }
@@ -85,6 +103,7 @@ class Linear {
   std::vector<Product> products_;
   DeviceMemory bias_;  ///< [Σ outᵢ] fp32, zeros where a part has none
   Trainable *trained_weight_ = nullptr, *trained_bias_ = nullptr;
+  std::unique_ptr<Quantized> quantized_;  ///< null: trained in float
 };
 
 }  // namespace octet

@@ -29,6 +29,12 @@ Trainable& Trainables::add(std::vector<TrainedRows> parts, std::span<const float
   return *all_.emplace_back(std::make_unique<Trainable>(*backend_, std::move(parts), values, cols, decays));
 }
 
+Trainable& Trainables::add_clip(const std::string& site, float value) {
+  Trainable& clip = add({{site + ".input_clip", 0, 1}}, std::span(&value, 1), 1, false);
+  clip.is_clip_ = true;
+  return clip;
+}
+
 Trainable* Trainables::find(std::string_view tensor) const {
   for (const std::unique_ptr<Trainable>& trainable : all_) {
     if (std::ranges::any_of(trainable->parts(), [&](const TrainedRows& rows) { return rows.tensor == tensor; })) {

@@ -11,7 +11,7 @@
 
 namespace octet {
 
-/// Some rows of a Trainable, which are a tensor of the checkpoint.
+/// Some rows of a Trainable, or elements of one that is a vector, which are a tensor of the checkpoint.
 struct TrainedRows {
   std::string tensor;  ///< "encoder.layer.0.attention.self.query.weight"
   int64_t first = 0, rows = 0;
@@ -30,6 +30,8 @@ class Trainable {
   int64_t cols() const noexcept { return cols_; }
   int64_t elements() const noexcept { return rows_ * cols_; }
   bool decays() const noexcept { return decays_; }
+  /// The largest value that static activations tell apart (see ClipGradientOp), [1, 1]: no tensor of the checkpoint.
+  bool is_clip() const noexcept { return is_clip_; }
 
   Activation values() const noexcept { return {values_.span(), rows_, cols_, cols_}; }
   Activation gradient() const noexcept { return {gradient_.span(), rows_, cols_, cols_}; }
@@ -41,23 +43,43 @@ class Trainable {
  private:
   std::vector<TrainedRows> parts_;
   int64_t rows_, cols_;
-  bool decays_;
+  bool decays_, is_clip_ = false;
   DeviceMemory values_, gradient_;
+  friend class Trainables;
+};
+
+/// How layers train that are to be quantized (quantization-aware training: Jacob et al., 2018).
+struct QuantizedTraining {
+  enum class Clips : uint8_t {
+    kFixed,  ///< static ranges stay as calibration found them
+    kPact,   ///< they learn from what they cut off (Choi et al., 2018), both ends alike
+    kLsq,    ///< and from what they do to the steps (Esser et al., 2020), by a gradient scaled as there
+  };
+
+  Clips clips = Clips::kFixed;
+  /// Products of rounded values in fp32 in the place of the integer ones: for comparison, not for the same bits.
+  bool simulated = false;
 };
 
 /// All that training changes of a model, in the order of the forward pass.
 class Trainables {
  public:
-  explicit Trainables(Backend& backend) : backend_(&backend) {}
+  explicit Trainables(Backend& backend, const QuantizedTraining& quantized = {})
+      : quantized_(quantized), backend_(&backend) {}
+
+  const QuantizedTraining& quantized() const noexcept { return quantized_; }
 
   Backend& backend() const noexcept { return *backend_; }
   Trainable& add(std::vector<TrainedRows> parts, std::span<const float> values, int64_t cols, bool decays);
   const std::vector<std::unique_ptr<Trainable>>& all() const noexcept { return all_; }
+  /// A clip of the site.
+  Trainable& add_clip(const std::string& site, float value);
   /// The one that holds a tensor, or null.
   Trainable* find(std::string_view tensor) const;
   int64_t bytes() const noexcept;  ///< of values and gradients
 
  private:
+  QuantizedTraining quantized_;
   Backend* backend_;
   std::vector<std::unique_ptr<Trainable>> all_;
 };

@@ -20,6 +20,16 @@ void add_states(const char* name, const std::vector<DeviceMemory>& memories, std
   for (size_t i = 0; i < memories.size(); ++i) states.push_back({name, i, memories[i].span()});
 }
 
+// What a parameter's step has: the rate, and the decay of values of its kind.
+struct Kind {
+  float rate, decay;
+};
+
+Kind kind_of(const Trainable& parameter, double rate, double weight_decay, const ClipOptions& clips) {
+  if (parameter.is_clip()) return {static_cast<float>(rate * clips.rate_factor), static_cast<float>(clips.decay)};
+  return {static_cast<float>(rate), parameter.decays() ? static_cast<float>(weight_decay) : 0.0f};
+}
+
 class Adamw final : public Optimizer {
  public:
   Adamw(const Trainables& parameters, const AdamwOptions& options)
@@ -30,16 +40,17 @@ class Adamw final : public Optimizer {
     const auto t = static_cast<double>(steps_);
     for (size_t i = 0; i < m_.size(); ++i) {
       const Trainable& parameter = *parameters_.all()[i];
+      const Kind kind = kind_of(parameter, rate, options_.weight_decay, options_.clips);
       parameters_.backend().adamw({.weights = parameter.values().memory,
                                    .gradient = parameter.gradient().memory,
                                    .m = m_[i].span(),
                                    .v = v_[i].span(),
                                    .count = parameter.elements(),
-                                   .rate = static_cast<float>(rate),
+                                   .rate = kind.rate,
                                    .beta1 = static_cast<float>(options_.beta1),
                                    .beta2 = static_cast<float>(options_.beta2),
                                    .eps = static_cast<float>(options_.eps),
-                                   .decay = parameter.decays() ? static_cast<float>(options_.weight_decay) : 0.0f,
+                                   .decay = kind.decay,
                                    .correction1 = static_cast<float>(1 - std::pow(options_.beta1, t)),
                                    .correction2 = static_cast<float>(1 - std::pow(options_.beta2, t)),
                                    .gradient_factor = static_cast<float>(gradient_factor)});
@@ -68,13 +79,14 @@ class Sgd final : public Optimizer {
     ++steps_;
     for (size_t i = 0; i < v_.size(); ++i) {
       const Trainable& parameter = *parameters_.all()[i];
+      const Kind kind = kind_of(parameter, rate, options_.weight_decay, options_.clips);
       parameters_.backend().sgd({.weights = parameter.values().memory,
                                  .gradient = parameter.gradient().memory,
                                  .v = v_[i].span(),
                                  .count = parameter.elements(),
-                                 .rate = static_cast<float>(rate),
+                                 .rate = kind.rate,
                                  .momentum = static_cast<float>(options_.momentum),
-                                 .decay = parameter.decays() ? static_cast<float>(options_.weight_decay) : 0.0f,
+                                 .decay = kind.decay,
                                  .gradient_factor = static_cast<float>(gradient_factor)});
     }
   }

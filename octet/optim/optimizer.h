@@ -31,8 +31,15 @@ class Optimizer {
   int64_t steps_ = 0;
 };
 
+/// What clips of activations have for themselves (see Trainable::is_clip).
+struct ClipOptions {
+  double rate_factor = 1;  ///< on the learning rate
+  double decay = 0;
+};
+
 struct AdamwOptions {
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0.01;
+  ClipOptions clips = {};
 };
 
 /// Adam with decoupled weight decay (Loshchilov and Hutter, 2019), which biases and normalizations do not have.
@@ -40,6 +47,7 @@ std::unique_ptr<Optimizer> make_adamw(const Trainables& parameters, const AdamwO
 
 struct SgdOptions {
   double momentum = 0.9, weight_decay = 0;
+  ClipOptions clips = {};
 };
 
 /// Stochastic gradient descent with momentum.

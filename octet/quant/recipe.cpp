@@ -53,6 +53,12 @@ constexpr std::array kBuiltIn = {
       "activations": {"bits": 8, "granularity": "per_tensor", "mode": "static"},
       "overrides": [{"match": "*.down_proj", "activations": {"mode": "dynamic"}, "optional": true}]})",
             Recipe::AppliesTo::kFloatOffline},
+    BuiltIn{"qat_int8", R"({"name": "qat_int8",
+      "weights": {"bits": 8, "granularity": "per_channel"},
+      "activations": {"bits": 8, "granularity": "per_tensor", "mode": "static", "range": "percentile",
+                      "percentile": 99.99},
+      "overrides": [{"match": "*.down_proj", "activations": {"mode": "dynamic"}, "optional": true}]})",
+            Recipe::AppliesTo::kTraining},
     BuiltIn{"w8a8_smoothquant", R"({"name": "w8a8_smoothquant",
       "weights": {"bits": 8, "granularity": "per_channel"},
       "activations": {"bits": 8, "granularity": "per_token", "mode": "dynamic"},
@@ -231,29 +237,6 @@ WeightAlgorithmOptions read_algorithm_options(Reader& reader) {
   return out;
 }
 
-// "weights.bits=8" into the JSON; objects on the way are made.
-void apply_setting(json& recipe, const std::string& setting) {
-  const size_t equals = setting.find('=');
-  if (equals == std::string::npos || equals == 0)
-    fail<UsageError>("--set '{}': write key=value, for example --set weights.bits=8", setting);
-  json* place = &recipe;
-  std::string_view key = std::string_view(setting).substr(0, equals);
-  if (std::count(key.begin(), key.end(), '.') > kDeepestRecipe)
-    fail<UsageError>("--set '{:.80}…': no recipe nests so deeply", setting);
-  for (size_t dot = key.find('.'); dot != std::string_view::npos; dot = key.find('.')) {
-    if (!place->is_object()) break;
-    place = &(*place)[std::string(key.substr(0, dot))];
-    if (place->is_null()) *place = json::object();
-    key.remove_prefix(dot + 1);
-  }
-  if (!place->is_object()) fail<UsageError>("--set '{}': the part before '{}' is not an object", setting, key);
-  const std::string text = setting.substr(equals + 1);
-  // Short enough to need no bound on its depth: a command line's argument nests at most as deep as it is long.
-  json value =
-      text.size() < 4096 ? json::parse(text, nullptr, /*allow_exceptions=*/false) : json(json::value_t::discarded);
-  (*place)[std::string(key)] = value.is_discarded() ? json(text) : std::move(value);
-}
-
 }  // namespace
 
 Recipe Recipe::load(const std::string& name_or_file, std::span<const std::string> settings) {
@@ -271,7 +254,7 @@ Recipe Recipe::load(const std::string& name_or_file, std::span<const std::string
 
 Recipe Recipe::parse(std::string_view text, const std::string& source, std::span<const std::string> settings) {
   json recipe = parse_json(text, fmt::format("recipe '{}'", source), kDeepestRecipe);
-  for (const std::string& setting : settings) apply_setting(recipe, setting);
+  for (const std::string& setting : settings) apply_setting(recipe, setting, "weights.bits=8");
   return from_json(recipe, source);
 }
 

@@ -109,9 +109,9 @@ class Recipe {
   static Recipe load(const std::string& name_or_file, std::span<const std::string> settings);
   /// `source` names the text in errors.
   static Recipe parse(std::string_view json, const std::string& source, std::span<const std::string> settings = {});
-  /// The built-in recipes for float models, 8 bits first, then 4; those of them that only octet quantize applies; or
-  /// those for models that are quantized already.
-  enum class AppliesTo : uint8_t { kFloat, kFloatOffline, kQuantized };
+  /// The built-in recipes for float models, 8 bits first, then 4; those of them that only octet quantize applies;
+  /// those for models that are quantized already; or those that octet train trains for.
+  enum class AppliesTo : uint8_t { kFloat, kFloatOffline, kQuantized, kTraining };
   static std::vector<std::string> built_in_names(AppliesTo models = AppliesTo::kFloat);
 
   const std::string& name() const noexcept { return name_; }

@@ -351,7 +351,7 @@ TEST(Recipe, SettingsThatCannotBeHonouredAreErrors) {
 TEST(Recipe, SettingsOfAnyDepthOrFormAreSafe) {
   std::string deep = "weights.bits";
   for (int i = 0; i < 100'000; ++i) deep += ".a";
-  EXPECT_THAT(refusal<UsageError>(R"({"weights": {}})", {deep + "=1"}), HasSubstr("no recipe nests so deeply"));
+  EXPECT_THAT(refusal<UsageError>(R"({"weights": {}})", {deep + "=1"}), HasSubstr("nothing nests so deeply"));
   EXPECT_THAT(refusal(R"({"weights": {}})", {"weights=" + std::string(4000, '[')}), HasSubstr("weights"));
   EXPECT_THAT(refusal(R"({"weights": {}})", {"x\xff=1"}), HasSubstr("unknown key"));
   EXPECT_THAT(refusal(R"({"weights": {}})", {"name=[\"\xff\"]", "weights.bits=\xff"}), HasSubstr("bits"));

@@ -291,6 +291,8 @@ class CpuBackend final : public Backend {
   void column_sums(const ColumnSumsOp& op) override { cpu::column_sums(table_, workspace_, op); }
   void add(const AddOp& op) override { cpu::add(threads(), op); }
   void dropout(const DropoutOp& op) override { cpu::dropout(threads(), op); }
+  void round_trip(const RoundTripOp& op) override { cpu::round_trip(threads(), op); }
+  void clip_gradient(const ClipGradientOp& op) override { cpu::clip_gradient(workspace_, op); }
   void cross_entropy(const CrossEntropyOp& op) override { cpu::cross_entropy(table_, workspace_, op); }
   void adamw(const AdamwOp& op) override { cpu::adamw(table_, threads(), op); }
 

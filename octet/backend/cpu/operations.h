@@ -83,6 +83,8 @@ void embed_gradient(int threads, const EmbedGradientOp& op);
 void column_sums(const KernelTable& table, Workspace& workspace, const ColumnSumsOp& op);
 void add(int threads, const AddOp& op);
 void dropout(int threads, const DropoutOp& op);
+void round_trip(int threads, const RoundTripOp& op);
+void clip_gradient(Workspace& workspace, const ClipGradientOp& op);
 void cross_entropy(const KernelTable& table, Workspace& workspace, const CrossEntropyOp& op);
 void adamw(const KernelTable& table, int threads, const AdamwOp& op);
 void sgd(int threads, const SgdOp& op);

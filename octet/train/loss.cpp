@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "octet/train/loss.h"
+
+#include <algorithm>
+#include <limits>
+#include <span>
+
+#include "octet/base/error.h"
+#include "octet/base/exp.h"
+#include "octet/base/log.h"
+
+namespace octet {
+namespace {
+
+double apply_to_classes(Context& context, std::span<const int32_t> labels, float factor, const Activation& output) {
+  if (std::ssize(labels) != output.rows)
+    fail<ShapeError>("{} labels for {} rows of logits", labels.size(), output.rows);
+  if (const auto wrong = std::ranges::find_if(labels, [&](int32_t label) { return label >= output.cols; });
+      wrong != labels.end()) {
+    fail("a label is {}; the model's output has the classes 0 to {}", *wrong, output.cols - 1);
+  }
+  const Workspace::Scope scope(context.workspace);
+  const DeviceSpan on_device = context.workspace.upload(labels);
+  const Activation losses = context.workspace.take_matrix(1, output.rows);
+  context.backend.cross_entropy(
+      {.x = output, .labels = on_device, .factor = factor, .losses = losses.memory, .dx = output});
+  std::vector<float> host(labels.size());
+  context.backend.download(losses, host);
+  double sum = 0;
+  for (size_t i = 0; i < host.size(); ++i) {
+    if (labels[i] >= 0) sum += host[i];
+  }
+  return sum;
+}
+
+// The few numbers of the others are worked on here, in double.
+template <class Apply>
+double apply_on_host(Context& context, const Activation& output, const Apply& apply) {
+  std::vector<float> values(static_cast<size_t>(output.rows * output.cols));
+  context.backend.download(output, values);
+  const double sum = apply(values);
+  context.backend.upload(std::as_bytes(std::span(values)), output.memory);
+  return sum;
+}
+
+double apply_to_grades(std::span<const float> grades, float factor, std::vector<float>& values) {
+  double sum = 0;
+  for (size_t i = 0; i < values.size(); ++i) {
+    const double difference = double{values[i]} - double{grades[i]};
+    sum += difference * difference;
+    values[i] = static_cast<float>(2 * difference * factor);
+  }
+  return sum;
+}
+
+// Cross-entropy over one column of a sequence's rows.
+double apply_to_column(std::span<float> values, int64_t rows, int column, int32_t label, double factor) {
+  double largest = -std::numeric_limits<double>::infinity(), total = 0;
+  const auto at = [&](int64_t row) -> float& { return values[static_cast<size_t>(2 * row + column)]; };
+  for (int64_t row = 0; row < rows; ++row) largest = std::max(largest, double{at(row)});
+  for (int64_t row = 0; row < rows; ++row) total += exp_of_nonpositive(at(row) - largest);
+  const double loss = log_of_positive(total) + largest - at(label);
+  for (int64_t row = 0; row < rows; ++row) {
+    const double share = exp_of_nonpositive(at(row) - largest) / total;
+    at(row) = static_cast<float>((share - (row == label ? 1 : 0)) * factor);
+  }
+  return loss;
+}
+
+double apply_to_spans(const LabelledBatch& batch, float factor, std::vector<float>& values) {
+  double sum = 0;
+  for (size_t b = 0; b < batch.answers.size(); ++b) {
+    const int32_t first = batch.tokens.offsets[b], rows = batch.tokens.offsets[b + 1] - first;
+    const auto [start, end] = batch.answers[b];
+    if (start < 0 || end < 0 || start >= rows || end >= rows)
+      fail("an answer spans the tokens {} to {} of {}", start, end, rows);
+    const std::span<float> part =
+        std::span(values).subspan(static_cast<size_t>(2 * first), static_cast<size_t>(2 * rows));
+    sum +=
+        0.5 * (apply_to_column(part, rows, 0, start, 0.5 * factor) + apply_to_column(part, rows, 1, end, 0.5 * factor));
+  }
+  return sum;
+}
+
+}  // namespace
+
+int64_t LabelledBatch::terms(LossKind kind) const noexcept {
+  switch (kind) {
+    case LossKind::kClasses:
+      return std::ranges::count_if(labels, [](int32_t label) { return label >= 0; });
+    case LossKind::kGrades:
+      return std::ssize(grades);
+    case LossKind::kSpan:
+      return std::ssize(answers);
+  }
+  return 0;
+}
+
+double apply_loss(Context& context, LossKind kind, const LabelledBatch& batch, float factor, const Activation& output) {
+  switch (kind) {
+    case LossKind::kClasses:
+      return apply_to_classes(context, batch.labels, factor, output);
+    case LossKind::kGrades:
+      if (output.cols != 1 || output.rows != std::ssize(batch.grades))
+        fail<ShapeError>("grades need one number a text; the model gives {}", output.cols);
+      return apply_on_host(context, output,
+                           [&](std::vector<float>& v) { return apply_to_grades(batch.grades, factor, v); });
+    case LossKind::kSpan:
+      if (output.cols != 2) fail<ShapeError>("answers need two numbers a token; the model gives {}", output.cols);
+      return apply_on_host(context, output, [&](std::vector<float>& v) { return apply_to_spans(batch, factor, v); });
+  }
+  return 0;
+}
+
+}  // namespace octet
