@@ -22,7 +22,8 @@ struct InspectOptions : ModelOptions {
 };
 
 const char* attention_name(const ModelInfo& info) {
-  return info.attention == ActivationMode::kFloat ? "float" : "int8, dynamic per token and head";
+  if (info.attention == ActivationMode::kFloat) return "float";
+  return is_static(info.attention) ? "int8, static per tensor" : "int8, dynamic per token and head";
 }
 
 void print_as_json(const Checkpoint& checkpoint, const Model& model) {

@@ -168,8 +168,9 @@ inline constexpr int64_t kKvBlockTokens = 64;
 /// With `cache` the rows follow the tokens that their sequence has there already: k and v are added to the cache, and
 /// read back from it, past ones and new ones alike, so that one pass and step by step give the same bits.
 ///
-/// Both products are in INT8 where `activations` is kDynamicPerToken: every row of a head of q, k and v has a scale,
-/// and so has the row of weights that meets v. A cache is I8 exactly then.
+/// Both products are in INT8 where `activations` is kDynamicPerToken, every row of a head of q, k and v having a scale
+/// of its own, or kStaticPerTensor, all rows of each having that of `scales`. The row of weights that meets v has its
+/// own in both. A cache is I8 exactly then, and is to be read by the mode and scales that it was written by.
 struct AttentionOp {
   Activation q, k, v;
   Activation y;  ///< fp32 or codes
@@ -183,7 +184,8 @@ struct AttentionOp {
   int64_t window = 0;
   std::optional<KvBlocks> cache = {};  ///< causal only; has room for the new rows
   ActivationMode activations = ActivationMode::kFloat;
-  int site = 0;  ///< whom to name if a row holds NaN or infinity while it is quantized
+  AttentionScales scales = {};  ///< of kStaticPerTensor
+  int site = 0;                 ///< whom to name if a row holds NaN or infinity while it is quantized
 };
 
 /// y[b] = pooled rows [offsets[b], offsets[b+1]) of x; a sequence of no rows gives zeros. Sums run over ascending rows.

@@ -20,6 +20,7 @@ constexpr const char* kScale = ".weight_scale";
 constexpr const char* kZeroPoint = ".weight_zero_point";
 constexpr const char* kInputScale = ".input_scale";
 constexpr const char* kInputZeroPoint = ".input_zero_point";
+constexpr const char* kAttentionScale = "_scale";
 constexpr const char* kGroupIndex = ".weight_g_idx";
 
 // What a code with a zero point is more than in a file, and what is added to 4-bit codes before they are packed: the
@@ -254,15 +255,23 @@ int64_t encoded_bytes(const Shape& weight, const WeightScheme& scheme, WeightFor
   return bytes + rows * words_for(cols, bits) * byte_size(DType::kI32) + 2 * byte_size(DType::kI64);
 }
 
+namespace {
+
+TensorSource one_float(std::string name, float value) {
+  return {std::move(name), DType::kF32, {1}, [value] {
+            Tensor one(DType::kF32, {1});
+            one.mutable_as<float>()[0] = value;
+            return one;
+          }};
+}
+
+}  // namespace
+
 std::vector<TensorSource> encode_activation_scale(const std::string& layer, const ActivationScale& scale,
                                                   ActivationMode mode) {
   std::vector<TensorSource> out;
   if (!is_static(mode)) return out;
-  out.push_back({layer + kInputScale, DType::kF32, {1}, [scale] {
-                   Tensor one(DType::kF32, {1});
-                   one.mutable_as<float>()[0] = scale.scale;
-                   return one;
-                 }});
+  out.push_back(one_float(layer + kInputScale, scale.scale));
   if (mode == ActivationMode::kStaticPerTensorZeroPoint) {
     out.push_back({layer + kInputZeroPoint, DType::kI8, {1}, [scale] {
                      Tensor one(DType::kI8, {1});
@@ -278,33 +287,53 @@ int64_t encoded_scale_bytes(ActivationMode mode) {
   return byte_size(DType::kF32) + (mode == ActivationMode::kStaticPerTensorZeroPoint ? byte_size(DType::kI8) : 0);
 }
 
-ActivationScale decode_activation_scale(const Checkpoint& checkpoint, const std::string& layer, ActivationMode mode) {
-  const auto where = [&](const char* part) {
-    return fmt::format("{}: tensor {}", checkpoint.folder().string(), quote_name(layer + part));
-  };
-  const auto one = [&](const char* part, std::initializer_list<DType> offered) {
-    Tensor tensor = checkpoint.tensor(layer + part);
-    if (tensor.shape().elements() != 1 || std::ranges::find(offered, tensor.dtype()) == offered.end()) {
-      fail<FormatError>("{} is {} {}; one number is needed, {}", where(part), name(tensor.dtype()),
-                        to_string(tensor.shape()), name(*offered.begin()));
-    }
-    return tensor;
-  };
-  ActivationScale out;
-  read_f32(one(kInputScale, {DType::kF32, DType::kF16, DType::kBF16}).view(), 0, std::span(&out.scale, 1));
-  if (mode == ActivationMode::kStaticPerTensorZeroPoint) {
-    out.zero_point = one(kInputZeroPoint, {DType::kI8}).as<int8_t>()[0] + kHalfOf8Bits;
-  } else if (checkpoint.contains(layer + kInputZeroPoint)) {
-    // Some writers store the zero of a symmetric scheme.
-    if (one(kInputZeroPoint, {DType::kI8}).as<int8_t>()[0] != 0)
-      fail<FormatError>("{} is not zero; the scheme is symmetric", where(kInputZeroPoint));
+namespace {
+
+std::string where(const Checkpoint& checkpoint, const std::string& tensor) {
+  return fmt::format("{}: tensor {}", checkpoint.folder().string(), quote_name(tensor));
+}
+
+Tensor one_number(const Checkpoint& checkpoint, const std::string& name, std::initializer_list<DType> offered) {
+  Tensor tensor = checkpoint.tensor(name);
+  if (tensor.shape().elements() != 1 || std::ranges::find(offered, tensor.dtype()) == offered.end()) {
+    fail<FormatError>("{} is {} {}; one number is needed, {}", where(checkpoint, name), octet::name(tensor.dtype()),
+                      to_string(tensor.shape()), octet::name(*offered.begin()));
   }
+  return tensor;
+}
+
+ActivationScale read_scale(const Checkpoint& checkpoint, const std::string& name, ActivationMode mode, int zero_point) {
+  ActivationScale out{.zero_point = zero_point};
+  read_f32(one_number(checkpoint, name, {DType::kF32, DType::kF16, DType::kBF16}).view(), 0, std::span(&out.scale, 1));
   try {
-    check(out, mode, where(kInputScale));
+    check(out, mode, where(checkpoint, name));
   } catch (const NumericError& error) {
     throw FormatError(error.what());
   }
   return out;
+}
+
+}  // namespace
+
+ActivationScale decode_activation_scale(const Checkpoint& checkpoint, const std::string& layer, ActivationMode mode) {
+  const std::string name = layer + kInputZeroPoint;
+  int zero_point = 0;
+  if (mode == ActivationMode::kStaticPerTensorZeroPoint) {
+    zero_point = one_number(checkpoint, name, {DType::kI8}).as<int8_t>()[0] + kHalfOf8Bits;
+  } else if (checkpoint.contains(name)) {
+    // Some writers store the zero of a symmetric scheme.
+    if (one_number(checkpoint, name, {DType::kI8}).as<int8_t>()[0] != 0)
+      fail<FormatError>("{} is not zero; the scheme is symmetric", where(checkpoint, name));
+  }
+  return read_scale(checkpoint, layer + kInputScale, mode, zero_point);
+}
+
+TensorSource encode_attention_scale(const std::string& operand, float scale) {
+  return one_float(operand + kAttentionScale, scale);
+}
+
+float decode_attention_scale(const Checkpoint& checkpoint, const std::string& operand) {
+  return read_scale(checkpoint, operand + kAttentionScale, ActivationMode::kStaticPerTensor, 0).scale;
 }
 
 QTensor decode_weight(const Checkpoint& checkpoint, const std::string& layer, const StoredScheme& stored) {

@@ -51,6 +51,11 @@ int64_t encoded_scale_bytes(ActivationMode mode);
 /// be.
 ActivationScale decode_activation_scale(const Checkpoint& checkpoint, const std::string& layer, ActivationMode mode);
 
+/// The tensor OPERAND_scale that holds the scale of what static attention reads, OPERAND being MODULE.q, .k or .v: the
+/// library's own names, of a kv_cache_scheme. Throws as decode_activation_scale does.
+TensorSource encode_attention_scale(const std::string& operand, float scale);
+float decode_attention_scale(const Checkpoint& checkpoint, const std::string& operand);
+
 /// Reads a weight back. Codes of int-quantized files without zero points stay mapped; narrow scales are widened
 /// exactly. Throws FormatError where a tensor is missing, has another dtype or shape, or holds what a weight of the
 /// scheme cannot: a 4-bit code in a byte that is none, a scale that is not finite, a zero point of a symmetric weight,

@@ -17,8 +17,10 @@ using nlohmann::json;
 constexpr std::string_view kPatternPrefix = "re:";
 constexpr const char* kLinear = "Linear";
 constexpr const char* kEmbedding = "Embedding";
-// Octet's own. The library's kv_cache_scheme says nothing of queries and of what meets the values.
+// Octet's own. The library's kv_cache_scheme, which static attention writes besides, says nothing of queries and of
+// what meets the values.
 constexpr const char* kAttention = "octet_attention";
+constexpr const char* kCacheScheme = "kv_cache_scheme";
 // How compressed-tensors calls the search for a range.
 constexpr const char* kMse = "mse";
 // And groups of columns that an order by activations has put together.
@@ -245,7 +247,7 @@ StoredQuantization StoredQuantization::parse(const Config& config) {
   }
   refuse_other_keys(config, "quantization_config",
                     {"quant_method", "format", "config_groups", "ignore", "quantization_status", "sparsity_config",
-                     "global_compression_ratio", "version", "run_compressed", "dequantize", kAttention});
+                     "global_compression_ratio", "version", "run_compressed", "dequantize", kAttention, kCacheScheme});
   if (config.has("sparsity_config") && config.object("sparsity_config").text("format", "dense") != "dense") {
     fail<FormatError>("{}: sparse weights (sparsity_config) are not supported", source);
   }
@@ -285,8 +287,16 @@ StoredQuantization StoredQuantization::parse(const Config& config) {
   for (const std::string& layer : ignored) out.ignored_.emplace_back(layer, source);
   if (config.has(kAttention)) {
     out.attention_ = read_activations(config.object(kAttention), kAttention);
-    if (is_static(out.attention_)) {
-      refuse(config, std::string(kAttention) + ".dynamic", false, "attention's scales are found while running (true)");
+    if (out.attention_ == ActivationMode::kStaticPerTensorZeroPoint) {
+      refuse(config, std::string(kAttention) + ".symmetric", false, "attention has no zero points");
+    }
+  }
+  // What static attention keeps of keys and values; by itself it would leave queries and weights in float.
+  if (config.has(kCacheScheme)) {
+    const ActivationMode cache = read_activations(config.object(kCacheScheme), kCacheScheme);
+    if (cache != ActivationMode::kStaticPerTensor || cache != out.attention_) {
+      fail<FormatError>("{}: '{}' without attention of the same kind ('{}') is not supported", source, kCacheScheme,
+                        kAttention);
     }
   }
   return out;
@@ -314,7 +324,7 @@ json quantization_config(const std::map<std::string, Scheme>& schemes, std::span
               {"quantization_status", "compressed"},
               {"config_groups", json::object()},
               {"ignore", json(std::vector<std::string>(float_layers.begin(), float_layers.end()))},
-              {"kv_cache_scheme", nullptr}};
+              {kCacheScheme, is_static(attention) ? to_json(attention) : json()}};
   std::vector<WeightFormat> formats;
   for (const auto& [scheme, targets, format] : groups) {
     out["config_groups"][fmt::format("group_{}", formats.size())] = to_json(scheme, targets, format);

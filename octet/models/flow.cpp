@@ -35,11 +35,14 @@ std::string float_name(DType dtype) {
   return dtype == DType::kF16 ? "fp16" : dtype == DType::kBF16 ? "bf16" : std::string(name(dtype));
 }
 
-constexpr const char* kInt8PerHead = "int8, a scale a token and head";
+// What attention makes of its operands, if not floats.
+const char* codes_of(const AttentionOp& op) {
+  return is_static(op.activations) ? "int8, one scale" : "int8, a scale a token and head";
+}
 
 std::string cache_of(const AttentionOp& op) {
   if (!op.cache) return "";
-  return op.cache->dtype == DType::kI8 ? kInt8PerHead : float_name(op.cache->dtype);
+  return op.cache->dtype == DType::kI8 ? codes_of(op) : float_name(op.cache->dtype);
 }
 
 // A scheme's text, what it says of activations aside: that is in the steps of their input.
@@ -116,7 +119,7 @@ class Recorder final : public ForwardingBackend {
                             .cache = cache_of(op),
                             .output = ""};
     if (op.activations != ActivationMode::kFloat) {
-      for (FlowInput& each : operation.inputs) each.steps.emplace_back(kInt8PerHead);
+      for (FlowInput& each : operation.inputs) each.steps.emplace_back(codes_of(op));
     }
     record(std::move(operation), op.y);
     ForwardingBackend::attention(op);

@@ -135,7 +135,12 @@ std::vector<std::string> unmatched_patterns(const Recipe& recipe, const Model& m
     layers.push_back(part->weight.layer);
     if (!part->weight.tied_head.empty()) layers.push_back(part->weight.tied_head);
   }
-  return recipe.unmatched_patterns(layers);
+  std::vector<std::string> operands;
+  for (const AttentionSite& attention : model.attention_sites()) {
+    if (!is_static(attention.site.mode)) continue;
+    for (const char* operand : {"q", "k", "v"}) operands.push_back(attention_operand(attention.site, operand));
+  }
+  return recipe.unmatched_patterns(layers, operands);
 }
 
 WeightFormat stored_format(const Parameter& weight) {
@@ -159,6 +164,8 @@ int64_t stored_bytes(const Checkpoint& checkpoint, const Model& model) {
     const std::string twin = weight.tied_head + ".weight";
     if (!weight.tied_head.empty() && checkpoint.contains(twin)) bytes -= checkpoint.describe(twin).bytes;
   }
+  if (!checkpoint.quantization() && is_static(model.info().attention))
+    bytes += model.info().blocks * 3 * byte_size(DType::kF32);
   return bytes;
 }
 

@@ -34,7 +34,7 @@ struct ModelInfo {
   bool causal = false;   ///< a decoder: a token sees those before it, and a KvCache may hold them
   int64_t kv_heads = 0;  ///< of a decoder: heads of keys and values, and their width
   int64_t kv_head_width = 0;
-  /// What products of attention read: kDynamicPerToken is INT8, of a cache too.
+  /// What products of attention read: INT8 with dynamic or static scales, of a cache too, or floats.
   ActivationMode attention = ActivationMode::kFloat;
 };
 
@@ -72,6 +72,12 @@ struct ModelPiece {
   std::vector<Normalization*> normalizations;
 };
 
+/// The products of attention in a block.
+struct AttentionSite {
+  QuantSite site;
+  AttentionScales scales;  ///< of a static mode
+};
+
 /// What a forward pass in training gave, and what its backward pass needs.
 struct TrainingPass {
   virtual ~TrainingPass() = default;
@@ -90,6 +96,8 @@ class Model {
   virtual std::vector<const Linear*> linears() const = 0;
   /// The same one by one: every part of every Linear.
   std::vector<const Linear::Part*> linear_parts() const;
+  /// Block by block.
+  virtual std::vector<AttentionSite> attention_sites() const = 0;
   /// All fold pairs, in the order of the forward pass.
   virtual std::vector<FoldPair> fold_pairs() const = 0;
   /// None where the model is no such transformer, or has no head that could turn its hidden states back.

@@ -63,7 +63,7 @@ KvCache Session::make_cache(std::optional<DType> dtype) {
     fail<UsageError>("{}: {} is not a decoder; it does not continue text", checkpoint_.folder().string(),
                      info.architecture);
   }
-  const bool int8 = info.attention == ActivationMode::kDynamicPerToken;
+  const bool int8 = info.attention != ActivationMode::kFloat;
   const DType of_cache = dtype.value_or(int8 ? DType::kI8 : DType::kF32);
   if (int8 && of_cache != DType::kI8) {
     fail<UsageError>("keys and values in {}: this model's attention is in INT8, and so are its keys and values",

@@ -39,7 +39,7 @@ Transformer::Transformer(const WeightSource& source, Plan plan)
   for (int64_t i = 0; i < plan.blocks; ++i) {
     TransformerBlock::Plan block = plan.block(fmt::format("{}.{}.", plan.block_path, i), i);
     attention = block.attention;
-    blocks_.emplace_back(std::move(block), sites_);
+    blocks_.emplace_back(std::move(block), sites_, source);
   }
   inner_ = optional_linear(std::move(plan.head.inner), sites_);
   outputs_ = optional_linear(std::move(plan.head.outputs), sites_);
@@ -81,6 +81,12 @@ std::vector<const Linear*> Transformer::linears() const {
     if (*linear) all.push_back(&**linear);
   }
   return all;
+}
+
+std::vector<AttentionSite> Transformer::attention_sites() const {
+  std::vector<AttentionSite> sites;
+  for (const TransformerBlock& block : blocks_) sites.push_back(block.attention());
+  return sites;
 }
 
 std::vector<FoldPair> Transformer::fold_pairs() const {

@@ -68,6 +68,7 @@ class Transformer : public Model {
   Transformer(const WeightSource& source, Plan plan);
 
   std::vector<const Linear*> linears() const override;
+  std::vector<AttentionSite> attention_sites() const override;
   std::vector<FoldPair> fold_pairs() const override;
   std::optional<ResidualStream> residual_stream() const override;
   ModelPiece piece(int64_t index) override;

@@ -17,7 +17,7 @@ std::vector<std::string> names(const Linear& linear) {
 
 }  // namespace
 
-TransformerBlock::TransformerBlock(Plan plan, QuantSites& sites)
+TransformerBlock::TransformerBlock(Plan plan, QuantSites& sites, const WeightSource& source)
     : norms_(plan.norms),
       attention_(plan.attention),
       nonlinearity_(plan.nonlinearity),
@@ -26,6 +26,7 @@ TransformerBlock::TransformerBlock(Plan plan, QuantSites& sites)
       mlp_norm_(std::move(plan.mlp_norm)),
       qkv_(std::move(plan.qkv), sites),
       attention_site_(sites.add(std::move(plan.attention_site), attention_.mode)),
+      attention_scales_(source.attention_scales(attention_site_)),
       attention_output_(std::move(plan.attention_output), sites),
       inner_(std::move(plan.inner), sites),
       output_(std::move(plan.output), sites) {
@@ -108,6 +109,7 @@ AttentionOp TransformerBlock::attention_op(const DeviceBatch& batch, const Activ
           .window = attention_.window,
           .cache = {},
           .activations = attention_site_.mode,
+          .scales = attention_scales_,
           .site = attention_site_.id};
 }
 

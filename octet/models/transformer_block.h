@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "octet/models/model.h"
+#include "octet/models/weight_source.h"
 #include "octet/nn/layers.h"
 #include "octet/nn/linear.h"
 #include "octet/nn/trainable.h"
@@ -51,7 +52,8 @@ class TransformerBlock {
     bool gated = false;  ///< mlp(x) = W₂ · (nonlinearity(W_gate · x) · (W_up · x)), else W₂ · nonlinearity(W₁ · x)
   };
 
-  TransformerBlock(Plan plan, QuantSites& sites);
+  /// `source` has the scales of static attention.
+  TransformerBlock(Plan plan, QuantSites& sites, const WeightSource& source);
 
   /// x [tokens, width] in place; queries and keys turn by `rotary` unless it is null. `layer` is its place in a cache.
   void forward(Context& context, const Rotary* rotary, int64_t layer, const DeviceBatch& batch,
@@ -77,6 +79,7 @@ class TransformerBlock {
   void lay_out_trained(Backend& backend);
 
   ModelPiece piece();
+  AttentionSite attention() const { return {attention_site_, attention_scales_}; }
   int64_t packed_bytes() const;
   /// In the order of the forward pass, both.
   void add_linears(std::vector<const Linear*>& all) const;
@@ -120,6 +123,7 @@ class TransformerBlock {
   std::optional<Normalization> mlp_norm_;
   Linear qkv_;
   QuantSite attention_site_;
+  AttentionScales attention_scales_;
   Linear attention_output_, inner_, output_;
 };
 

@@ -189,6 +189,16 @@ ActivationMode WeightSource::attention() const {
   return checkpoint_.quantization()->attention();
 }
 
+AttentionScales WeightSource::attention_scales(const QuantSite& site) const {
+  if (!is_static(site.mode)) return {};
+  const bool by_recipe = recipe_ != nullptr && recipe_->attention() != ActivationMode::kFloat;
+  const auto scale = [&](std::string_view operand) {
+    const std::string name = attention_operand(site, operand);
+    return by_recipe ? recipe_->attention_scale(name) : decode_attention_scale(checkpoint_, name);
+  };
+  return {.q = scale("q"), .k = scale("k"), .v = scale("v")};
+}
+
 Normalization WeightSource::layer_norm(const std::string& layer, int64_t width, float eps) const {
   const bool old_names = !contains(layer + ".weight") && contains(layer + ".gamma");
   return {layer, tensor(layer + (old_names ? ".gamma" : ".weight"), {width}),

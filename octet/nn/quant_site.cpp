@@ -21,4 +21,8 @@ std::string site_name(const std::vector<std::string>& layers) {
   return fmt::format("{}{{{}}}", path, fmt::join(leaves, ","));
 }
 
+std::string attention_operand(const QuantSite& site, std::string_view operand) {
+  return site.name.substr(0, site.name.rfind('.') + 1).append(operand);
+}
+
 }  // namespace octet

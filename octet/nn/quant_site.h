@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "octet/tensor/scheme.h"
@@ -29,5 +30,9 @@ class QuantSites {
 
 /// "encoder.layer.0.attention.self.{query,key,value}": the names' common path once, what differs in braces.
 std::string site_name(const std::vector<std::string>& layers);
+
+/// What the "q", "k" or "v" that the products of attention at `site` read is called, in recipes and, with "_scale"
+/// behind it, in checkpoints: "model.layers.0.self_attn.k" of "model.layers.0.self_attn.attention".
+std::string attention_operand(const QuantSite& site, std::string_view operand);
 
 }  // namespace octet

@@ -124,6 +124,19 @@ CheckpointPlan plan_checkpoint(const Checkpoint& checkpoint, const Model& model,
       unit.tensors.push_back(std::move(source));
     plan.units.push_back(std::move(unit));
   }
+  if (is_static(model.info().attention)) {
+    for (const auto& [site, scales] : model.attention_sites()) {
+      Unit unit;
+      for (const auto& [operand, scale] :
+           {std::pair{"q", scales.q}, std::pair{"k", scales.k}, std::pair{"v", scales.v}}) {
+        const std::string name = attention_operand(site, operand);
+        unit.tensors.push_back(
+            encode_attention_scale(name, pieces.scale(name).value_or(ActivationScale{.scale = scale}).scale));
+        replaced.insert(unit.tensors.back().name);
+      }
+      plan.units.push_back(std::move(unit));
+    }
+  }
   for (const std::string& name : checkpoint.names()) {
     if (replaced.contains(name)) continue;
     const StoredTensor stored = checkpoint.describe(name);

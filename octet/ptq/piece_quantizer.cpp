@@ -52,9 +52,14 @@ using Outputs = BlockStream::Outputs;
 constexpr int64_t kBatchRows = 512;
 
 void run(BlockStream& stream, Outputs outputs, std::span<const int> sites, auto& collected) {
-  stream.run(outputs, sites,
-             [&](const SiteInput& input) { collected.at(input.site.id).add(input.rows, input.columns); });
+  stream.run(outputs, sites, [&](const SiteInput& input) {
+    collected.at({input.site.id, input.role}).add(input.rows, input.columns);
+  });
 }
+
+// What attention reads, and what it is called.
+constexpr std::pair<SiteInput::Role, const char*> kOperands[] = {
+    {SiteInput::Role::kQuery, "q"}, {SiteInput::Role::kKey, "k"}, {SiteInput::Role::kValue, "v"}};
 
 // Values of its own, as [out, in].
 void set_values(Parameter& weight, Tensor values) {
@@ -166,6 +171,13 @@ PieceQuantizer::Plan PieceQuantizer::plan(int64_t piece) const {
     plan.steps.back().linears.push_back(linear);
     if (needs_rows(*linear)) plan.steps.back().sites.push_back(linear->site().id);
   }
+  if (is_static(recipe_.attention()) && piece > 0 && piece <= model_.info().blocks) {
+    // In the last step, for what makes queries, keys and values is quantized by then if steps see that at all.
+    if (plan.steps.empty()) plan.steps.emplace_back();
+    Step& last = plan.steps.back();
+    last.attention = model_.attention_sites().at(static_cast<size_t>(piece - 1)).site;
+    last.sites.push_back(last.attention->id);
+  }
   return plan;
 }
 
@@ -249,11 +261,11 @@ void PieceQuantizer::fold(BlockStream& stream, const Plan& plan, Outputs outputs
     return found == parts.end() ? nullptr : *found;
   };
 
-  std::map<int, Collected> collected;  // by site
+  SeenBySite collected;
   for (const Linear* linear : piece.linears) {
     const QuantSite& site = linear->site();
     if (std::ranges::find(plan.fold_sites, site.id) == plan.fold_sites.end()) continue;
-    Collected& of_site = collected[site.id];
+    Collected& of_site = collected[{site.id, SiteInput::Role::kInput}];
     of_site.channels = !awq && options.alpha;
     if (awq) of_site.statistics.emplace(linear->inputs(), backend_.threads());
     if (!awq && !options.alpha) of_site.sample.emplace(site.name, linear->inputs());
@@ -262,7 +274,7 @@ void PieceQuantizer::fold(BlockStream& stream, const Plan& plan, Outputs outputs
 
   for (size_t i = 0; i < plan.pairs.size(); ++i) {
     const FoldPair& pair = plan.pairs[i];
-    const Collected& inputs = collected.at(plan.fold_sites[i]);
+    const Collected& inputs = collected.at({plan.fold_sites[i], SiteInput::Role::kInput});
     std::vector<FloatWeight> weights;
     weights.reserve(pair.into.size());
     std::vector<ConstTensorView> into;
@@ -319,20 +331,27 @@ RangeEstimate PieceQuantizer::find_range(const Linear& linear, ActivationMode mo
 }
 
 void PieceQuantizer::run_step(BlockStream& stream, const Step& step, Outputs outputs, PieceResult& result) {
-  std::map<int, Collected> collected;  // by site
+  SeenBySite collected;
   for (const Linear* linear : step.linears) {
     if (!needs_rows(*linear)) continue;
-    Collected& of_site = collected[linear->site().id];
+    Collected& of_site = collected[{linear->site().id, SiteInput::Role::kInput}];
     of_site.channels = recipe_.bias_correction();
     if (needs_statistics_of(*linear)) of_site.statistics.emplace(linear->inputs(), backend_.threads());
     if (!needs_range(*linear)) continue;
     of_site.range.emplace(linear->site().name, kBatchRows, backend_.threads());
     of_site.sample.emplace(linear->site().name, linear->inputs());
   }
+  if (step.attention) {
+    for (const auto& [role, operand] : kOperands) {
+      collected[{step.attention->id, role}].range.emplace(attention_operand(*step.attention, operand), kBatchRows,
+                                                          backend_.threads());
+    }
+  }
   if (!step.sites.empty()) run(stream, outputs, step.sites, collected);
 
+  if (step.attention) find_attention_scales(*step.attention, collected, result);
   for (Linear* linear : step.linears) {
-    const auto found = collected.find(linear->site().id);
+    const auto found = collected.find({linear->site().id, SiteInput::Role::kInput});
     const Collected* inputs = found == collected.end() ? nullptr : &found->second;
     // Ranges come first, while all weights that read the site are float.
     if (inputs != nullptr && inputs->range) find_scales(*linear, *inputs, result);
@@ -372,6 +391,24 @@ void PieceQuantizer::find_scales(const Linear& linear, const Collected& inputs, 
     const bool told = !result.sites.empty() && result.sites.back().site == report.site &&
                       result.sites.back().estimate.scale == report.estimate.scale;
     if (!told) result.sites.push_back(std::move(report));
+  }
+}
+
+void PieceQuantizer::find_attention_scales(const QuantSite& attention, const SeenBySite& seen,
+                                           PieceResult& result) const {
+  constexpr ActivationMode kMode = ActivationMode::kStaticPerTensor;
+  for (const auto& [role, operand] : kOperands) {
+    const ActivationRangeEstimator& range = *seen.at({attention.id, role}).range;
+    SiteReport report{.site = range.site(), .given = recipe_.has_scale(range.site())};
+    report.dynamic_error = range.dynamic_relative_error();
+    if (report.given) {
+      report.estimate.scale.scale = recipe_.attention_scale(report.site);
+      report.estimate.loss = range.measure(kMode, report.estimate.scale);
+    } else {
+      report.estimate = range.estimate(kMode, recipe_.attention_range());
+      result.scales[report.site] = report.estimate.scale;
+    }
+    result.sites.push_back(std::move(report));
   }
 }
 

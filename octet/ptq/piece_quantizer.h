@@ -5,6 +5,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "octet/io/checkpoint.h"
@@ -47,7 +48,7 @@ struct FoldReport {
 struct PieceResult {
   std::map<std::string, QTensor> weights;         ///< by layer
   std::map<std::string, Tensor> tensors;          ///< others that changed, by their names in the checkpoint
-  std::map<std::string, ActivationScale> scales;  ///< of static inputs, by the layer that reads them
+  std::map<std::string, ActivationScale> scales;  ///< of static inputs, by the layer, or operand of attention
   std::map<std::string, WeightReport> layers;
   std::vector<SiteReport> sites;
   std::vector<FoldReport> folds;
@@ -79,9 +80,11 @@ class PieceQuantizer {
   /// Layers that are quantized together, by what one pass has shown.
   struct Step {
     std::vector<Linear*> linears;
-    std::vector<int> sites;  ///< to be watched
+    std::vector<int> sites;                   ///< to be watched
+    std::optional<QuantSite> attention = {};  ///< static, and one of them
   };
   struct Collected;
+  using SeenBySite = std::map<std::pair<int, SiteInput::Role>, Collected>;
   struct Plan {
     std::vector<FoldPair> pairs;
     std::vector<int> fold_sites;
@@ -98,6 +101,7 @@ class PieceQuantizer {
   RangeEstimate find_range(const Linear& linear, ActivationMode mode, const RangeOptions& options,
                            const Collected& inputs) const;
   void find_scales(const Linear& linear, const Collected& inputs, PieceResult& result) const;
+  void find_attention_scales(const QuantSite& attention, const SeenBySite& seen, PieceResult& result) const;
   void quantize_part(Linear::Part& part, const WeightScheme& scheme, const Collected* inputs,
                      PieceResult& result) const;
   void fold(BlockStream& stream, const Plan& plan, BlockStream::Outputs outputs, PieceResult& result);

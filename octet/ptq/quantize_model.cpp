@@ -91,6 +91,23 @@ const std::string& reader_of(const Parameter& weight) {
   return weight.tied_head.empty() ? weight.layer : weight.tied_head;
 }
 
+// Operands of static attention whose scales calibration finds. Throws as find_targets does.
+std::vector<std::string> operands_to_calibrate(const Model& model, const Recipe& recipe, bool has_data) {
+  std::vector<std::string> found;
+  if (!is_static(model.info().attention)) return found;
+  for (const AttentionSite& attention : model.attention_sites()) {
+    for (const char* operand : {"q", "k", "v"}) {
+      std::string name = attention_operand(attention.site, operand);
+      if (has_data && !recipe.has_scale(name)) {
+        found.push_back(std::move(name));
+      } else {
+        recipe.attention_scale(name);
+      }
+    }
+  }
+  return found;
+}
+
 // Throws where a scale is missing and nothing is there to find it by.
 std::map<std::string, LayerTarget> find_targets(const Model& model, const Recipe& recipe, bool has_data) {
   std::map<std::string, LayerTarget> targets;
@@ -203,7 +220,8 @@ QuantizeReport quantize_model(const Checkpoint& checkpoint, const Recipe& recipe
   if (options.largest_shard < 1) fail<UsageError>("files of {} bytes; at least 1 is", options.largest_shard);
   const std::unique_ptr<Model> model = load_to_quantize(checkpoint, recipe, options.data != nullptr);
   const std::map<std::string, LayerTarget> targets = find_targets(*model, recipe, options.data != nullptr);
-  const bool calibrates = needs_calibration(recipe, targets);
+  const bool calibrates =
+      !operands_to_calibrate(*model, recipe, options.data != nullptr).empty() || needs_calibration(recipe, targets);
 
   std::map<std::string, WeightReport> made;  // by layer
   int64_t done = 0, total = 0;

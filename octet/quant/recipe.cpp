@@ -296,6 +296,34 @@ std::optional<Recipe::Weights> Recipe::read_weights(const json& value, const std
   return out;
 }
 
+namespace {
+
+// How a static range is found: one of all methods but kBest, or `first`, which is what counts where nothing is said.
+RangeOptions read_range(Reader& reader, bool fixed, RangeMethod first) {
+  for (const char* key : {"range", "percentile"}) {
+    if (reader.find(key) != nullptr && !fixed) {
+      fail<FormatError>("{}: '{}' is found by calibration, for \"mode\": \"static\"; dynamic scales need none",
+                        reader.where(), key);
+    }
+  }
+  std::vector<json> methods;
+  methods.emplace_back(octet::name(first));
+  for (const RangeMethod method : range_methods()) {
+    if (method != first) methods.emplace_back(octet::name(method));
+  }
+  RangeOptions out;
+  out.method = parse_range_method(reader.choice("range", methods).get<std::string>());
+  out.percentile = reader.number("percentile", out.percentile, 99, 99.9999);
+  if (reader.find("percentile") != nullptr && out.method != RangeMethod::kPercentile &&
+      out.method != RangeMethod::kBest) {
+    fail<FormatError>("{}: a 'percentile' belongs to \"range\": \"percentile\"{}", reader.where(),
+                      first == RangeMethod::kBest ? " or \"best\"" : "");
+  }
+  return out;
+}
+
+}  // namespace
+
 Recipe::Activations Recipe::read_activations(const json& value, const std::string& where) {
   Activations out;
   if (value.is_null()) return out;
@@ -305,25 +333,23 @@ Recipe::Activations Recipe::read_activations(const json& value, const std::strin
   reader.choice("granularity", {fixed ? "per_tensor" : "per_token"});
   const bool symmetric =
       reader.choice("symmetric", fixed ? std::vector<json>{true, false} : std::vector<json>{true}) == true;
-  for (const char* key : {"range", "percentile"}) {
-    if (reader.find(key) != nullptr && !fixed) {
-      fail<FormatError>("{}: '{}' is found by calibration, for \"mode\": \"static\"; dynamic scales need none", where,
-                        key);
-    }
-  }
-  std::vector<json> methods;
-  methods.emplace_back(octet::name(RangeMethod::kBest));
-  for (const RangeMethod method : range_methods()) methods.emplace_back(octet::name(method));
-  out.range.method = parse_range_method(reader.choice("range", methods).get<std::string>());
-  out.range.percentile = reader.number("percentile", out.range.percentile, 99, 99.9999);
-  if (reader.find("percentile") != nullptr && out.range.method != RangeMethod::kPercentile &&
-      out.range.method != RangeMethod::kBest) {
-    fail<FormatError>("{}: a 'percentile' belongs to \"range\": \"percentile\" or \"best\"", where);
-  }
+  out.range = read_range(reader, fixed, RangeMethod::kBest);
   reader.refuse_unknown_keys();
   out.mode = !fixed      ? ActivationMode::kDynamicPerToken
              : symmetric ? ActivationMode::kStaticPerTensor
                          : ActivationMode::kStaticPerTensorZeroPoint;
+  return out;
+}
+
+Recipe::Activations Recipe::read_attention(const json& value, const std::string& where) {
+  Reader reader(value, where);
+  Activations out;
+  reader.choice("bits", {8});
+  const bool fixed = reader.choice("mode", {"dynamic", "static"}) == "static";
+  out.mode = fixed ? ActivationMode::kStaticPerTensor : ActivationMode::kDynamicPerToken;
+  // "best" asks the weights that multiply which values matter; there are none here.
+  out.range = read_range(reader, fixed, RangeMethod::kMse);
+  reader.refuse_unknown_keys();
   return out;
 }
 
@@ -385,7 +411,13 @@ Recipe Recipe::from_json(const json& recipe, const std::string& source) {
     out.scales_ = read_scales(*scales, reader.where() + ", activation_scales");
   }
   out.embeddings_ = reader.choice("embeddings", {nullptr, 8}) == 8;
-  if (reader.choice("attention", {nullptr, 8}) == 8) out.attention_ = ActivationMode::kDynamicPerToken;
+  if (const json* attention = reader.find("attention"); attention != nullptr && attention->is_object()) {
+    const Activations read = read_attention(*attention, reader.where() + ", attention");
+    out.attention_ = read.mode;
+    out.attention_range_ = read.range;
+  } else if (reader.choice("attention", {nullptr, 8}) == 8) {
+    out.attention_ = ActivationMode::kDynamicPerToken;
+  }
   out.include_ = reader.texts("include", {"*"});
   out.exclude_ = reader.texts("exclude", {});
   if (const json* overrides = reader.find("overrides")) {
@@ -490,6 +522,20 @@ ActivationScale Recipe::activation_scale(std::string_view layer, ActivationMode 
   return *scale;
 }
 
+float Recipe::attention_scale(const std::string& operand) const {
+  const ActivationScale* scale = scales_.find(operand);
+  if (scale == nullptr && to_be_calibrated_) return 1;
+  if (scale == nullptr) {
+    fail<UsageError>(
+        "recipe '{}': static attention has no scale for '{}'. Calibrate it (octet quantize MODEL --recipe {} --data "
+        "TEXT "
+        "--out DIR), add one to activation_scales, or make it dynamic (\"attention\": 8).",
+        name_, operand, name_);
+  }
+  check(*scale, ActivationMode::kStaticPerTensor, fmt::format("recipe '{}', activation_scales, '{}'", name_, operand));
+  return scale->scale;
+}
+
 WeightAlgorithmOptions Recipe::weight_algorithm(std::string_view layer) const {
   const std::optional<Layer> found = find(layer);
   return found ? found->weights.algorithm : WeightAlgorithmOptions();
@@ -543,7 +589,8 @@ std::optional<int64_t> Recipe::asked_group_size(std::string_view layer) const {
   return found ? std::optional(found->weights.scheme.group_size) : std::nullopt;
 }
 
-std::vector<std::string> Recipe::unmatched_patterns(std::span<const std::string> layers) const {
+std::vector<std::string> Recipe::unmatched_patterns(std::span<const std::string> layers,
+                                                    std::span<const std::string> operands) const {
   std::vector<std::string> patterns = include_;
   patterns.insert(patterns.end(), exclude_.begin(), exclude_.end());
   for (const Override& rule : overrides_) {
@@ -553,7 +600,9 @@ std::vector<std::string> Recipe::unmatched_patterns(std::span<const std::string>
     return std::any_of(layers.begin(), layers.end(),
                        [&](const std::string& layer) { return glob_match(pattern, layer); });
   });
-  const std::vector<std::string> unknown = scales_.unknown(layers);
+  std::vector<std::string> readers(layers.begin(), layers.end());
+  readers.insert(readers.end(), operands.begin(), operands.end());
+  const std::vector<std::string> unknown = scales_.unknown(readers);
   patterns.insert(patterns.end(), unknown.begin(), unknown.end());
   return patterns;
 }

@@ -52,7 +52,7 @@ struct CalibrationOptions {
 ///     "bias_correction": true,                                                        left out: false
 ///     "calibration": {"samples": 128, "sequence_length": 512, "seed": 0},
 ///     "embeddings":  8,                                                               null or left out: float
-///     "attention":   8,                                                               null or left out: float
+///     "attention":   8,                     null or left out: float; or {"bits": 8, "mode": "static", "range": "mse"}
 ///     "include":     ["*"],                                       layer names; * is any run of characters, ? any one
 ///     "exclude":     ["encoder.layer.0.*"],
 ///     "overrides":   [{"match": "*.output.dense", "activations": null}]               the last that matches counts;
@@ -95,7 +95,9 @@ struct CalibrationOptions {
 /// Recipes speak of a model's block layers. With "embeddings": 8, the table of input embeddings is stored in 8 bits
 /// with one scale an entry, and so is the output head, which reads what "activations" says; else both stay float. With
 /// "attention": 8, both products of every attention are in INT8, one scale a token and head, and so are a cache's keys
-/// and values.
+/// and values. With "mode": "static" queries, keys and values of a layer have one scale each, which activation_scales
+/// has by the names MODULE.q, .k and .v ("model.layers.0.self_attn.k"), or calibration finds by the "range" (left out:
+/// "mse"; all but "best") and the "percentile" that activations have too.
 ///
 /// Some recipes need calibration data (see needs_data): they are for octet quantize, not for quantizing while loading.
 ///
@@ -147,14 +149,20 @@ class Recipe {
   bool is_to_be_calibrated() const noexcept { return to_be_calibrated_; }
   /// The scheme of input embeddings and output head; none where they stay float.
   std::optional<Scheme> embedding_scheme() const;
-  /// How products of attention are computed: kDynamicPerToken is INT8 on both sides.
+  /// How products of attention are computed: in INT8 on both sides, with scales found on the way (kDynamicPerToken) or
+  /// fixed (kStaticPerTensor), or in float.
   ActivationMode attention() const noexcept { return attention_; }
+  /// How calibration finds the ranges of static attention.
+  const RangeOptions& attention_range() const noexcept { return attention_range_; }
+  /// The scale that activation_scales has for an operand of static attention; else as activation_scale.
+  float attention_scale(const std::string& operand) const;
   /// The group size that the recipe would like the layer to have, 0 for whole rows, before any fallback; none where it
   /// leaves the layer in float.
   std::optional<int64_t> asked_group_size(std::string_view layer) const;
   /// Patterns of include, exclude and overrides that match none of `layers`, and names of activation_scales that are
-  /// none of them: to be reported, as they are often typing errors.
-  std::vector<std::string> unmatched_patterns(std::span<const std::string> layers) const;
+  /// none of them, nor of `operands` of attention: to be reported, as they are often typing errors.
+  std::vector<std::string> unmatched_patterns(std::span<const std::string> layers,
+                                              std::span<const std::string> operands = {}) const;
 
  private:
   struct Weights {
@@ -182,6 +190,7 @@ class Recipe {
   static Recipe from_json(const nlohmann::json& json, const std::string& source);
   static std::optional<Weights> read_weights(const nlohmann::json& value, const std::string& where);
   static Activations read_activations(const nlohmann::json& value, const std::string& where);
+  static Activations read_attention(const nlohmann::json& value, const std::string& where);
   static std::optional<FoldOptions> read_fold(const nlohmann::json& value, const std::string& where);
   static CalibrationOptions read_calibration(const nlohmann::json& value, const std::string& where);
   static ActivationScales read_scales(const nlohmann::json& value, const std::string& where);
@@ -199,6 +208,7 @@ class Recipe {
   CalibrationOptions calibration_;
   bool to_be_calibrated_ = false;
   ActivationMode attention_ = ActivationMode::kFloat;
+  RangeOptions attention_range_ = {.method = RangeMethod::kMse};
   bool embeddings_ = false;
   std::vector<std::string> include_, exclude_;
   std::vector<Override> overrides_;

@@ -57,6 +57,13 @@ struct ActivationScale {
   friend bool operator==(const ActivationScale&, const ActivationScale&) = default;
 };
 
+/// What kStaticPerTensor fixes of the products of attention: the scales of queries, keys and values.
+struct AttentionScales {
+  float q = 1, k = 1, v = 1;
+
+  friend bool operator==(const AttentionScales&, const AttentionScales&) = default;
+};
+
 /// What a recipe does to a layer, and what a checkpoint records of it.
 struct Scheme {
   WeightScheme weight;

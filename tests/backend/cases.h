@@ -158,7 +158,12 @@ inline const std::vector<AttentionCase> kAttentionCases = {
     {{1200}, 2, 8, "causal, scores in several strips", 1, true},
 };
 
-inline constexpr ActivationMode kAttentionModes[] = {ActivationMode::kFloat, ActivationMode::kDynamicPerToken};
+inline constexpr ActivationMode kAttentionModes[] = {ActivationMode::kFloat, ActivationMode::kDynamicPerToken,
+                                                     ActivationMode::kStaticPerTensor};
+inline constexpr ActivationMode kInt8AttentionModes[] = {ActivationMode::kDynamicPerToken,
+                                                         ActivationMode::kStaticPerTensor};
+/// Of the static mode: they clip some of numbers with the deviation 1.
+inline constexpr AttentionScales kStaticAttentionScales = {.q = 0.034f, .k = 0.027f, .v = 0.031f};
 
 /// The case with products in floats or INT8.
 inline AttentionCase in_mode(AttentionCase c, ActivationMode activations) {
@@ -166,6 +171,9 @@ inline AttentionCase in_mode(AttentionCase c, ActivationMode activations) {
   return c;
 }
 
-inline const char* name(ActivationMode mode) { return mode == ActivationMode::kFloat ? "float" : "int8"; }
+inline const char* name(ActivationMode mode) {
+  if (mode == ActivationMode::kFloat) return "float";
+  return mode == ActivationMode::kStaticPerTensor ? "static int8" : "int8";
+}
 
 }  // namespace octet::backend_cases

@@ -296,6 +296,7 @@ inline AttentionOp op_of(const AttentionCase& c, const Activation& qkv, const Ac
           .window = c.window,
           .cache = {},
           .activations = c.activations,
+          .scales = kStaticAttentionScales,
           .site = 7};
 }
 

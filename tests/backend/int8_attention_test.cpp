@@ -38,7 +38,14 @@ struct Row {
   float scale;
 
   explicit Row(std::span<const float> x) : codes(x.size()), scale(quantize_row(x, codes)) {}
+  Row(std::span<const float> x, float fixed) : scale(fixed) {
+    for (const float value : x) codes.push_back(int8_code(value, 1.0f / fixed));
+  }
 };
+
+Row row_of(const AttentionCase& c, std::span<const float> x, float fixed) {
+  return c.activations == ActivationMode::kStaticPerTensor ? Row(x, fixed) : Row(x);
+}
 
 int64_t dot(const Row& a, const Row& b) {
   int64_t sum = 0;
@@ -55,11 +62,11 @@ std::vector<double> expected_of(const AttentionCase& c, std::span<const float> q
     const int64_t kv = head / (c.heads / c.key_heads());
     std::vector<Row> keys, values;
     for (int64_t j = 0; j < rows; ++j) {
-      keys.emplace_back(part(j, c.heads + kv));
-      values.emplace_back(part(j, c.heads + c.key_heads() + kv));
+      keys.push_back(row_of(c, part(j, c.heads + kv), kStaticAttentionScales.k));
+      values.push_back(row_of(c, part(j, c.heads + c.key_heads() + kv), kStaticAttentionScales.v));
     }
     for (int64_t i = 0; i < rows; ++i) {
-      const Row query(part(i, head));
+      const Row query = row_of(c, part(i, head), kStaticAttentionScales.q);
       const int64_t last = c.causal ? i + 1 : rows, first = c.window == 0 ? 0 : std::max<int64_t>(0, last - c.window);
       std::vector<float> scores, weights;
       for (int64_t j = first; j < last; ++j) {
@@ -88,11 +95,14 @@ TEST(Int8Attention, IsWhatTheContractSaysInInt64AndDouble) {
                                             {{75}, 4, 12, "causal, groups", 2, true},
                                             {{90}, 4, 16, "window", 1, true, 13}};
   for (const AttentionCase& each : cases) {
-    const AttentionCase c = int8_case(each);
-    const std::vector<float> qkv = random_qkv(c, 21);
-    const std::vector<double> expected = expected_of(c, qkv);
-    for (const std::string& isa : cpu_isas()) {
-      EXPECT_TRUE(near(run(c, qkv, isa).y, expected, [](size_t) { return 2e-6; })) << c.what << " on " << isa;
+    for (const ActivationMode mode : kInt8AttentionModes) {
+      const AttentionCase c = in_mode(each, mode);
+      const std::vector<float> qkv = random_qkv(c, 21);
+      const std::vector<double> expected = expected_of(c, qkv);
+      for (const std::string& isa : cpu_isas()) {
+        EXPECT_TRUE(near(run(c, qkv, isa).y, expected, [](size_t) { return 2e-6; }))
+            << c.what << ", " << name(mode) << " on " << isa;
+      }
     }
   }
 }
@@ -100,20 +110,46 @@ TEST(Int8Attention, IsWhatTheContractSaysInInt64AndDouble) {
 TEST(Int8Attention, IsCloseToFloatAttention) {
   const AttentionCase c{{200}, 4, 32, "close", 2, true};
   const std::vector<float> qkv = random_qkv(c, 22);
-  const std::vector<float> exact = run(c, qkv, "ref").y, coded = run(int8_case(c), qkv, "ref").y;
-  double error = 0, size = 0;
-  for (size_t i = 0; i < exact.size(); ++i) {
-    error += std::pow(double{exact[i]} - coded[i], 2);
-    size += std::pow(double{exact[i]}, 2);
+  const std::vector<float> exact = run(c, qkv, "ref").y;
+  for (const ActivationMode mode : kInt8AttentionModes) {
+    const std::vector<float> coded = run(in_mode(c, mode), qkv, "ref").y;
+    double error = 0, size = 0;
+    for (size_t i = 0; i < exact.size(); ++i) {
+      error += std::pow(double{exact[i]} - coded[i], 2);
+      size += std::pow(double{exact[i]}, 2);
+    }
+    // A scale for all rows is too long a step for most of them.
+    EXPECT_LT(std::sqrt(error / size), mode == ActivationMode::kStaticPerTensor ? 0.03 : 0.02) << name(mode);
+    EXPECT_GT(error, 0);
   }
-  EXPECT_LT(std::sqrt(error / size), 0.02);
-  EXPECT_GT(error, 0);
+}
+
+TEST(Int8Attention, AStaticScaleDecidesTheCodesOfAllRows) {
+  const std::unique_ptr<Backend> backend = make_cpu_backend({.threads = 1});
+  const AttentionCase c = in_mode({{40}, 2, 8, "scales", 0, true}, ActivationMode::kStaticPerTensor);
+  const std::vector<float> qkv = random_qkv(c, 26);
+  const Matrix all(*backend, 40, columns_of(c), 0, qkv), y(*backend, 40, 16, 0);
+  const Memory offsets(*backend, offsets_of(c.lengths));
+  AttentionOp op = op_of(c, all.activation(), y.activation(), offsets.span());
+  const auto run_with = [&](const AttentionScales& scales) {
+    op.scales = scales;
+    backend->attention(op);
+    return y.values();
+  };
+  const std::vector<float> before = run_with(kStaticAttentionScales);
+  for (float AttentionScales::*operand : {&AttentionScales::q, &AttentionScales::k, &AttentionScales::v}) {
+    AttentionScales other = kStaticAttentionScales;
+    other.*operand *= 0.5f;
+    EXPECT_NE(run_with(other), before);
+  }
+  op.activations = ActivationMode::kStaticPerTensorZeroPoint;
+  EXPECT_THROW(backend->attention(op), Error);
 }
 
 // The largest codes everywhere, of either sign: sums that int16 or saturation would spoil, on every kernel.
 TEST(Int8Attention, ExtremeValuesAreExactOnEveryInstructionSet) {
-  const AttentionCase c = int8_case({{130}, 2, 64, "extreme", 1, true});
-  const int64_t columns = columns_of(c);
+  const AttentionCase extreme{{130}, 2, 64, "extreme", 1, true};
+  const int64_t columns = columns_of(extreme);
   const auto filled = [&](auto value) {
     std::vector<float> qkv(static_cast<size_t>(130 * columns));
     for (int64_t i = 0; i < 130 * columns; ++i) qkv[i] = value(i / columns, i % columns);
@@ -128,40 +164,46 @@ TEST(Int8Attention, ExtremeValuesAreExactOnEveryInstructionSet) {
       {"subnormal", filled([](int64_t r, int64_t col) { return 1e-40f * static_cast<float>((r * 7 + col) % 5 - 2); })},
       {"large", filled([](int64_t r, int64_t col) { return 1e15f * static_cast<float>((r * 7 + col) % 5 - 2); })}};
   for (const auto& [what, qkv] : inputs) {
-    const std::vector<float> expected = run(c, qkv, "ref").y;
-    for (const float y : expected) ASSERT_TRUE(std::isfinite(y)) << what;
-    EXPECT_TRUE(near(expected, expected_of(c, qkv), [&](size_t i) { return 2e-6 * std::abs(expected[i]) + 1e-37; }))
-        << what;
-    for (const std::string& isa : vector_isas()) EXPECT_TRUE(same_bits(run(c, qkv, isa).y, expected)) << what << isa;
+    for (const ActivationMode mode : kInt8AttentionModes) {
+      const AttentionCase c = in_mode(extreme, mode);
+      const std::vector<float> expected = run(c, qkv, "ref").y;
+      for (const float y : expected) ASSERT_TRUE(std::isfinite(y)) << what;
+      EXPECT_TRUE(near(expected, expected_of(c, qkv), [&](size_t i) { return 2e-6 * std::abs(expected[i]) + 1e-37; }))
+          << what << ", " << name(mode);
+      for (const std::string& isa : vector_isas()) EXPECT_TRUE(same_bits(run(c, qkv, isa).y, expected)) << what << isa;
+    }
   }
 }
 
 TEST(Int8Attention, WhatIsNotFiniteReachesItsReadersAndIsReported) {
-  const AttentionCase c = int8_case({{5, 70}, 4, 20, "NaN", 2, true});
-  const int64_t columns = columns_of(c), width = c.heads * c.head_width;
+  const AttentionCase dynamic = int8_case({{5, 70}, 4, 20, "NaN", 2, true});
+  const int64_t columns = columns_of(dynamic), width = dynamic.heads * dynamic.head_width;
   struct Case {
     int64_t row, column;  // of q, k and v side by side
     int64_t first_head, last_head;
     bool readers;  // the rows after it too, else its own
   };
   const Case cases[] = {{8, 25, 1, 2, false}, {7, width + 3, 0, 2, true}, {60, width + 40 + 25, 2, 4, true}};
-  const std::vector<float> clean = random_qkv(c, 23);
-  const std::vector<float> before = run(c, clean, "ref").y;
-  for (const Case& each : cases) {
-    for (const float bad : {kNaN, -kInfinity}) {
-      std::vector<float> qkv = clean;
-      qkv[each.row * columns + each.column] = bad;
-      for (const std::string& isa : cpu_isas()) {
-        for (const int threads : {1, 3}) {
-          const Result result = run(c, qkv, isa, threads);
-          ASSERT_TRUE(result.fault) << isa;
-          EXPECT_EQ(result.fault->site, 7);
-          EXPECT_EQ(result.fault->row, each.row) << isa;
-          for (int64_t i = 0; i < 75 * width; ++i) {
-            const int64_t row = i / width, head = i % width / c.head_width;
-            const bool reached =
-                (each.readers ? row >= each.row : row == each.row) && head >= each.first_head && head < each.last_head;
-            ASSERT_TRUE(reached ? std::isnan(result.y[i]) : result.y[i] == before[i]) << isa << " " << i;
+  const std::vector<float> clean = random_qkv(dynamic, 23);
+  for (const ActivationMode mode : kInt8AttentionModes) {
+    const AttentionCase c = in_mode(dynamic, mode);
+    const std::vector<float> before = run(c, clean, "ref").y;
+    for (const Case& each : cases) {
+      for (const float bad : {kNaN, -kInfinity}) {
+        std::vector<float> qkv = clean;
+        qkv[each.row * columns + each.column] = bad;
+        for (const std::string& isa : cpu_isas()) {
+          for (const int threads : {1, 3}) {
+            const Result result = run(c, qkv, isa, threads);
+            ASSERT_TRUE(result.fault) << isa;
+            EXPECT_EQ(result.fault->site, 7);
+            EXPECT_EQ(result.fault->row, each.row) << isa;
+            for (int64_t i = 0; i < 75 * width; ++i) {
+              const int64_t row = i / width, head = i % width / c.head_width;
+              const bool reached = (each.readers ? row >= each.row : row == each.row) && head >= each.first_head &&
+                                   head < each.last_head;
+              ASSERT_TRUE(reached ? std::isnan(result.y[i]) : result.y[i] == before[i]) << isa << " " << i;
+            }
           }
         }
       }

@@ -154,6 +154,20 @@ TEST_F(CompressedTensors, StaticScalesComeBackAsTheyWereWritten) {
   EXPECT_THAT(message_of([&] { decode_activation_scale(written, "a", kZeroPoint); }), HasSubstr("a.input_zero_point"));
 }
 
+TEST_F(CompressedTensors, ScalesOfAttentionHaveTheLibrarysNames) {
+  SafetensorsWriter writer;
+  writer.add(encode_attention_scale("model.layers.0.self_attn.k", 0.125f));
+  writer.add("a.k_scale", tensor_of<float>({1}, {0}));
+  writer.add("b.k_scale", tensor_of<float>({2}, {1, 1}));
+  const Checkpoint written = checkpoint(writer);
+  EXPECT_EQ(written.describe("model.layers.0.self_attn.k_scale").shape, (Shape{1}));
+  EXPECT_EQ(decode_attention_scale(written, "model.layers.0.self_attn.k"), 0.125f);
+  EXPECT_THAT(message_of([&] { decode_attention_scale(written, "a.k"); }),
+              HasSubstr("'a.k_scale': the activation scale"));
+  EXPECT_THAT(message_of([&] { decode_attention_scale(written, "b.k"); }), HasSubstr("one number is needed, F32"));
+  EXPECT_THAT(message_of([&] { decode_attention_scale(written, "c.k"); }), HasSubstr("c.k_scale"));
+}
+
 TEST_F(CompressedTensors, StaticScalesThatCannotBeAreRefused) {
   for (const float scale : {0.0f, -1.0f, std::numeric_limits<float>::infinity(), std::nanf("")}) {
     SafetensorsWriter writer;

@@ -155,8 +155,14 @@ TEST(QuantizationConfig, EachFeatureNotOfferedIsNamedWithItsFile) {
        {{"strategy", "token"}, {"dynamic", true}, {"num_bits", 4}},
        "octet_attention.num_bits' is 4"},
       {"/octet_attention",
+       {{"strategy", "tensor"}, {"dynamic", false}, {"num_bits", 8}, {"symmetric", false}},
+       "octet_attention.symmetric' is false"},
+      {"/kv_cache_scheme",
        {{"strategy", "tensor"}, {"dynamic", false}, {"num_bits", 8}},
-       "octet_attention.dynamic' is false"},
+       "'kv_cache_scheme' without attention of the same kind ('octet_attention')"},
+      {"/kv_cache_scheme",
+       {{"strategy", "tensor"}, {"dynamic", false}, {"num_bits", 8}, {"type", "float"}},
+       "kv_cache_scheme.type' is \"float\""},
   };
   for (const Case& c : cases) {
     EXPECT_THAT(message_of([&] { parse(changed(c.pointer, c.value)); }),
@@ -302,6 +308,15 @@ TEST(QuantizationConfig, Int8AttentionIsAKeyOfItsOwnThatIsThereOnlyThen) {
   const json without = quantization_config({{"a", kWeightOnly}}, {});
   EXPECT_FALSE(without.contains("octet_attention"));
   EXPECT_EQ(parse(without).attention(), ActivationMode::kFloat);
+}
+
+TEST(QuantizationConfig, StaticAttentionSaysWhatTheCacheHoldsInTheLibrarysWordsToo) {
+  const json config = quantization_config({{"a", kWeightOnly}}, {}, {}, ActivationMode::kStaticPerTensor);
+  EXPECT_EQ(
+      config.at("kv_cache_scheme"),
+      json::parse(R"({"num_bits": 8, "type": "int", "symmetric": true, "strategy": "tensor", "dynamic": false})"));
+  EXPECT_EQ(config.at("octet_attention"), config.at("kv_cache_scheme"));
+  EXPECT_EQ(parse(config).attention(), ActivationMode::kStaticPerTensor);
 }
 
 TEST(QuantizationConfig, TheModelsConfigKeepsItsKeysAndIsInFloat32) {

@@ -62,13 +62,14 @@ std::vector<float> last_row(const Tensor& rows) {
 const std::vector<std::string> kQuantizedEmbeddings = {"embeddings=8"};
 const std::vector<std::string> kInt8Attention = {"attention=8"};
 
-std::vector<std::optional<Recipe>> recipes() {
+std::vector<std::optional<Recipe>> recipes(const std::filesystem::path& model) {
   std::vector<std::optional<Recipe>> all = {std::nullopt};
   for (const std::string& name : Recipe::built_in_names()) all.emplace_back(Recipe::load(name, {}));
   all.emplace_back(Recipe::load("w8a8_dynamic", kQuantizedEmbeddings));
   all.emplace_back(Recipe::load("w4a16_g32", kQuantizedEmbeddings));
   all.emplace_back(Recipe::load("w8a8_dynamic", kInt8Attention));
   all.emplace_back(Recipe::load("w4a16_g32", kInt8Attention));
+  all.emplace_back(static_attention(model));
   return all;
 }
 
@@ -81,7 +82,7 @@ TokenBatch one_sequence(const Session& session) {
 TEST(Decoder, StepByStepGivesTheBitsOfOnePass) {
   for (const char* folder : {"llama_tied", "mistral_window", "gpt2", "qwen2", "opt", "opt_projected", "gptj",
                              "gpt_neox", "gpt_neox_sequential", "phi"}) {
-    for (const std::optional<Recipe>& recipe : recipes()) {
+    for (const std::optional<Recipe>& recipe : recipes(golden(folder))) {
       Session session(golden(folder), {.recipe = recipe, .cpu = {}});
       const TokenBatch whole = one_sequence(session);
       for (const int64_t piece : {1, 7, 64}) {
@@ -225,7 +226,7 @@ TEST(Decoder, AWrittenModelGivesTheBitsOfOneQuantizedWhileLoading) {
   for (const char* folder : {"llama_tied", "llama_base", "gpt2", "bert_masked_lm", "bert_base", "opt_projected",
                              "opt_no_biases", "gptj", "gpt_neox", "gpt_neox_sequential", "phi", "roberta_masked_lm",
                              "distilbert_masked_lm", "electra_masked_lm", "electra_pretraining"}) {
-    for (const std::optional<Recipe>& recipe : recipes()) {
+    for (const std::optional<Recipe>& recipe : recipes(golden(folder))) {
       if (!recipe) continue;
       const std::filesystem::path out = std::filesystem::path(testing::TempDir()) / "decoder_written";
       std::filesystem::remove_all(out);

@@ -25,6 +25,19 @@ inline TokenBatch golden_batch(const std::filesystem::path& folder, const std::s
   return TokenBatch::from_matrix(ids, &mask, &types);
 }
 
+/// w8a8_dynamic with static attention, by scales that clip little of what golden models make.
+inline Recipe static_attention(const std::filesystem::path& model) {
+  std::string scales;
+  for (const AttentionSite& attention : load_model(Checkpoint::open(model), nullptr)->attention_sites()) {
+    for (const char* operand : {"q", "k", "v"}) {
+      scales += fmt::format("{}\"{}\": 0.03", scales.empty() ? "" : ", ", attention_operand(attention.site, operand));
+    }
+  }
+  const std::vector<std::string> settings = {R"(attention={"bits": 8, "mode": "static"})",
+                                             "activation_scales={" + scales + "}"};
+  return Recipe::load("w8a8_dynamic", settings);
+}
+
 /// The largest difference as a share of the golden's range, over the kept rows of [batch, seq, …] where `per_token`.
 inline double error_share(const Tensor& rows, const Tensor& golden, const TokenBatch& batch, bool per_token) {
   const int64_t columns = rows.shape()[1], seq = golden.shape()[1];

@@ -25,7 +25,7 @@ std::vector<Way> ways() {
   return all;
 }
 
-std::vector<std::optional<Recipe>> recipes() {
+std::vector<std::optional<Recipe>> recipes(const std::filesystem::path& model) {
   std::vector<std::optional<Recipe>> all = {std::nullopt};
   for (const std::string& name : Recipe::built_in_names()) all.emplace_back(Recipe::load(name, {}));
   const std::vector<std::string> with_zero_points = {"weights.symmetric=false"};
@@ -38,6 +38,7 @@ std::vector<std::optional<Recipe>> recipes() {
   all.emplace_back(Recipe::load("w8a8_dynamic", with_embeddings));
   const std::vector<std::string> with_attention = {"attention=8"};
   all.emplace_back(Recipe::load("w8a8_dynamic", with_attention));
+  all.emplace_back(static_attention(model));
   return all;
 }
 
@@ -52,7 +53,7 @@ bool same_bits(std::span<const float> a, std::span<const float> b) {
 
 // Sequences of many lengths, and every one of them alone, by every kernel and number of threads.
 void expect_identical_outputs(const std::filesystem::path& model, std::span<const int64_t> lengths) {
-  for (const std::optional<Recipe>& recipe : recipes()) {
+  for (const std::optional<Recipe>& recipe : recipes(model)) {
     Session first(model, {.recipe = recipe, .cpu = {.threads = 1, .isa = cpu_isas().back()}});
     const ModelInfo& info = first.model().info();
     TokenBatch together;
@@ -126,7 +127,7 @@ TEST(Identity, OfWeightsInSixteenBitsWithTheSameInFp32) {
 // Padding is dropped: a masked matrix gives the rows that the sequences alone give.
 TEST(Identity, PaddingLeavesNoTrace) {
   const std::filesystem::path folder = golden("bert_base");
-  for (const std::optional<Recipe>& recipe : recipes()) {
+  for (const std::optional<Recipe>& recipe : recipes(folder)) {
     Session session(folder, {.recipe = recipe, .cpu = {}});
     const TokenBatch batch = golden_batch(folder, "right");
     const Tensor padded = session.run(batch);

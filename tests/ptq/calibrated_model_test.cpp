@@ -86,6 +86,79 @@ TEST_F(CalibratedModel, AStaticHeadIsCalibratedToo) {
   }
 }
 
+std::vector<std::string> static_attention(const std::string& range = "mse") {
+  return {R"(attention={"bits": 8, "mode": "static", "range": ")" + range + "\"}"};
+}
+
+TEST_F(CalibratedModel, StaticAttentionIsCalibratedWrittenAndLoaded) {
+  for (const auto& [model, module] :
+       {std::pair{"llama_tied", "model.layers.0.self_attn"}, std::pair{"mistral_window", "model.layers.0.self_attn"},
+        std::pair{"gpt2", "transformer.h.0.attn"}, std::pair{"gpt_neox", "gpt_neox.layers.0.attention"},
+        std::pair{"bert_base", "encoder.layer.0.attention.self"}}) {
+    SCOPED_TRACE(model);
+    const CalibrationData data = data_for(model);
+    const QuantizeReport report =
+        quantize(model, Recipe::load("w8a8_dynamic", static_attention("minmax")), model, data);
+    const Checkpoint written = Checkpoint::open(folder_ / model), floats = Checkpoint::open(golden_model(model));
+    EXPECT_LT(distance(folder_ / model, golden_model(model)), 0.2);
+    json scales = json::object();
+    Session session(folder_ / model);
+    EXPECT_EQ(session.model().info().attention, ActivationMode::kStaticPerTensor);
+    for (const AttentionSite& attention : session.model().attention_sites()) {
+      for (const auto& [operand, scale] : {std::pair{"q", attention.scales.q}, std::pair{"k", attention.scales.k},
+                                           std::pair{"v", attention.scales.v}}) {
+        const std::string name = attention_operand(attention.site, operand);
+        EXPECT_EQ(written.tensor(name + "_scale").as<float>()[0], scale);
+        const auto site = std::ranges::find(report.sites, name, &SiteReport::site);
+        ASSERT_NE(site, report.sites.end()) << name;
+        EXPECT_FALSE(site->given);
+        EXPECT_EQ(site->estimate.scale.scale, scale);
+        EXPECT_EQ(site->estimate.loss.clipped_share, 0);
+        scales[name] = scale;
+      }
+    }
+    EXPECT_EQ(scales.size(), report.sites.size());
+    EXPECT_TRUE(scales.contains(std::string(module) + ".k"));
+
+    // The same bits as of the float model by the same scales, quantized while loading.
+    std::vector<std::string> settings = static_attention();
+    settings.push_back("activation_scales=" + scales.dump());
+    const Recipe given = Recipe::load("w8a8_dynamic", settings);
+    Session loading(golden_model(model), {.recipe = given, .cpu = {}});
+    EXPECT_TRUE(unmatched_patterns(given, loading.model()).empty());
+    const TokenBatch batch = random_batch(session.model().info(), 4, 19);
+    EXPECT_EQ(bytes_of(session.run(batch)), bytes_of(loading.run(batch)));
+    // And of what is written without data by them.
+    quantize_model(floats, given, folder_ / (std::string(model) + ".given"));
+    EXPECT_EQ(bytes_of(Session(folder_ / (std::string(model) + ".given")).run(batch)), bytes_of(loading.run(batch)));
+    EXPECT_EQ(stored_bytes(floats, loading.model()),
+              Checkpoint::open(folder_ / (std::string(model) + ".given")).bytes());
+  }
+}
+
+TEST_F(CalibratedModel, StaticAttentionWithoutAScaleNamesWhatLacksIt) {
+  const Checkpoint floats = Checkpoint::open(golden_model("llama_base"));
+  std::vector<std::string> settings = static_attention();
+  settings.emplace_back(
+      R"(activation_scales={"model.layers.0.self_attn.{q,k,v}": 0.02, "model.layers.1.self_attn.q": 0.02})");
+  const Recipe partly = Recipe::load("w8a8_dynamic", settings);
+  const auto says =
+      AllOf(HasSubstr("static attention has no scale for 'model.layers.1.self_attn.k'"), HasSubstr("--data TEXT"));
+  EXPECT_THAT(message_of<UsageError>([&] { load_model(floats, &partly); }), says);
+  EXPECT_THAT(message_of<UsageError>([&] { quantize_model(floats, partly, folder_ / "x"); }), says);
+  // Those that are given stay, and are measured.
+  const QuantizeReport report = quantize("llama_base", partly, "partly", data_for("llama_base"));
+  const Checkpoint written = Checkpoint::open(folder_ / "partly");
+  EXPECT_EQ(written.tensor("model.layers.0.self_attn.v_scale").as<float>()[0], 0.02f);
+  EXPECT_EQ(std::ranges::count(report.sites, true, &SiteReport::given), 4);
+  // A recipe that does not say where its weights come from still finds that out before it writes.
+  const std::vector<std::string> offline = static_attention();
+  const Recipe hqq = Recipe::load("w4a16_g128_hqq", offline);
+  EXPECT_THAT(message_of<UsageError>([&] { quantize_model(floats, hqq, folder_ / "x"); }),
+              HasSubstr("no scale for 'model.layers.0.self_attn.q'"));
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "x"));
+}
+
 TEST_F(CalibratedModel, SmoothQuantChangesNothingButRounding) {
   for (const std::string model : {"llama_base", "gpt2", "opt", "bert_base", "gptj", "phi"}) {
     SCOPED_TRACE(model);
@@ -137,8 +210,8 @@ TEST_F(CalibratedModel, EveryRecipeWithDataIsWrittenAndRuns) {
 }
 
 TEST_F(CalibratedModel, TheResultDoesNotDependOnThreads) {
-  for (const Recipe& recipe :
-       {recipe_of(kGptq), Recipe::load("w8a8_smoothquant_static", {}), Recipe::load("w4a16_g128_awq", {})}) {
+  for (const Recipe& recipe : {recipe_of(kGptq), Recipe::load("w8a8_smoothquant_static", static_attention()),
+                               Recipe::load("w4a16_g128_awq", {})}) {
     const CalibrationData data = data_for("llama_base");
     quantize("llama_base", recipe, "one", data, 1);
     quantize("llama_base", recipe, "three", data, 3);
@@ -149,7 +222,8 @@ TEST_F(CalibratedModel, TheResultDoesNotDependOnThreads) {
 }
 
 TEST_F(CalibratedModel, AKilledRunIsTakenUpAndGivesTheSameFiles) {
-  for (const std::string& text : {std::string(kGptq), Recipe::load("w8a8_smoothquant_static", {}).text()}) {
+  for (const std::string& text :
+       {std::string(kGptq), Recipe::load("w8a8_smoothquant_static", static_attention()).text()}) {
     const Recipe recipe = recipe_of(text);
     const Checkpoint floats = Checkpoint::open(golden_model("llama_base"));
     const CalibrationData data = data_for("llama_base");

@@ -4,10 +4,7 @@
 #include <filesystem>
 #include <fstream>
 
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
-#include "octet/base/error.h"
+#include "tests/io/scratch.h"
 
 namespace octet {
 namespace {
@@ -455,6 +452,35 @@ TEST(Recipe, AttentionIsFloatUnlessItSaysEight) {
   const Recipe alone = Recipe::parse(R"({"attention": 8})", "m");
   EXPECT_EQ(alone.attention(), kInt8);
   EXPECT_EQ(alone.scheme_for("a", 384), std::nullopt);
+}
+
+TEST(Recipe, AttentionMayBeStatic) {
+  const Recipe dynamic = Recipe::parse(R"({"attention": {"bits": 8}})", "m");
+  EXPECT_EQ(dynamic.attention(), ActivationMode::kDynamicPerToken);
+  const Recipe plain = Recipe::parse(R"({"weights": {}, "attention": {"bits": 8, "mode": "static"}})", "m");
+  EXPECT_EQ(plain.attention(), ActivationMode::kStaticPerTensor);
+  EXPECT_EQ(plain.attention_range().method, RangeMethod::kMse);
+  EXPECT_THAT(message_of<UsageError>([&] { plain.attention_scale("h.0.attn.k"); }),
+              AllOf(HasSubstr("static attention has no scale for 'h.0.attn.k'"), HasSubstr("--data TEXT")));
+  EXPECT_EQ(plain.to_be_calibrated().attention_scale("h.0.attn.k"), 1);
+
+  const Recipe given = Recipe::parse(
+      R"({"attention": {"mode": "static", "range": "percentile", "percentile": 99.9},
+          "activation_scales": {"h.0.attn.{q,k}": 0.25, "h.0.attn.v": -1, "h.9.attn.k": 1}})",
+      "m");
+  EXPECT_EQ(given.attention_range().method, RangeMethod::kPercentile);
+  EXPECT_EQ(given.attention_range().percentile, 99.9);
+  EXPECT_EQ(given.attention_scale("h.0.attn.k"), 0.25f);
+  EXPECT_THAT(message_of<NumericError>([&] { given.attention_scale("h.0.attn.v"); }), HasSubstr("'h.0.attn.v'"));
+  const std::vector<std::string> layers = {"h.0.attn.c_attn"}, operands = {"h.0.attn.q", "h.0.attn.k", "h.0.attn.v"};
+  EXPECT_THAT(given.unmatched_patterns(layers, operands), testing::ElementsAre("h.9.attn.k"));
+
+  EXPECT_THAT(refusal(R"({"attention": {"bits": 4}})"), HasSubstr("'bits' is 4"));
+  EXPECT_THAT(refusal(R"({"attention": {"mode": "fixed"}})"), HasSubstr("'mode' is \"fixed\""));
+  EXPECT_THAT(refusal(R"({"attention": {"range": "mse"}})"), HasSubstr("\"mode\": \"static\""));
+  EXPECT_THAT(refusal(R"({"attention": {"mode": "static", "range": "best"}})"), HasSubstr("'range' is \"best\""));
+  EXPECT_THAT(refusal(R"({"attention": {"mode": "static", "percentile": 99.9}})"), HasSubstr("'percentile' belongs"));
+  EXPECT_THAT(refusal(R"({"attention": {"symetric": true}})"), HasSubstr("attention: unknown key 'symetric'"));
 }
 
 TEST(Recipe, AFileIsRead) {

@@ -220,8 +220,8 @@ class FloatProducts {
   Layout::Part<float> keys_, values_, queries_, output_, inverse_sums_;
 };
 
-// Codes by codes, see FloatProducts. Each row of a head has a scale: of q, k and v, and of p times the values' scales,
-// which are multiplied into it because they lie along the sum over keys.
+// Codes by codes, see FloatProducts. Each row of a head has a scale: of q, k and v, be it that of all rows, and of p
+// times the values' scales, which are multiplied into it because they lie along the sum over keys.
 class Int8Products {
  public:
   Int8Products(const Frame& frame, Layout& layout)
@@ -286,7 +286,7 @@ class Int8Products {
       std::copy_n(head.of_query(frame_.op.q, first + i), width_, queries + i * width_);
     }
     float* const scales = query_scales_.in(memory);
-    find_scales({queries, width_, count, width_}, scales, memory);
+    find_scales({queries, width_, count, width_}, fixed(frame_.op.scales.q), scales, memory);
     quantize({.x = queries,
               .x_stride = width_,
               .rows = count,
@@ -341,7 +341,7 @@ class Int8Products {
 
   void take_weights(const Head& head, int64_t i, int64_t query, const float* row, KeyRange mixed, std::byte* memory) {
     float* const scale = weight_scales_.in(memory) + i;
-    find_scales(1, scale, memory);  // of what softmax left
+    find_scales(1, std::nullopt, scale, memory);  // of what softmax left
     quantize({.x = row + mixed.first,
               .x_stride = frame_.score_stride,
               .rows = 1,
@@ -401,21 +401,28 @@ class Int8Products {
             .capacity = capacity_};
   }
 
-  // Scales of rows, and their inverses, from their absmax_. A row that holds NaN or infinity gets zero codes under a
-  // NaN scale, so that all it meets becomes NaN.
-  void find_scales(int64_t rows, float* scales, std::byte* memory) const {
+  // The scale of all rows, in a static mode.
+  std::optional<float> fixed(float scale) const {
+    return is_static(frame_.op.activations) ? std::optional(scale) : std::nullopt;
+  }
+
+  // Scales of rows, the fixed one or by their absmax_, and their inverses. A row that holds NaN or infinity gets zero
+  // codes under a NaN scale, so that all it meets becomes NaN.
+  void find_scales(int64_t rows, std::optional<float> fixed, float* scales, std::byte* memory) const {
     const uint32_t* const absmax = absmax_.in(memory);
     float* const inverses = inverses_.in(memory);
     for (int64_t r = 0; r < rows; ++r) {
       const float largest = std::bit_cast<float>(absmax[r]);
-      scales[r] = std::isfinite(largest) ? int8_scale(largest) : std::numeric_limits<float>::quiet_NaN();
+      scales[r] = !std::isfinite(largest) ? std::numeric_limits<float>::quiet_NaN()
+                  : fixed                 ? *fixed
+                                          : int8_scale(largest);
       inverses[r] = 1.0f / scales[r];
     }
   }
-  void find_scales(AbsmaxRows rows, float* scales, std::byte* memory) const {
+  void find_scales(AbsmaxRows rows, std::optional<float> fixed, float* scales, std::byte* memory) const {
     rows.bits = absmax_.in(memory);
     kernels_.absmax(rows);
-    find_scales(rows.rows, scales, memory);
+    find_scales(rows.rows, fixed, scales, memory);
   }
 
   // By the scales found last.
@@ -427,14 +434,17 @@ class Int8Products {
   // Keys and values of at most kKvBlockTokens rows of the sequence, as tokens [place, place + count) of `to`.
   void put(const Head& head, int64_t row, int64_t count, int64_t place, const CodePanels& to, std::byte* memory) {
     const int64_t panel = frame_.table.panel_width;
-    put(frame_.op.k, head, row, count, place, to.key_scales, kernels_.pack_keys, to.keys, panel * key_depth_, memory);
-    put(frame_.op.v, head, row, count, place, to.value_scales, kernels_.pack_values, to.values, panel * to.capacity,
-        memory);
+    const AttentionScales& scales = frame_.op.scales;
+    put(frame_.op.k, head, row, count, place, fixed(scales.k), to.key_scales, kernels_.pack_keys, to.keys,
+        panel * key_depth_, memory);
+    put(frame_.op.v, head, row, count, place, fixed(scales.v), to.value_scales, kernels_.pack_values, to.values,
+        panel * to.capacity, memory);
   }
-  void put(const Activation& x, const Head& head, int64_t row, int64_t count, int64_t place, float* scales,
-           void (*pack)(const PackTokens&), int8_t* to, int64_t panel_stride, std::byte* memory) {
+  void put(const Activation& x, const Head& head, int64_t row, int64_t count, int64_t place,
+           std::optional<float> fixed_scale, float* scales, void (*pack)(const PackTokens&), int8_t* to,
+           int64_t panel_stride, std::byte* memory) {
     const float* const source = head.of_token(x, row);
-    find_scales({source, x.stride, count, width_}, scales + place, memory);
+    find_scales({source, x.stride, count, width_}, fixed_scale, scales + place, memory);
     quantize({.x = source,
               .x_stride = x.stride,
               .rows = count,
@@ -555,7 +565,8 @@ class Attention {
 }  // namespace
 
 Faults attention(const KernelTable& table, Workspace& workspace, const AttentionOp& op) {
-  const bool int8 = op.activations == ActivationMode::kDynamicPerToken;
+  const bool int8 = op.activations != ActivationMode::kFloat;
+  if (op.activations == ActivationMode::kStaticPerTensorZeroPoint) fail("attention has no zero points");
   if (op.cache && (op.cache->dtype == DType::kI8) != int8) {
     fail("attention in {} cannot read a cache of {}", int8 ? "INT8" : "float", name(op.cache->dtype));
   }
