@@ -26,6 +26,8 @@ std::vector<Task> make_tasks() {
        Task::Data::kLines, "questions", run_multiple_choice},
       {"last_word", "the last word of texts, predicted by a decoder from the others (LAMBADA; JSON lines: text)",
        Task::Data::kLines, "texts", run_last_word},
+      {"squad", "answers to questions, found in their contexts by a model with a head for spans (SQuAD 1.1's json)",
+       Task::Data::kSpans, "questions", run_squad},
   };
   for (const GlueTask& task : glue_tasks()) {
     table.push_back({task.name, fmt::format("GLUE's {}: {}", task.folder, task.description), Task::Data::kTexts,

@@ -11,6 +11,7 @@
 
 #include "octet/data/glue.h"
 #include "octet/data/labelled_texts.h"
+#include "octet/data/squad.h"
 #include "octet/eval/text_windows.h"
 #include "octet/models/session.h"
 
@@ -34,8 +35,9 @@ struct TaskInput {
   std::filesystem::path model, data;
   std::optional<int64_t> limit = {};  ///< use the first examples only (see WindowOptions::limit for windows of a text)
   WindowOptions windows = {};         ///< of tasks that read a text
-  ColumnNames columns = {};           ///< of tasks that read labelled texts
-  int threads = 0;                    ///< for work outside the model; 0: all
+  std::optional<int64_t> overlap = {};  ///< SpanOptions::stride; none: a third of the window
+  ColumnNames columns = {};             ///< of tasks that read labelled texts
+  int threads = 0;                      ///< for work outside the model; 0: all
   std::function<void(int64_t done, int64_t total)> advance = [](int64_t, int64_t) {};
 };
 
@@ -46,6 +48,7 @@ struct Task {
     kTexts,  ///< a file of labelled texts, or a folder of one
     kText,   ///< a text, in windows
     kLines,  ///< a JSON object a line
+    kSpans,  ///< a file of questions with answers in a context
   };
 
   std::string name;
@@ -78,6 +81,14 @@ TaskResult run_classification(Session& session, const TaskInput& input);
 /// input.data is or on those for validation in the folder that it is; there, where MNLI has two, those of the second
 /// under names that end in "_mismatched".
 TaskResult run_glue(const GlueTask& task, Session& session, const TaskInput& input);
+
+/// Answers to the questions of SQuAD 1.1 (see octet/data/squad.h) by a model with a head for spans: f1 and exact_match
+/// as its evaluation script counts them, as shares of 1, with their standard errors. Windows of windows.window tokens,
+/// 384 where it is not given, or the model's longest if that is less.
+TaskResult run_squad(Session& session, const TaskInput& input);
+/// The metrics of given answers; the first is the one by which a checkpoint is chosen.
+std::vector<TaskResult::Metric> squad_metrics(const std::vector<SquadQuestion>& questions,
+                                              std::span<const std::string> answers);
 
 /// Perplexity of a decoder per token, word and byte, and bits per byte, each with its standard error (see NllSums), on
 /// the windows of a text (see TextWindows).

@@ -58,5 +58,36 @@ TEST_F(EvalTasks, GlueTasksAgreeWithClassification) {
   EXPECT_EQ(run("eval model --task perplexity --data some.csv --label-column x"), 2);
 }
 
+TEST_F(EvalTasks, SquadAnswersFromItsContexts) {
+  copy_model("bert_question_answering");
+  json paragraphs = json::array();
+  for (int i = 0; i < 5; ++i) {
+    const std::string context = fmt::format("{} b c d e f g h i j k l m n o p q r s t u v w x y z", char('a' + i));
+    paragraphs.push_back({{"context", context},
+                          {"qas",
+                           {{{"id", std::to_string(i)},
+                             {"question", "j k ?"},
+                             {"answers", {{{"text", "h i"}, {"answer_start", 14}}}}}}}});
+  }
+  write("squad.json", json({{"version", "1.1"}, {"data", {{{"paragraphs", paragraphs}}}}}).dump());
+  const json whole = run_json("eval model --task squad --data squad.json");
+  EXPECT_EQ(whole["examples"], 5);
+  EXPECT_EQ(whole["windows"], 5);
+  EXPECT_EQ(whole["window"], 64);
+  EXPECT_GE(whole["f1"], whole["exact_match"]);
+  const json cut = run_json("eval model --task squad --data squad.json --limit 2 --window 20 --overlap 4");
+  EXPECT_EQ(cut["examples"], 2);
+  EXPECT_EQ(cut["windows"], 2 * 3) << "of 14, 14 and 6 tokens of 26";
+  EXPECT_EQ(run("eval model --task squad --data squad.json --window 65"), 2);
+  EXPECT_EQ(run("eval model --task squad --data squad.json --window 8 --overlap 7"), 2);
+  EXPECT_THAT(err_, HasSubstr("question '0'"));
+  EXPECT_EQ(run("eval model --task mnli --data squad.json --overlap 7"), 2);
+  EXPECT_EQ(run("eval " + kGolden + "/bert_base --task squad --data squad.json"), 1);
+  fs::remove_all(folder_ / "model");
+  copy_model("bert_masked_lm");
+  EXPECT_EQ(run("eval model --task squad --data squad.json"), 1);
+  EXPECT_THAT(err_, HasSubstr("no head that finds answers"));
+}
+
 }  // namespace
 }  // namespace octet
