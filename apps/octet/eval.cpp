@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "apps/octet/column_options.h"
 #include "apps/octet/commands.h"
 #include "apps/octet/decoder_options.h"
 #include "apps/octet/options.h"
@@ -16,8 +17,9 @@ namespace {
 
 struct EvalOptions : ModelOptions {
   std::string task, data;
-  std::optional<int64_t> limit;
+  std::optional<int64_t> limit, overlap;
   TextOptions text;
+  ColumnOptions columns;
 };
 
 void print_for_people(const Task& task, const TaskResult& result) {
@@ -46,8 +48,13 @@ void print_as_json(const Task& task, const TaskResult& result) {
 void run(const EvalOptions& options, const CLI::App& command) {
   const Task& task = find_task(options.task);
   const WindowOptions windows = options.text.parsed();
-  if (const std::string given = TextOptions::first_given(command); task.data != Task::Data::kText && !given.empty())
+  const bool spans = task.data == Task::Data::kSpans;
+  if (const std::string given = TextOptions::first_given(command);
+      task.data != Task::Data::kText && !given.empty() && !(spans && given == "--window"))
     fail<UsageError>("the task '{}' reads no text; leave {} out", task.name, given);
+  if (options.overlap && !spans) fail<UsageError>("the task '{}' has no windows that overlap by --overlap", task.name);
+  if (const std::string given = ColumnOptions::first_given(command); task.data != Task::Data::kTexts && !given.empty())
+    fail<UsageError>("the task '{}' reads no labelled texts; leave {} out", task.name, given);
   Session session = open_session(options);
   std::optional<Progress> progress;
   int64_t seen = 0;
@@ -55,6 +62,8 @@ void run(const EvalOptions& options, const CLI::App& command) {
                                                .data = options.data,
                                                .limit = options.limit,
                                                .windows = windows,
+                                               .overlap = options.overlap,
+                                               .columns = options.columns.names,
                                                .threads = options.threads,
                                                .advance = [&](int64_t done, int64_t total) {
                                                  if (!progress) progress.emplace("evaluating", total, task.examples);
@@ -83,7 +92,9 @@ void add_eval(CLI::App& app) {
   CLI::App* command = app.add_subcommand("eval", "Measure a model on a task");
   options->add_to(*command);
   command->add_option("--task", options->task, "What to measure")->required()->type_name("NAME");
-  command->add_option("--data", options->data, "The task's data")->required()->type_name("FILE");
+  command->add_option("--data", options->data, "The task's data; of a task of GLUE also the folder of its files")
+      ->required()
+      ->type_name("FILE|DIR");
   command
       ->add_option(
           "--limit", options->limit,
@@ -91,11 +102,21 @@ void add_eval(CLI::App& app) {
       ->check(CLI::PositiveNumber)
       ->type_name("N");
   options->text.add_to(*command);
+  command
+      ->add_option("--overlap", options->overlap,
+                   "Tokens of a context that a window of the task squad repeats of the one before (default: a third of "
+                   "--window, which is 384, or the model's longest if that is less)")
+      ->check(CLI::NonNegativeNumber)
+      ->type_name("N");
+  options->columns.add_to(*command);
   command->footer(task_list() +
                   "Examples:\n"
                   "  octet eval minilm --task similarity --data MRPC/dev.tsv\n"
                   "  octet eval minilm --task similarity --data MRPC/dev.tsv --recipe w8a8_dynamic --json\n"
                   "  octet eval bert-mrpc --task classification --data MRPC/dev.tsv --recipe w8a8_dynamic\n"
+                  "  octet eval bert-mnli --task mnli --data MNLI --json\n"
+                  "  octet eval bert-imdb --task classification --data reviews.csv --text-column review\n"
+                  "  octet eval bert-squad --task squad --data dev-v1.1.json --limit 1000\n"
                   "  octet eval smollm2 --task perplexity --data wikitext.txt --window 512 --limit 64\n"
                   "  octet eval stories --task perplexity --data stories.txt --documents end-of-text --truncate 512\n"
                   "  octet eval smollm2 --task multiple_choice --data hellaswag_val.jsonl --limit 1000\n"

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace octet {
@@ -12,8 +13,14 @@ namespace octet {
 /// the lines of any file to 8 GiB.
 constexpr int64_t kLargestLinesFile = int64_t{256} << 20;
 
-/// The lines of a text file without their ends (LF or CRLF), in order. A UTF-8 byte order mark at the start is dropped;
-/// an end of line at the end of the file starts no further line. The bytes are not checked to be UTF-8.
+/// A text file, without the UTF-8 byte order mark that may begin it. The bytes are not checked to be UTF-8. Throws as
+/// read_lines does.
+std::string read_plain_text(const std::filesystem::path& path, int64_t limit = kLargestLinesFile);
+
+/// The lines of `text` without their ends (LF or CRLF), in order; an end of line at its end starts no further line.
+std::vector<std::string_view> split_lines(std::string_view text);
+
+/// Both for a file.
 ///
 /// Throws Error where the file cannot be read, FormatError where it has more than `limit` bytes or holds a zero byte,
 /// as binary files and UTF-16 do.

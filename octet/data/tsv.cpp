@@ -41,13 +41,29 @@ std::string_view TsvFile::field(size_t line, size_t column) const {
   return rest.substr(0, rest.find('\t'));
 }
 
+std::vector<std::string_view> TsvFile::fields(size_t line) const {
+  std::vector<std::string_view> fields;
+  std::string_view rest = lines_.at(line);
+  for (size_t tab = rest.find('\t'); tab != std::string_view::npos; tab = rest.find('\t')) {
+    fields.push_back(rest.substr(0, tab));
+    rest.remove_prefix(tab + 1);
+  }
+  fields.push_back(rest);
+  return fields;
+}
+
 std::optional<size_t> TsvFile::find(std::initializer_list<std::string_view> names) const {
+  return find_column(fields(0), {names.begin(), names.size()}, path_ + ": line 1");
+}
+
+std::optional<size_t> find_column(std::span<const std::string_view> columns, std::span<const std::string_view> names,
+                                  std::string_view where) {
   std::optional<size_t> found;
-  for (size_t i = 0; i < fields_of(lines_.front()); ++i) {
-    if (std::none_of(names.begin(), names.end(), [&](auto name) { return same_name(field(0, i), name); })) continue;
+  for (size_t i = 0; i < columns.size(); ++i) {
+    if (std::ranges::none_of(names, [&](auto name) { return same_name(columns[i], name); })) continue;
     if (found) {
-      fail<FormatError>("{}: line 1: columns {} ('{}') and {} ('{}') name the same thing; keep one of them", path_,
-                        *found + 1, field(0, *found), i + 1, field(0, i));
+      fail<FormatError>("{}: columns {} ('{}') and {} ('{}') name the same thing; keep one of them", where, *found + 1,
+                        excerpt(columns[*found]), i + 1, excerpt(columns[i]));
     }
     found = i;
   }

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <initializer_list>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -25,8 +26,9 @@ class TsvFile {
   /// Throws FormatError for the first line that has more or fewer fields than line 1.
   void check_rows() const;
 
-  /// The column that the first line calls by one of `names`, upper or lower case, if any. Throws FormatError for two
-  /// such columns: either could be meant.
+  std::vector<std::string_view> fields(size_t line) const;
+
+  /// See find_column; the first line names the columns.
   std::optional<size_t> find(std::initializer_list<std::string_view> names) const;
   bool has(std::string_view name) const { return find({name}).has_value(); }
 
@@ -34,6 +36,11 @@ class TsvFile {
   std::string path_;
   std::vector<std::string> lines_;
 };
+
+/// Which of `columns` is called by one of `names`, upper or lower case, if any. Throws FormatError, beginning with
+/// `where`, for two such columns: either could be meant.
+std::optional<size_t> find_column(std::span<const std::string_view> columns, std::span<const std::string_view> names,
+                                  std::string_view where);
 
 /// The finite number that a whole field spells; none where it spells no such.
 std::optional<double> finite_number(std::string_view field);

@@ -9,8 +9,7 @@
 #include "octet/data/labelled_texts.h"
 #include "octet/data/tsv.h"
 #include "octet/eval/metrics.h"
-#include "octet/eval/task.h"
-#include "octet/models/batches.h"
+#include "octet/eval/text_labels.h"
 
 namespace octet {
 namespace {
@@ -18,14 +17,7 @@ namespace {
 // What a model's classes are called: by config.json, or as GLUE's files spell them in the order that they usually have.
 class Classes {
  public:
-  Classes(const Config& config, int64_t count) : count_(count) {
-    if (config.has("id2label")) {
-      const Config names = config.object("id2label");
-      for (int64_t i = 0; i < count; ++i) {
-        const std::string key = std::to_string(i);
-        if (names.has(key)) by_name_.emplace(names.text(key), i);
-      }
-    }
+  Classes(const Config& config, int64_t count) : count_(count), by_name_(names_of_classes(config, count)) {
     const std::vector<std::string> usual = count == 2 ? std::vector<std::string>{"entailment", "not_entailment"}
                                            : count == 3
                                                ? std::vector<std::string>{"entailment", "neutral", "contradiction"}
@@ -61,66 +53,39 @@ class Classes {
 }  // namespace
 
 TaskResult run_classification(Session& session, const TaskInput& input) {
-  const ModelInfo& info = session.model().info();
-  if (info.output != OutputKind::kSequenceLogits) {
-    fail("{}: {} has no head that gives a label to a text; one such as BertForSequenceClassification is needed",
-         session.checkpoint().folder().string(), info.architecture);
-  }
-  const LabelledTexts texts = read_labelled_texts(input.data);
+  const LabelledTexts texts = read_labelled_texts(input.data, input.columns);
   const size_t count = input.limit ? std::min(texts.size(), static_cast<size_t>(*input.limit)) : texts.size();
-  const Tokenizer tokenizer = Tokenizer::load(input.model);
-  const int64_t longest = std::min(tokenizer.model_max_length().value_or(info.max_positions), info.max_positions);
-
-  std::vector<Encoding> encodings;
-  int64_t truncated = 0;
-  for (size_t i = 0; i < count; ++i) {
-    const EncodeOptions options{.truncation = Truncation{.max_length = longest}};
-    encodings.push_back(texts.in_pairs() ? tokenizer.encode_pair(texts.first[i], texts.second[i], options)
-                                         : tokenizer.encode(texts.first[i], options));
-    truncated += encodings.back().dropped > 0 ? 1 : 0;
-  }
   int64_t done = 0;
-  std::vector<std::vector<float>> logits(count);
-  for_batches_by_length(encodings, [&](const TokenBatch& batch, std::span<const size_t> places) {
-    const Tensor out = session.run(batch);
-    const int64_t classes = out.shape()[1];
-    for (size_t i = 0; i < places.size(); ++i) {
-      const auto row = out.as<float>().subspan(i * static_cast<size_t>(classes), static_cast<size_t>(classes));
-      logits[places[i]].assign(row.begin(), row.end());
-    }
-    input.advance(done += std::ssize(places), static_cast<int64_t>(count));
+  const LabelLogits logits = run_label_logits(session, Tokenizer::load(input.model), texts, count, [&](int64_t more) {
+    input.advance(done += more, static_cast<int64_t>(count));
   });
 
   const auto where = [&](size_t i) { return fmt::format("{}: line {}", input.data.string(), texts.lines[i]); };
   TaskResult result{.metrics = {}, .counts = {}, .examples = static_cast<int64_t>(count), .notes = {}};
-  if (const auto classes = std::ssize(logits.front()); classes == 1) {
-    std::vector<double> predicted, grades;
+  if (const auto classes = std::ssize(logits.rows.front()); classes == 1) {
+    std::vector<double> grades;
     for (size_t i = 0; i < count; ++i) {
       const std::optional<double> grade = finite_number(texts.labels[i]);
       if (!grade)
         fail<FormatError>("{}: the label '{}' is no number, which this model predicts", where(i), texts.labels[i]);
-      predicted.push_back(logits[i].front());
       grades.push_back(*grade);
     }
+    const std::vector<double> predicted = logits.grades();
     result.metrics = {{"pearson", pearson(predicted, grades)}, {"spearman", spearman(predicted, grades)}};
   } else {
     Classes names(session.checkpoint().config(), classes);
-    std::vector<int64_t> predicted, labels;
-    for (size_t i = 0; i < count; ++i) {
-      predicted.push_back(std::ranges::max_element(logits[i]) - logits[i].begin());
-      labels.push_back(names.find(texts.labels[i], where(i)));
-    }
-    const double right = accuracy(predicted, labels);
-    result.metrics.push_back({.name = "accuracy",
-                              .value = right,
-                              .standard_error = std::sqrt(right * (1 - right) / (static_cast<double>(count) - 1))});
+    const std::vector<int64_t> predicted = logits.classes();
+    std::vector<int64_t> labels;
+    for (size_t i = 0; i < count; ++i) labels.push_back(names.find(texts.labels[i], where(i)));
+    result.metrics.push_back(share_metric("accuracy", accuracy(predicted, labels), count));
     if (classes == 2) result.metrics.push_back({"f1", f1_score(predicted, labels)});
     result.metrics.push_back({"matthews", matthews(predicted, labels)});
     if (names.assumed()) {
       result.notes.emplace_back("config.json does not name the classes; entailment was taken for class 0");
     }
   }
-  if (truncated > 0) result.notes.push_back(fmt::format("{} of {} texts were truncated", truncated, count));
+  if (logits.truncated > 0)
+    result.notes.push_back(fmt::format("{} of {} texts were truncated", logits.truncated, count));
   return result;
 }
 

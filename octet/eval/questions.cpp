@@ -2,7 +2,6 @@
 #include "octet/data/questions.h"
 
 #include <algorithm>
-#include <cmath>
 #include <string_view>
 
 #include "octet/base/error.h"
@@ -13,11 +12,8 @@
 namespace octet {
 namespace {
 
-// The mean of outcomes that are 0 or 1, with the standard error of the mean (divisor n - 1).
-TaskResult::Metric accuracy(const std::string& name, int64_t right, size_t count) {
-  const auto n = static_cast<double>(count);
-  const double mean = static_cast<double>(right) / n;
-  return {.name = name, .value = mean, .standard_error = std::sqrt(mean * (1 - mean) / (n - 1))};
+TaskResult::Metric share_of(const std::string& name, int64_t right, size_t count) {
+  return share_metric(name, static_cast<double>(right) / static_cast<double>(count), count);
 }
 
 constexpr std::string_view kSpace = " \t\n\v\f\r";
@@ -71,8 +67,8 @@ TaskResult run_multiple_choice(Session& session, const TaskInput& input) {
     right += best_of(all[i], log) == question.answer ? 1 : 0;
     right_by_bytes += best_of(all[i], log_a_byte) == question.answer ? 1 : 0;
   }
-  return {.metrics = {accuracy("accuracy", right, questions.size()),
-                      accuracy("accuracy_by_bytes", right_by_bytes, questions.size())},
+  return {.metrics = {share_of("accuracy", right, questions.size()),
+                      share_of("accuracy_by_bytes", right_by_bytes, questions.size())},
           .counts = {{"choices", choices}, {"truncated_contexts", truncated}},
           .examples = std::ssize(questions),
           .notes = {}};
@@ -105,7 +101,7 @@ TaskResult run_last_word(Session& session, const TaskInput& input) {
     right += word.front().greedy ? 1 : 0;
   }
   const Estimate perplexity = words.per_token();  // a word counts as one
-  return {.metrics = {accuracy("accuracy", right, passages.size()),
+  return {.metrics = {share_of("accuracy", right, passages.size()),
                       {.name = "perplexity", .value = perplexity.value, .standard_error = perplexity.standard_error}},
           .counts = {{"tokens", tokens}, {"truncated_contexts", truncated}},
           .examples = std::ssize(passages),

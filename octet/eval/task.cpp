@@ -2,15 +2,19 @@
 #include "octet/eval/task.h"
 
 #include <algorithm>
-#include <array>
+#include <cmath>
+
+#include <fmt/format.h>
 
 #include "octet/base/error.h"
 #include "octet/base/suggest.h"
 
 namespace octet {
 
-std::span<const Task> tasks() {
-  static const std::array<Task, 5> table = {{
+namespace {
+
+std::vector<Task> make_tasks() {
+  std::vector<Task> table = {
       {"similarity", "cosine of sentence vectors on pairs of sentences, graded (STS-B's tsv) or labelled (MRPC's tsv)",
        Task::Data::kPairs, "pairs", run_similarity},
       {"classification", "labels of texts or pairs of texts by a model with such a head (GLUE's tsv files)",
@@ -22,7 +26,21 @@ std::span<const Task> tasks() {
        Task::Data::kLines, "questions", run_multiple_choice},
       {"last_word", "the last word of texts, predicted by a decoder from the others (LAMBADA; JSON lines: text)",
        Task::Data::kLines, "texts", run_last_word},
-  }};
+      {"squad", "answers to questions, found in their contexts by a model with a head for spans (SQuAD 1.1's json)",
+       Task::Data::kSpans, "questions", run_squad},
+  };
+  for (const GlueTask& task : glue_tasks()) {
+    table.push_back({task.name, fmt::format("GLUE's {}: {}", task.folder, task.description), Task::Data::kTexts,
+                     "texts",
+                     [&task](Session& session, const TaskInput& input) { return run_glue(task, session, input); }});
+  }
+  return table;
+}
+
+}  // namespace
+
+std::span<const Task> tasks() {
+  static const std::vector<Task> table = make_tasks();
   return table;
 }
 
@@ -33,6 +51,12 @@ const Task& find_task(const std::string& name) {
   std::vector<std::string> names;
   for (const Task& task : all) names.push_back(task.name);
   fail<UsageError>("unknown task '{}'.{}", name, did_you_mean(name, names));
+}
+
+TaskResult::Metric share_metric(const std::string& name, double share, size_t count) {
+  TaskResult::Metric metric{.name = name, .value = share};
+  if (count > 1) metric.standard_error = std::sqrt(share * (1 - share) / (static_cast<double>(count) - 1));
+  return metric;
 }
 
 }  // namespace octet

@@ -9,6 +9,9 @@
 #include <utility>
 #include <vector>
 
+#include "octet/data/glue.h"
+#include "octet/data/labelled_texts.h"
+#include "octet/data/squad.h"
 #include "octet/eval/text_windows.h"
 #include "octet/models/session.h"
 
@@ -32,7 +35,9 @@ struct TaskInput {
   std::filesystem::path model, data;
   std::optional<int64_t> limit = {};  ///< use the first examples only (see WindowOptions::limit for windows of a text)
   WindowOptions windows = {};         ///< of tasks that read a text
-  int threads = 0;                    ///< for work outside the model; 0: all
+  std::optional<int64_t> overlap = {};  ///< SpanOptions::stride; none: a third of the window
+  ColumnNames columns = {};             ///< of tasks that read labelled texts
+  int threads = 0;                      ///< for work outside the model; 0: all
   std::function<void(int64_t done, int64_t total)> advance = [](int64_t, int64_t) {};
 };
 
@@ -40,16 +45,17 @@ struct TaskInput {
 struct Task {
   enum class Data {
     kPairs,  ///< a file of sentence pairs
-    kTexts,  ///< a file of labelled texts
+    kTexts,  ///< a file of labelled texts, or a folder of one
     kText,   ///< a text, in windows
     kLines,  ///< a JSON object a line
+    kSpans,  ///< a file of questions with answers in a context
   };
 
   std::string name;
   std::string description;  ///< one line, for --help: what is measured on which files
   Data data = Data::kPairs;
   std::string examples;  ///< what TaskResult::examples counts: "pairs"
-  TaskResult (*run)(Session& session, const TaskInput& input);
+  std::function<TaskResult(Session& session, const TaskInput& input)> run;
 };
 
 /// All of them. A new task is a function and a line in task.cpp.
@@ -62,11 +68,27 @@ const Task& find_task(const std::string& name);
 /// threshold, and auc. Files as read_sentence_pairs takes them.
 TaskResult run_similarity(Session& session, const TaskInput& input);
 
+/// The share of `count` outcomes that are right, with its standard error (divisor n - 1) where there are two or more.
+TaskResult::Metric share_metric(const std::string& name, double share, size_t count);
+
 /// A model with a head over labels classifies texts, or pairs of them: accuracy and its standard error, f1 of class 1
 /// where there are two, matthews; or with one output predicts grades: pearson, spearman. Files as read_labelled_texts
 /// takes them. A label is a class's number, or its name in config.json's id2label, or where that has none: entailment,
 /// not_entailment; entailment, neutral, contradiction.
 TaskResult run_classification(Session& session, const TaskInput& input);
+
+/// A task of GLUE (see octet/data/glue.h) by a model with a head of as many outputs: its metrics, on the file that
+/// input.data is or on those for validation in the folder that it is; there, where MNLI has two, those of the second
+/// under names that end in "_mismatched".
+TaskResult run_glue(const GlueTask& task, Session& session, const TaskInput& input);
+
+/// Answers to the questions of SQuAD 1.1 (see octet/data/squad.h) by a model with a head for spans: f1 and exact_match
+/// as its evaluation script counts them, as shares of 1, with their standard errors. Windows of windows.window tokens,
+/// 384 where it is not given, or the model's longest if that is less.
+TaskResult run_squad(Session& session, const TaskInput& input);
+/// The metrics of given answers; the first is the one by which a checkpoint is chosen.
+std::vector<TaskResult::Metric> squad_metrics(const std::vector<SquadQuestion>& questions,
+                                              std::span<const std::string> answers);
 
 /// Perplexity of a decoder per token, word and byte, and bits per byte, each with its standard error (see NllSums), on
 /// the windows of a text (see TextWindows).

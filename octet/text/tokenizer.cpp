@@ -205,6 +205,7 @@ std::vector<Encoding> Tokenizer::run(std::string_view first, const std::string_v
         encoding.special_tokens_mask.insert(encoding.special_tokens_mask.end(), count, 1);
         encoding.offsets.insert(encoding.offsets.end(), count, {0, 0});
         encoding.word_ids.insert(encoding.word_ids.end(), count, -1);
+        encoding.sequence_ids.insert(encoding.sequence_ids.end(), count, -1);
         continue;
       }
       const size_t place = piece.kind == Kind::kFirst ? 0 : 1;
@@ -217,6 +218,7 @@ std::vector<Encoding> Tokenizer::run(std::string_view first, const std::string_v
       append(encoding.offsets, tokens.offsets);
       append(encoding.word_ids, tokens.word_ids);
       encoding.type_ids.resize(encoding.ids.size(), piece.type_id);
+      encoding.sequence_ids.resize(encoding.ids.size(), static_cast<int8_t>(place));
       encoding.special_tokens_mask.resize(encoding.ids.size(), 0);
       if (parts_.post_processor.trim_offsets)
         trim_offsets(encoding, encoding.ids.size() - static_cast<size_t>(range.end - range.begin), originals[place]);

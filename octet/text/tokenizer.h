@@ -31,6 +31,8 @@ struct Encoding {
   /// The bytes [begin, end) of the original text (of a pair: of the one the token is from); [0, 0) for added special
   /// tokens.
   std::vector<std::pair<int64_t, int64_t>> offsets;
+  std::vector<int8_t>
+      sequence_ids;               ///< the text that a token is from: 0, of a pair also 1; -1 for added special tokens
   std::vector<int32_t> word_ids;  ///< which word of its text a token belongs to; -1 for added special tokens
   int64_t dropped = 0;            ///< tokens of the texts that truncation cut off
 };

@@ -66,7 +66,7 @@ TEST_F(LabelledTextsFile, ReadsTheFilesOfGlue) {
 TEST_F(LabelledTextsFile, OtherFilesAreErrors) {
   expect_message("", "empty");
   expect_message("sentence\tlabel\n", "no texts");
-  expect_message("a\tb\n1\t2\n", "line 1", "the text", "'a?b'");
+  expect_message("a\tb\n1\t2\n", "line 1", "the text", "'a', 'b'");
   expect_message("sentence\tx\n1\t2\n", "line 1", "the label");
   expect_message("sentence\tlabel\na\t1\nb\n", "line 3", "1 columns", "line 1 has 2");
   expect_message("sentence\tlabel\na\t1\n\n\n", "line 3", "empty line");

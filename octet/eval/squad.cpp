@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "octet/data/squad.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "octet/base/error.h"
+#include "octet/eval/answers.h"
+#include "octet/eval/task.h"
+
+namespace octet {
+namespace {
+
+// With the standard error of the mean (divisor n - 1).
+TaskResult::Metric mean_metric(const std::string& name, std::span<const double> values) {
+  const auto n = static_cast<double>(values.size());
+  double mean = 0, squares = 0;
+  for (const double value : values) mean += value / n;
+  for (const double value : values) squares += (value - mean) * (value - mean);
+  TaskResult::Metric metric{.name = name, .value = mean};
+  if (values.size() > 1) metric.standard_error = std::sqrt(squares / (n - 1) / n);
+  return metric;
+}
+
+}  // namespace
+
+std::vector<TaskResult::Metric> squad_metrics(const std::vector<SquadQuestion>& questions,
+                                              std::span<const std::string> answers) {
+  if (answers.size() != questions.size())
+    fail<ShapeError>("{} answers, {} questions", answers.size(), questions.size());
+  std::vector<double> matches, f1;
+  for (size_t i = 0; i < questions.size(); ++i) {
+    matches.push_back(exact_match(answers[i], questions[i].answers) ? 1 : 0);
+    f1.push_back(answer_f1(answers[i], questions[i].answers));
+  }
+  return {mean_metric("f1", f1), mean_metric("exact_match", matches)};
+}
+
+TaskResult run_squad(Session& session, const TaskInput& input) {
+  const Tokenizer tokenizer = Tokenizer::load(input.model);
+  const ModelInfo& info = session.model().info();
+  const int64_t longest = std::min(tokenizer.model_max_length().value_or(info.max_positions), info.max_positions);
+  SpanOptions spans;
+  spans.length = input.windows.window.value_or(std::min(spans.length, longest));
+  if (spans.length > longest)
+    fail<UsageError>("windows of {} tokens; this model's longest is {}", spans.length, longest);
+  spans.stride = input.overlap.value_or(spans.length / 3);  // the usual 128 of 384
+  const std::vector<SquadQuestion> questions = read_squad(input.data, input.limit);
+  const std::vector<SpanFeature> features = make_span_features(questions, tokenizer, spans);
+  int64_t done = 0;
+  const std::vector<SpanLogits> logits =
+      run_span_logits(session, features, [&](int64_t more) { input.advance(done += more, std::ssize(features)); });
+  return {.metrics = squad_metrics(questions, best_answers(questions, features, logits)),
+          .counts = {{"windows", std::ssize(features)}, {"window", spans.length}, {"overlap", spans.stride}},
+          .examples = std::ssize(questions),
+          .notes = {}};
+}
+
+}  // namespace octet
