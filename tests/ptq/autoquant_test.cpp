@@ -25,7 +25,7 @@ class Autoquant : public testing::Test {
 
   AutoquantReport run(const std::string& budget, std::optional<BudgetTerm> objective = {}) {
     AutoquantOptions options{.budget = parse_budget(budget), .objective = objective, .cpu = {.threads = 1}};
-    for (const char* name : {"w8a16", "w8a8_dynamic", "w4a16_g32"}) options.schemes.push_back(Recipe::load(name, {}));
+    for (const char* name : {"w8a16", "w8a8_dynamic", "w4a16_g32"}) options.recipes.push_back(Recipe::load(name, {}));
     options.load = {.batch = 1, .prompt = 16, .decode_tokens = 4};
     return autoquant(checkpoint_, comparison_, options);
   }
