@@ -255,12 +255,15 @@ void add_autoquant(CLI::App& app) {
       "second, of a decoder while it decodes). Errors of sites are measured one by one and added up, times of "
       "products\n"
       "are taken on this machine; what is found is applied and measured. All schemes are measured as recipes of their\n"
-      "own, and one of those is the answer where it is better.\n"
+      "own, and so are those that fold or have static ranges; one of those is the answer where it is better. What is\n"
+      "not quantized while loading is written beside --out for as long as it is measured. Recipes that need data take\n"
+      "as long as octet quantize with them, each; --samples 32 or --quick shorten that.\n"
       "Examples:\n"
       "  octet autoquant smollm2 --data wikitext.txt --budget 'bytes<60%,kl<0.02' --out recipe.json\n"
       "  octet autoquant smollm2 --data wikitext.txt --budget 'tps>100' --objective kl --prompt 64 --out fast.json\n"
       "  octet autoquant minilm --data sentences.txt --budget 'error<0.03' --batch 1 --seq 16 --out small.json --json\n"
-      "  octet quantize smollm2 --recipe recipe.json --out smollm2-auto");
+      "  octet autoquant smollm2 --data test.txt --calibration train.txt --budget 'bytes<45%' --out recipe.json\n"
+      "  octet quantize smollm2 --recipe recipe.json --data train.txt --out smollm2-auto");
   command->callback([options] { run(*options); });
 }
 
