@@ -104,6 +104,12 @@ TEST_F(Choose, AutoquantFindsARecipeThatQuantizeAppliesWithData) {
   const json compared = run_json("compare " + kDemo + " quantized --data " + text + " --window 48");
   EXPECT_EQ(compared["b"]["bytes"], winner["measured"]["bytes"]);
 
+  // A report reads what was printed.
+  write("printed.json", report.dump());
+  const json facts = run_json("report " + kDemo + " --results printed.json --no-speed --out page.html");
+  ASSERT_EQ(facts["variants"].size(), 4 + (winner["name"] == "found" ? 1 : 0));
+  EXPECT_EQ(facts["variants"][0]["bytes"], report["recipes"][0]["measured"]["bytes"]);
+
   ASSERT_EQ(run(arguments), 0) << err_;
   EXPECT_THAT(out_, HasSubstr("octet quantize " OCTET_DEMO_DECODER " --recipe found.json --data " OCTET_DEMO_DECODER
                               "/README.md --out DIR"));
