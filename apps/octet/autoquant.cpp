@@ -24,7 +24,7 @@ struct AutoquantCommand : CommonOptions {
   std::string model, budget, out;
   std::optional<std::string> objective;
   SampleOptions sample;
-  std::vector<std::string> schemes;
+  TriedRecipesOptions tried;
   std::optional<int64_t> batch, prompt, decode_tokens;
   bool exact = false, no_cache = false;
 };
@@ -54,7 +54,10 @@ nlohmann::ordered_json to_json(const AutoquantReport& report, const ModelFigures
 }
 
 nlohmann::ordered_json to_json(const AutoquantReport& report, const AutoquantPoint& point) {
-  nlohmann::ordered_json json = {{"name", point.name}, {"within_budget", point.within_budget}};
+  nlohmann::ordered_json json = {{"name", point.name},
+                                 {"within_budget", point.within_budget},
+                                 {"while_loading", point.while_loading},
+                                 {"needs_data", point.needs_data}};
   json["schemes"] = nlohmann::ordered_json::object();
   for (const auto& [scheme, count] : point.schemes) json["schemes"][scheme] = count;
   if (point.predicted) json["predicted"] = to_json(report, *point.predicted);
@@ -114,7 +117,17 @@ void add_row(Table& table, const AutoquantReport& report, const std::string& nam
   }
 }
 
-void print_for_people(const AutoquantReport& report, const std::string& out) {
+// What to do with the file that was written.
+std::string how_to_apply(const AutoquantCommand& options, const AutoquantPoint& winner) {
+  if (winner.while_loading)
+    return fmt::format("apply it while loading (--recipe {}), or: octet quantize {} --recipe {} --out DIR", options.out,
+                       options.model, options.out);
+  const std::string& data = options.tried.calibration.empty() ? options.sample.data : options.tried.calibration;
+  return fmt::format("octet quantize {} --recipe {}{} --out DIR", options.model, options.out,
+                     winner.needs_data ? " --data " + data : "");
+}
+
+void print_for_people(const AutoquantReport& report, const AutoquantCommand& options) {
   const auto ink = colours() ? Table::Ink::kTerminal : Table::Ink::kPlain;
   const RequestLoad& load = report.load;
   fmt::print("a request: {} × {} tokens{}\n", load.batch, load.prompt,
@@ -142,20 +155,30 @@ void print_for_people(const AutoquantReport& report, const std::string& out) {
   }
   const AutoquantPoint& winner = report.winner;
   fmt::print("{}: the best {} within the budget → {}\n",
-             winner.name == "found" ? "the recipe that was found" : winner.name, to_string(report.objective), out);
+             winner.name == "found" ? "the recipe that was found" : winner.name, to_string(report.objective),
+             options.out);
+  fmt::print("{}\n", how_to_apply(options, winner));
+}
+
+std::vector<Recipe> built_in_recipes(Recipe::AppliesTo models) {
+  std::vector<Recipe> recipes;
+  for (const std::string& name : Recipe::built_in_names(models)) recipes.push_back(Recipe::load(name, {}));
+  return recipes;
 }
 
 void run(const AutoquantCommand& options) {
   AutoquantOptions how{
       .budget = parse_budget(options.budget), .exact = options.exact, .cpu = {.threads = options.threads}};
   if (options.objective) how.objective = parse_budget_term(*options.objective);
-  for (const std::string& name : options.schemes) how.schemes.push_back(Recipe::load(name, {}));
-  if (how.schemes.empty()) how.schemes = built_in_layer_schemes();
   OutputFile file(options.out);
   how.recipe_name = std::filesystem::path(options.out).stem().string();
   if (!options.no_cache) how.timing_cache = default_timing_cache();
 
   const Checkpoint checkpoint = Checkpoint::open(options.model);
+  TriedRecipes tried = recipes_to_try(checkpoint, options.tried, options.sample.data, built_in_recipes);
+  how.recipes = std::move(tried.recipes);
+  how.calibration = std::move(tried.calibration);
+  how.scratch = std::filesystem::absolute(options.out).parent_path();
   const ModelInfo info = load_model(checkpoint, nullptr)->info();
   how.load = default_load(info);
   if (options.batch) how.load.batch = *options.batch;
@@ -186,7 +209,7 @@ void run(const AutoquantCommand& options) {
   if (options.json) {
     print_as_json(report);
   } else {
-    print_for_people(report, options.out);
+    print_for_people(report, options);
   }
 }
 
@@ -211,14 +234,9 @@ void add_autoquant(CLI::App& app) {
   command->add_option("--out", options->out, "The recipe to write; replaces a file that is there")
       ->required()
       ->type_name("FILE");
-  command
-      ->add_option(
-          "--schemes", options->schemes,
-          "What to choose from for each site: built-in recipes, or JSON files (default: all built-in ones that "
-          "need no data)")
-      ->delimiter(',')
-      ->allow_extra_args(false)
-      ->type_name("NAME|FILE,…");
+  options->tried.add_to(*command,
+                        "What to choose from for each site: built-in recipes, or JSON files; those that do more than "
+                        "give layers schemes are compared with as they are (default: all built-in ones)");
   command->add_option("--batch", options->batch, "Sequences of a request (default: 8; of a decoder 1)")
       ->check(CLI::Range(1, 4096))
       ->type_name("B");
@@ -237,12 +255,15 @@ void add_autoquant(CLI::App& app) {
       "second, of a decoder while it decodes). Errors of sites are measured one by one and added up, times of "
       "products\n"
       "are taken on this machine; what is found is applied and measured. All schemes are measured as recipes of their\n"
-      "own, and one of those is the answer where it is better.\n"
+      "own, and so are those that fold or have static ranges; one of those is the answer where it is better. What is\n"
+      "not quantized while loading is written beside --out for as long as it is measured. Recipes that need data take\n"
+      "as long as octet quantize with them, each; --samples 32 or --quick shorten that.\n"
       "Examples:\n"
       "  octet autoquant smollm2 --data wikitext.txt --budget 'bytes<60%,kl<0.02' --out recipe.json\n"
       "  octet autoquant smollm2 --data wikitext.txt --budget 'tps>100' --objective kl --prompt 64 --out fast.json\n"
       "  octet autoquant minilm --data sentences.txt --budget 'error<0.03' --batch 1 --seq 16 --out small.json --json\n"
-      "  octet quantize smollm2 --recipe recipe.json --out smollm2-auto");
+      "  octet autoquant smollm2 --data test.txt --calibration train.txt --budget 'bytes<45%' --out recipe.json\n"
+      "  octet quantize smollm2 --recipe recipe.json --data train.txt --out smollm2-auto");
   command->callback([options] { run(*options); });
 }
 

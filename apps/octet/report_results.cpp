@@ -174,7 +174,7 @@ void fill_figures(Facts& facts, const Figures& figures) {
 
 void add_autoquant(const Config& json, ModelFacts& facts) {
   const Config request = json.object("request");
-  fill_figures(facts.reference, read_figures(json.object("float"), request));
+  fill_figures(facts.reference, read_figures(json.object("float").object("measured"), request));
   const auto add = [&](const Config& point, const std::string& name) {
     if (!point.has("measured")) return;
     const Figures figures = read_figures(point.object("measured"), request);

@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <functional>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include <CLI/CLI.hpp>
 
 #include "octet/io/checkpoint.h"
+#include "octet/ptq/calibration_data.h"
 #include "octet/ptq/output_comparison.h"
+#include "octet/quant/recipe.h"
 
 // What commands share that compare a model's outputs on a sample of text.
 namespace octet::cli {
@@ -18,6 +23,27 @@ struct SampleOptions {
 
   void add_to(CLI::App& command);
 };
+
+/// --calibration, --samples, --quick: of commands that try recipes which may need data.
+struct TriedRecipesOptions {
+  std::string calibration;
+  std::optional<int64_t> samples;
+  bool quick = false;
+  std::vector<std::string> names;  ///< --schemes
+
+  void add_to(CLI::App& command, const std::string& schemes_help);
+};
+
+/// Recipes to try, and what those of them that need data calibrate on.
+struct TriedRecipes {
+  std::vector<Recipe> recipes;
+  std::function<CalibrationData(const CalibrationOptions&)> calibration;
+};
+
+/// Those that the options name, or else `built_in(models)`, whose recipes that need data are left out, with a warning,
+/// where the text cannot calibrate.
+TriedRecipes recipes_to_try(const Checkpoint& checkpoint, const TriedRecipesOptions& options, const std::string& data,
+                            const std::function<std::vector<Recipe>(Recipe::AppliesTo models)>& built_in);
 
 /// Reads the sample. That it is shorter than was asked, or has truncated lines, is told on stderr.
 OutputComparison open_comparison(const Checkpoint& checkpoint, const SampleOptions& options, int threads);

@@ -22,7 +22,7 @@ constexpr const char* kUnits[] = {"layer", "site", "block"};  // as SensitivityU
 struct SensitivityCommand : CommonOptions {
   std::string model;
   SampleOptions sample;
-  std::vector<std::string> schemes;
+  TriedRecipesOptions tried;
   std::string per = kUnits[0];
   bool exact = false;
   int64_t top = 40;
@@ -102,14 +102,20 @@ void print_ranked(const SensitivityReport& report, size_t top) {
 }
 
 void run(const SensitivityCommand& options) {
-  std::vector<Recipe> schemes;
-  for (const std::string& name : options.schemes) schemes.push_back(Recipe::load(name, {}));
-  if (schemes.empty()) schemes = built_in_layer_schemes();
   const Checkpoint checkpoint = Checkpoint::open(options.model);
+  const auto [schemes, calibration] =
+      recipes_to_try(checkpoint, options.tried, options.sample.data, built_in_layer_schemes);
+  for (const Recipe& recipe : schemes) check_is_layer_scheme(recipe);
   OutputComparison comparison = open_comparison(checkpoint, options.sample, options.threads);
   std::optional<Progress> progress;
   int64_t before = 0;
   SensitivityOptions how{.exact = options.exact, .cpu = {.threads = options.threads}};
+  std::optional<CalibrationData> samples;
+  if (const std::optional<CalibrationOptions> asked = common_calibration(schemes)) {
+    samples = calibration(*asked);
+    for (const std::string& note : samples->notes) warn(note);
+    how.calibration = &samples->samples;
+  }
   how.per = static_cast<SensitivityUnit>(std::ranges::find(kUnits, options.per) - kUnits);
   how.advance = [&](int64_t done, int64_t total) {
     if (!progress) progress.emplace("trying schemes", total, "runs of a block");
@@ -136,12 +142,9 @@ void add_sensitivity(CLI::App& app) {
       "sensitivity", "Rank layers by what quantizing each alone, in each scheme, does to a model's predictions");
   command->add_option("MODEL", options->model, "A float model: a Hugging Face directory, or a GGUF file")->required();
   options->sample.add_to(*command);
-  command
-      ->add_option("--schemes", options->schemes,
-                   "What to try: built-in recipes, or JSON files (default: all built-in ones that need no data)")
-      ->delimiter(',')
-      ->allow_extra_args(false)
-      ->type_name("NAME|FILE,…");
+  options->tried.add_to(*command,
+                        "What to try: built-in recipes, or JSON files (default: all built-in ones that speak of single "
+                        "layers)");
   command->add_option("--per", options->per, "What changes at once: a layer, a site (layers of one input), or a block")
       ->check(CLI::IsMember(std::vector<std::string>(std::begin(kUnits), std::end(kUnits))))
       ->capture_default_str()
@@ -162,6 +165,10 @@ void add_sensitivity(CLI::App& app) {
       "hidden states after the block. --exact measures every layer's own, in about n / (1 + 2 n / B) times the time "
       "of\n"
       "a model with B blocks of n layers (6 times for 30 blocks of 7).\n"
+      "GPTQ reads what the float network gives a layer over the text of --calibration. Recipes that fold "
+      "(SmoothQuant,\n"
+      "AWQ) or have static ranges change several layers at once and are not tried here; octet autoquant compares "
+      "them.\n"
       "Examples:\n"
       "  octet sensitivity smollm2 --data wikitext.txt\n"
       "  octet sensitivity smollm2 --data wikitext.txt --schemes w4a16_g128,w4a16_g32 --per block --tokens 2048\n"

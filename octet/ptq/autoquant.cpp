@@ -4,13 +4,19 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <list>
 #include <set>
 
+#include <nlohmann/json.hpp>
+
 #include "octet/base/error.h"
+#include "octet/base/scratch_directory.h"
 #include "octet/eval/benchmark.h"
 #include "octet/generate/prefill.h"
 #include "octet/ptq/autoquant_costs.h"
 #include "octet/ptq/layer_schemes.h"
+#include "octet/ptq/quantize_model.h"
+#include "octet/ptq/sample_overlap.h"
 
 namespace octet {
 namespace {
@@ -45,8 +51,7 @@ class Search {
         load_(options.load),
         backend_(make_cpu_backend(options.cpu)) {
     if (options.timing_cache) cache_.emplace(*options.timing_cache);
-    for (const Recipe& recipe : options_.schemes) check_is_layer_scheme(recipe);
-    if (options_.schemes.empty()) fail<UsageError>("no scheme to choose from");
+    take_recipes();
   }
 
   AutoquantReport run() {
@@ -64,7 +69,7 @@ class Search {
       cache_->save();
       report_.notes.insert(report_.notes.end(), cache_->notes().begin(), cache_->notes().end());
     }
-    for (AutoquantPoint& point : report_.given) point.schemes = costs.sites_of(recipe_named(point.name));
+    for (AutoquantPoint& point : report_.given) point.schemes = costs.sites_of(Recipe::parse(point.recipe, point.name));
     problem_ = costs.problem([&](const ModelFigures& figures) { return criteria(figures); });
     find_front(costs);
     try_solutions(costs);
@@ -73,6 +78,50 @@ class Search {
   }
 
  private:
+  void take_recipes() {
+    std::set<std::string> names;
+    for (const Recipe& recipe : options_.recipes) {
+      if (!names.insert(recipe.name()).second)
+        fail<UsageError>("two recipes are called '{}'; give one another \"name\"", recipe.name());
+      if (!options_.calibration && needs_samples(checkpoint_, recipe))
+        fail<UsageError>("recipe '{}' needs calibration data, and there is none", recipe.name());
+      if (is_layer_scheme(recipe)) schemes_.push_back(recipe);
+    }
+    if (schemes_.empty()) {
+      fail<UsageError>(
+          "no scheme for sites to choose from: of the recipes, one at least must have weights, perhaps dynamic "
+          "activations, and nothing more, as w8a16 does");
+    }
+    calibration_ = common_calibration(schemes_);
+    // A mixture of both could be applied in neither way.
+    const auto loads_only = std::ranges::find_if(schemes_, [](const Recipe& recipe) {
+      return nlohmann::json::parse(recipe.text())["weights"].value("minima", false);
+    });
+    const auto writes_only = std::ranges::find_if(schemes_, &Recipe::is_offline);
+    if (loads_only != schemes_.end() && writes_only != schemes_.end()) {
+      fail<UsageError>(
+          "recipe '{}' has minima, which only quantizing while loading makes, and '{}' only octet quantize "
+          "applies; leave one of them out",
+          loads_only->name(), writes_only->name());
+    }
+  }
+
+  // What a recipe calibrates on.
+  const CalibrationData& samples_by(const CalibrationOptions& asked) {
+    const auto known = std::ranges::find(samples_, asked, [](const auto& one) { return one.first; });
+    if (known != samples_.end()) return known->second;
+    const CalibrationData& data = samples_.emplace_back(asked, options_.calibration(asked)).second;
+    report_.notes.insert(report_.notes.end(), data.notes.begin(), data.notes.end());
+    constexpr double kMuch = 0.25;
+    if (const double overlap = sample_overlap(comparison_.sample(), data.samples); overlap > kMuch) {
+      report_.notes.push_back(fmt::format(
+          "calibration reads {:.0f} % of the tokens that models are compared on, which flatters recipes that "
+          "need data; give it a text of its own",
+          100 * overlap));
+    }
+    return data;
+  }
+
   std::vector<double> criteria(const ModelFigures& figures) const {
     return {figures.bytes, figures.divergence, load_.ms(figures), figures.step_ms};
   }
@@ -81,14 +130,50 @@ class Search {
     if (options_.advance) options_.advance(what, done, total);
   }
 
-  ModelFigures measure(const std::optional<Recipe>& recipe, const std::string& what) {
-    Session session(checkpoint_.folder(), {.recipe = recipe, .cpu = options_.cpu});
-    ModelFigures figures{.bytes = static_cast<double>(stored_bytes(session.checkpoint(), session.model()))};
-    if (recipe) {
-      figures.divergence = comparison_.compare(session, what).value;
+  bool applies_while_loading(const Recipe& recipe) const {
+    return !recipe.is_offline() && !needs_samples(checkpoint_, recipe);
+  }
+
+  // In a folder of `scratch`, as octet quantize does it.
+  std::filesystem::path write(const Recipe& recipe, bool needs_data, const std::string& what,
+                              const ScratchDirectory& scratch) {
+    std::filesystem::path out = scratch.path() / "model";
+    QuantizeModelOptions how{.cpu = options_.cpu};
+    how.data = needs_data ? &samples_by(recipe.calibration()) : nullptr;
+    how.advance_calibration = [&](int64_t done, int64_t total) { advance("calibrating " + what, done, total); };
+    how.advance = [&](int64_t done, int64_t total) { advance("quantizing " + what, done, total); };
+    quantize_model(checkpoint_, recipe, out, how);
+    return out;
+  }
+
+  // Fills in what applying the recipe takes, and what comes out.
+  void apply(const Recipe& recipe, const std::string& what, AutoquantPoint& point) {
+    point.needs_data = needs_samples(checkpoint_, recipe);
+    point.while_loading = applies_while_loading(recipe);
+    if (point.while_loading) {
+      point.measured = measure(recipe, what);
     } else {
-      comparison_.set_reference(session);
+      const ScratchDirectory scratch(options_.scratch);
+      Session session(write(recipe, point.needs_data, what, scratch), {.cpu = options_.cpu});
+      point.measured = measure(session, what);
     }
+    point.within_budget = within(*point.measured);
+  }
+
+  // Of a recipe that is applied while loading.
+  ModelFigures measure(const Recipe& recipe, const std::string& what) {
+    Session session(checkpoint_.folder(), {.recipe = recipe, .cpu = options_.cpu});
+    return measure(session, what);
+  }
+
+  ModelFigures measure(Session& session, const std::string& what) {
+    ModelFigures figures = size_and_times(session);
+    figures.divergence = comparison_.compare(session, what).value;
+    return figures;
+  }
+
+  ModelFigures size_and_times(Session& session) {
+    ModelFigures figures{.bytes = static_cast<double>(stored_bytes(session.checkpoint(), session.model()))};
     decodes_ = predicts_next_token(session.model().info());
     if (decodes_) {
       const DecoderTiming timing = time_decoder(
@@ -105,7 +190,9 @@ class Search {
   void measure_float() {
     report_.load = load_;
     report_.in_float = {.name = "float", .recipe = "", .schemes = {}, .predicted = {}, .measured = {}};
-    report_.in_float.measured = measure(std::nullopt, "the float model");
+    Session session(checkpoint_.folder(), {.cpu = options_.cpu});
+    comparison_.set_reference(session);
+    report_.in_float.measured = size_and_times(session);
     report_.measure = comparison_.measure();
   }
 
@@ -176,9 +263,10 @@ class Search {
 
   SensitivityReport measure_sensitivities() {
     return measure_sensitivity(
-        checkpoint_, options_.schemes, comparison_,
+        checkpoint_, schemes_, comparison_,
         {.per = SensitivityUnit::kSite,
          .exact = options_.exact,
+         .calibration = calibration_ ? &samples_by(*calibration_).samples : nullptr,
          .cpu = options_.cpu,
          .advance = [&](int64_t done, int64_t total) { advance("trying schemes", done, total); }});
   }
@@ -199,32 +287,40 @@ class Search {
           {{"embeddings", 8}, {"activations", {{"bits", 8}, {"granularity", "per_token"}, {"mode", "dynamic"}}}});
     }
     add_switch({{"attention", 8}});
-    const auto total = std::ssize(options_.schemes) + std::ssize(switched);
+    std::vector<const Recipe*> load, others;
+    for (const Recipe& recipe : options_.recipes) (applies_while_loading(recipe) ? load : others).push_back(&recipe);
+    const auto total = std::ssize(load) + std::ssize(switched);
     int64_t done = 0;
-    for (const Recipe& recipe : options_.schemes) {
-      const ModelFigures figures = measure(recipe, recipe.name());
-      given_.push_back({&recipe, figures});
-      report_.given.push_back({.name = recipe.name(),
-                               .recipe = recipe.text(),
-                               .schemes = {},
-                               .predicted = {},
-                               .measured = figures,
-                               .within_budget = within(figures)});
+    for (const Recipe* recipe : load) {
+      add_given(*recipe, recipe->name());
       advance(kWhat, ++done, total);
     }
     for (size_t i = 0; i < switched.size(); ++i) {
       switches_[i].figures = measure(switched[i], switches_[i].embeddings ? "embeddings=8" : "attention=8");
       advance(kWhat, ++done, total);
     }
+    for (size_t i = 0; i < others.size(); ++i) {
+      const Recipe& recipe = *others[i];
+      try {
+        add_given(recipe, fmt::format("{} ({} of {})", recipe.name(), i + 1, others.size()));
+      } catch (const Error& error) {
+        report_.notes.push_back(fmt::format("recipe '{}' is left out: {}", recipe.name(), error.what()));
+      }
+    }
+    if (given_.empty()) fail("{}", report_.notes.back());
+  }
+
+  void add_given(const Recipe& recipe, const std::string& what) {
+    AutoquantPoint point{
+        .name = recipe.name(), .recipe = recipe.text(), .schemes = {}, .predicted = {}, .measured = {}};
+    apply(recipe, what, point);
+    if (is_layer_scheme(recipe)) given_.push_back({&recipe, *point.measured});
+    report_.given.push_back(std::move(point));
   }
 
   bool predicts_over_vocabulary() const {
     return comparison_.measure() == OutputMeasure::kDistributions &&
            load_model(checkpoint_, nullptr)->info().output == OutputKind::kTokenLogits;
-  }
-
-  const Recipe& recipe_named(const std::string& name) const {
-    return *std::ranges::find_if(options_.schemes, [&](const Recipe& recipe) { return recipe.name() == name; });
   }
 
   // Evenly spread over its length, of bytes, divergence and the time of a request.
@@ -265,8 +361,7 @@ class Search {
       }
       if (i == 0 && solution->costs[goal] > 0) report_.bound_share = solution->lower_bound / solution->costs[goal];
       AutoquantPoint point = costs.point(solution->choices, options_.recipe_name);
-      point.measured = measure(Recipe::parse(point.recipe, options_.recipe_name), "the recipe that was found");
-      point.within_budget = within(*point.measured);
+      apply(Recipe::parse(point.recipe, options_.recipe_name), "what was found", point);
       advance("applying what was found", i + 1, kTries);
       const std::vector<double> predicted = criteria(*point.predicted), measured = criteria(*point.measured);
       report_.tried.push_back(std::move(point));
@@ -347,6 +442,9 @@ class Search {
   std::unique_ptr<Backend> backend_;
   std::optional<TimingCache> cache_;
   bool decodes_ = false;
+  std::vector<Recipe> schemes_;                    ///< that sites choose from
+  std::optional<CalibrationOptions> calibration_;  ///< of those that need data
+  std::list<std::pair<CalibrationOptions, CalibrationData>> samples_;
   AutoquantReport report_;
   std::vector<double> limits_;  ///< by Criterion
   std::vector<MeasuredRecipe> given_;

@@ -10,6 +10,7 @@
 
 #include "octet/backend/cpu/cpu_backend.h"
 #include "octet/ptq/autoquant_budget.h"
+#include "octet/ptq/calibration_data.h"
 #include "octet/ptq/output_comparison.h"
 #include "octet/quant/recipe.h"
 
@@ -42,7 +43,13 @@ struct AutoquantOptions {
   /// What is to be as good as can be within the budget. None: the first of kl (or error), ms, bytes that the budget
   /// does not limit, or ms.
   std::optional<BudgetTerm> objective = {};
-  std::vector<Recipe> schemes = {};  ///< to choose from, and to compare with as they are: the built-in recipes
+  /// Those that are schemes of layers (see is_layer_scheme) are what sites choose from. They and all others, such as
+  /// recipes that fold, are compared with as they are.
+  std::vector<Recipe> recipes = {};
+  /// Gives samples, chosen as it is told, for recipes that need data; those are refused where it is left out.
+  std::function<CalibrationData(const CalibrationOptions& options)> calibration = {};
+  /// Where a model is written for a while that is not quantized while loading: in a folder of its own, one at a time.
+  std::filesystem::path scratch = std::filesystem::temp_directory_path();
   RequestLoad load = {};
   bool exact = false;  ///< see SensitivityOptions
   CpuBackendOptions cpu = {};
@@ -58,6 +65,8 @@ struct AutoquantPoint {
   /// How many sites have which scheme, in the order of the schemes; "embeddings" and "attention" too where they are in
   /// 8 bits.
   std::vector<std::pair<std::string, int64_t>> schemes;
+  bool while_loading = true;  ///< it may be applied so; else octet quantize does it
+  bool needs_data = false;    ///< then: with --data
   std::optional<ModelFigures> predicted, measured;
   bool within_budget = false;  ///< by what was measured, or else predicted
 };
@@ -67,7 +76,7 @@ struct AutoquantReport {
   BudgetTerm objective = BudgetTerm::kMs;
   RequestLoad load;
   AutoquantPoint in_float;
-  std::vector<AutoquantPoint> given;  ///< the recipes to choose from, measured
+  std::vector<AutoquantPoint> given;  ///< the recipes that it was told of, measured: those that load first
   std::vector<AutoquantPoint> front;  ///< predicted; corners of the Pareto front of bytes, divergence and ms
   std::vector<AutoquantPoint> tried;  ///< solutions that were applied and measured
   AutoquantPoint winner;              ///< one of given or tried
@@ -77,14 +86,15 @@ struct AutoquantReport {
   std::vector<std::string> notes;
 };
 
-/// Finds a recipe for the float model in `checkpoint`: a scheme for each site, embeddings and attention in float or 8
-/// bits.
+/// Finds a recipe for the float model in `checkpoint`: a scheme for each site, the algorithm that finds its weights
+/// included, embeddings and attention in float or 8 bits.
 ///
 /// A site's divergence comes from measure_sensitivity, its time from products of its shape (ProductTimer); both are
 /// scaled, scheme by scheme, so that their sums over a whole model in one scheme are what is measured of it. Sums are
 /// minimized within the budget (see solve); the solution is applied and measured, and where it breaks the budget
 /// another is looked for with as much more room. The winner is the best within the budget of all that was measured,
-/// given recipes included, so it is never worse than one of those in everything.
+/// given recipes included, so it is never worse than one of those in everything. What is not quantized while loading is
+/// measured as quantize_model writes it; where it cannot do that, a recipe is left out, with a note.
 ///
 /// Throws UsageError where nothing measured is within the budget, saying what can be had, where the float model is the
 /// best within it, and for a budget that speaks of KL where there is no distribution, or the other way round.

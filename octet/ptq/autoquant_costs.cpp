@@ -4,8 +4,10 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <set>
 
 #include "octet/generate/prefill.h"
+#include "octet/ptq/quantize_model.h"
 
 namespace octet {
 namespace {
@@ -45,6 +47,29 @@ const Linear* vocabulary_head(const Model& model) {
   const std::vector<const Linear*> linears = model.linears();
   const auto head = std::ranges::find(linears, model.info().vocabulary, &Linear::outputs);
   return head == linears.end() ? nullptr : *head;
+}
+
+json to_json(const CalibrationOptions& options) {
+  return {{"samples", options.samples}, {"sequence_length", options.sequence_length}, {"seed", options.seed}};
+}
+
+// Models whose layers have the same schemes take the same time, however their weights were found: the least that was
+// measured of them.
+std::vector<MeasuredRecipe> with_equal_times(std::vector<MeasuredRecipe> given,
+                                             const std::map<std::string, std::unique_ptr<Model>>& models) {
+  const auto schemes = [&](const MeasuredRecipe& one) {
+    std::vector<std::optional<Scheme>> all;
+    for (const Linear::Part* part : models.at(one.recipe->name())->linear_parts()) all.push_back(part->weight.scheme);
+    return all;
+  };
+  for (MeasuredRecipe& one : given) {
+    for (const MeasuredRecipe& other : given) {
+      if (schemes(one) != schemes(other)) continue;
+      one.figures.prefill_ms = std::min(one.figures.prefill_ms, other.figures.prefill_ms);
+      one.figures.step_ms = std::min(one.figures.step_ms, other.figures.step_ms);
+    }
+  }
+  return given;
 }
 
 }  // namespace
@@ -103,10 +128,13 @@ void AutoquantCosts::build(const SensitivityReport& sensitivities, const ModelFi
   std::map<std::string, std::unique_ptr<Model>> models;
   for (const MeasuredRecipe& scheme : given) {
     schemes_.push_back(scheme.recipe->name());
-    models[scheme.recipe->name()] = load_model(checkpoint_, scheme.recipe);
+    models[scheme.recipe->name()] = load_to_quantize(checkpoint_, *scheme.recipe);
   }
   std::map<std::string, size_t> places;  // of sites among the items
   for (const Sensitivity& entry : sensitivities.entries) {
+    const auto measured = std::ranges::find_if(
+        given, [&](const MeasuredRecipe& scheme) { return scheme.recipe->name() == entry.scheme; });
+    if (measured == given.end()) continue;
     const bool runs = !std::isnan(entry.output_error);
     const auto add_times = [&](Option& option, const Model& model) {
       const Linear* const site = runs ? find_site(model, entry.unit) : nullptr;
@@ -124,9 +152,7 @@ void AutoquantCosts::build(const SensitivityReport& sensitivities, const ModelFi
       add_times(floats, *float_model_);
       items_.push_back({.name = entry.unit, .options = {std::move(floats)}});
     }
-    const json recipe = json::parse(std::ranges::find_if(given, [&](const MeasuredRecipe& scheme) {
-                                      return scheme.recipe->name() == entry.scheme;
-                                    })->recipe->text());
+    const json recipe = json::parse(measured->recipe->text());
     const Model& model = *models.at(entry.scheme);
     Option option{.scheme = entry.scheme,
                   .adds = bytes_of(entry.layers, model),
@@ -134,6 +160,7 @@ void AutoquantCosts::build(const SensitivityReport& sensitivities, const ModelFi
                   .activations = recipe.value("activations", json()),
                   .layers = entry.layers};
     option.adds.divergence = entry.divergence.value;
+    if (!measured->recipe->needs_data().empty()) option.calibration = to_json(measured->recipe->calibration());
     add_times(option, model);
     items_[place->second].options.push_back(std::move(option));
   }
@@ -145,7 +172,7 @@ void AutoquantCosts::build(const SensitivityReport& sensitivities, const ModelFi
     });
     if (spoken_of) layers_.push_back(part->weight.layer);
   }
-  const Scaled scaled = scale(in_float, given, head_times(std::nullopt));
+  const Scaled scaled = scale(in_float, with_equal_times(given, models), head_times(std::nullopt));
 
   Item embeddings{.name = "embeddings", .options = {{}}}, attention{.name = "attention", .options = {{}}};
   const auto scaled_head = [&](const std::optional<Scheme>& scheme) {
@@ -252,6 +279,7 @@ AutoquantPoint AutoquantCosts::point(const std::vector<size_t>& choices, const s
       content.head_activations = option.activations;
     }
     content.attention = content.attention || option.scheme == "attention";
+    if (!option.calibration.is_null()) content.calibration = option.calibration;
   }
   for (const std::string& layer : layers_) {
     const auto found = by_layer.find(layer);
@@ -264,7 +292,11 @@ AutoquantPoint AutoquantCosts::point(const std::vector<size_t>& choices, const s
   for (const std::string& name : names) {
     if (counts.contains(name)) point.schemes.emplace_back(name.empty() ? "float" : name, counts.at(name));
   }
-  if (!in_float(choices)) point.recipe = write_recipe(content);
+  if (in_float(choices)) return point;
+  point.recipe = write_recipe(content);
+  const Recipe recipe = Recipe::parse(point.recipe, recipe_name);
+  point.while_loading = !recipe.is_offline();
+  point.needs_data = !recipe.needs_data().empty();
   return point;
 }
 
@@ -276,12 +308,20 @@ bool AutoquantCosts::in_float(const std::vector<size_t>& choices) const {
 }
 
 std::vector<std::pair<std::string, int64_t>> AutoquantCosts::sites_of(const Recipe& recipe) const {
+  const std::unique_ptr<Model> model = load_to_quantize(checkpoint_, recipe);
+  std::set<std::string> quantized;
+  for (const Linear::Part* part : model->linear_parts()) {
+    if (part->weight.scheme) quantized.insert(part->weight.layer);
+  }
   int64_t count = 0;
   for (size_t i = 0; i < sites_; ++i) {
-    const auto& options = items_[i].options;
-    count += std::ranges::find(options, recipe.name(), &Option::scheme) == options.end() ? 0 : 1;
+    const std::vector<std::string>& layers = items_[i].options.front().layers;
+    count += std::ranges::any_of(layers, [&](const std::string& layer) { return quantized.contains(layer); }) ? 1 : 0;
   }
-  return {{recipe.name(), count}};
+  std::vector<std::pair<std::string, int64_t>> sites = {{recipe.name(), count}};
+  if (recipe.embedding_scheme()) sites.emplace_back("embeddings", 1);
+  if (recipe.attention() != ActivationMode::kFloat) sites.emplace_back("attention", 1);
+  return sites;
 }
 
 }  // namespace octet

@@ -34,7 +34,8 @@ class AutoquantCosts {
  public:
   AutoquantCosts(const Checkpoint& checkpoint, const RequestLoad& load, ProductTimer& timer);
 
-  /// Scales sensitivities and times so that whole models come out as measured.
+  /// Scales sensitivities and times so that whole models come out as measured. `sensitivities` of other schemes than
+  /// those of `given` are left out.
   void build(const SensitivityReport& sensitivities, const ModelFigures& in_float,
              const std::vector<MeasuredRecipe>& given, const std::vector<MeasuredSwitch>& switches);
 
@@ -52,7 +53,7 @@ class AutoquantCosts {
   AutoquantPoint point(const std::vector<size_t>& choices, const std::string& recipe_name) const;
   /// Whether everything stays in float.
   bool in_float(const std::vector<size_t>& choices) const;
-  /// How many sites, embeddings and attention a scheme for all layers has.
+  /// How many sites a recipe quantizes, and whether embeddings and attention.
   std::vector<std::pair<std::string, int64_t>> sites_of(const Recipe& recipe) const;
 
  private:
@@ -61,6 +62,7 @@ class AutoquantCosts {
     ModelFigures adds;
     nlohmann::json weights, activations;   ///< of a site; of embeddings what the head reads
     std::vector<std::string> layers = {};  ///< of a site: those that change
+    nlohmann::json calibration = {};       ///< null where its algorithm needs no data
   };
   struct Item {
     std::string name;

@@ -63,17 +63,9 @@ std::string to_string(const GroupFallback& fallback) {
                      fallback.layers == 1 ? "" : "s");
 }
 
-namespace {
-
-// What the recipe asks of each layer, static scales aside, without which no layer can be run.
-std::unique_ptr<Model> load_to_quantize(const Checkpoint& checkpoint, const Recipe& recipe, bool has_data) {
-  const std::string needs = recipe.needs_data();
-  if (!has_data && !needs.empty()) {
-    fail<UsageError>(
-        "recipe '{}': {} needs calibration data: add --data TEXT, a text of the kind that the model is for",
-        recipe.name(), needs);
-  }
-  const Recipe to_load = has_data || recipe.is_offline() ? recipe.to_be_calibrated() : recipe;
+std::unique_ptr<Model> load_to_quantize(const Checkpoint& checkpoint, const Recipe& recipe) {
+  // Static scales that it lacks are found, or missed, later.
+  const Recipe to_load = recipe.to_be_calibrated();
   std::unique_ptr<Model> model = load_model(checkpoint, &to_load);
   for (int64_t piece = 0; piece < model->pieces(); ++piece) {
     for (Linear* linear : model->piece(piece).linears) {
@@ -86,6 +78,8 @@ std::unique_ptr<Model> load_to_quantize(const Checkpoint& checkpoint, const Reci
   }
   return model;
 }
+
+namespace {
 
 const std::string& reader_of(const Parameter& weight) {
   return weight.tied_head.empty() ? weight.layer : weight.tied_head;
@@ -126,6 +120,13 @@ std::map<std::string, LayerTarget> find_targets(const Model& model, const Recipe
 bool needs_calibration(const Recipe& recipe, const std::map<std::string, LayerTarget>& targets) {
   return !recipe.needs_data().empty() ||
          std::ranges::any_of(targets, [](const auto& target) { return target.second.static_scale; });
+}
+
+void check_has_data(const Recipe& recipe, const QuantizeModelOptions& options) {
+  const std::string needs = recipe.needs_data();
+  if (options.data != nullptr || needs.empty()) return;
+  fail<UsageError>("recipe '{}': {} needs calibration data: add --data TEXT, a text of the kind that the model is for",
+                   recipe.name(), needs);
 }
 
 void check_something_is_quantized(const CheckpointPlan& plan, const Model& model, const Recipe& recipe) {
@@ -215,10 +216,15 @@ std::vector<LayerReport> report_layers(const Checkpoint& checkpoint, const Model
 
 }  // namespace
 
+bool needs_samples(const Checkpoint& checkpoint, const Recipe& recipe) {
+  return needs_calibration(recipe, find_targets(*load_to_quantize(checkpoint, recipe), recipe, true));
+}
+
 QuantizeReport quantize_model(const Checkpoint& checkpoint, const Recipe& recipe, const fs::path& out,
                               const QuantizeModelOptions& options) {
   if (options.largest_shard < 1) fail<UsageError>("files of {} bytes; at least 1 is", options.largest_shard);
-  const std::unique_ptr<Model> model = load_to_quantize(checkpoint, recipe, options.data != nullptr);
+  check_has_data(recipe, options);
+  const std::unique_ptr<Model> model = load_to_quantize(checkpoint, recipe);
   const std::map<std::string, LayerTarget> targets = find_targets(*model, recipe, options.data != nullptr);
   const bool calibrates =
       !operands_to_calibrate(*model, recipe, options.data != nullptr).empty() || needs_calibration(recipe, targets);

@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -59,6 +60,12 @@ struct QuantizeModelOptions {
   /// Follows the samples, each as often as it passes a piece of the model (see quantize_pieces).
   std::function<void(int64_t done, int64_t total)> advance_calibration = {};
 };
+
+/// The float model with the schemes that quantize_model gives its layers; nothing is quantized yet.
+std::unique_ptr<Model> load_to_quantize(const Checkpoint& checkpoint, const Recipe& recipe);
+
+/// Whether quantize_model reads samples for `recipe`: its algorithms or folds want them, or it lacks a static scale.
+bool needs_samples(const Checkpoint& checkpoint, const Recipe& recipe);
 
 /// Quantizes the float model in `checkpoint` by `recipe` and writes a Hugging Face directory: model.safetensors (or
 /// several files and their index) and config.json in the compressed-tensors layout, every other tensor as it was,

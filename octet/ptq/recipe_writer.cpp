@@ -50,6 +50,7 @@ class Writer {
     if (!activations.is_null()) recipe["activations"] = activations;
     if (content_.embeddings) recipe["embeddings"] = 8;
     if (content_.attention) recipe["attention"] = 8;
+    if (!content_.calibration.is_null()) recipe["calibration"] = content_.calibration;
     for (const LayerSetting& layer : content_.layers) said_.push_back({layer.layer, base.weights, activations});
     if (!same(said_.front(), {"", base.weights, base.activations})) add("*", base);
     add_kinds();

@@ -22,6 +22,7 @@ struct RecipeContent {
   bool embeddings = false;               ///< in 8 bits
   nlohmann::json head_activations = {};  ///< then: what an output head reads; null: float
   bool attention = false;                ///< in 8 bits
+  nlohmann::json calibration = {};       ///< for algorithms that need data; null: nothing is said of it
 };
 
 /// Its JSON: what most layers have as the recipe's own scheme, and overrides for the others, of patterns where all

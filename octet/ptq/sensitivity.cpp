@@ -7,9 +7,14 @@
 #include <memory>
 #include <set>
 
+#include <nlohmann/json.hpp>
+
 #include "octet/base/error.h"
+#include "octet/ptq/block_stream.h"
 #include "octet/ptq/layer_schemes.h"
+#include "octet/ptq/quantize_model.h"
 #include "octet/ptq/substituting_backend.h"
+#include "octet/ptq/weight_quantizer.h"
 #include "octet/quant/quantize.h"
 
 namespace octet {
@@ -59,6 +64,7 @@ struct Candidate {
   const Recipe* recipe;
   std::unique_ptr<Model> model;
   Parts parts;
+  std::string weights;  ///< what the recipe says of them
 
   /// Null where the recipe leaves the layer in float.
   const Linear::Part* quantized(const std::string& layer) const {
@@ -66,11 +72,17 @@ struct Candidate {
     return part == parts.end() || !part->second->weight.scheme || part->second->weight.over_vocabulary ? nullptr
                                                                                                        : part->second;
   }
+  bool calibrates(const std::string& layer) const {
+    return quantized(layer) != nullptr && needs_statistics(recipe->weight_algorithm(layer).algorithm);
+  }
 };
 
 Candidate make_candidate(const Checkpoint& checkpoint, const Recipe& recipe) {
   check_is_layer_scheme(recipe);
-  Candidate candidate{.recipe = &recipe, .model = load_model(checkpoint, &recipe), .parts = {}};
+  Candidate candidate{.recipe = &recipe,
+                      .model = load_to_quantize(checkpoint, recipe),
+                      .parts = {},
+                      .weights = nlohmann::json::parse(recipe.text()).at("weights").dump()};
   candidate.parts = parts_by_layer(*candidate.model);
   return candidate;
 }
@@ -87,6 +99,7 @@ class Study {
         context_{backend_, workspace_},
         model_(load_model(checkpoint, nullptr)),
         source_(load_model(checkpoint, nullptr)),
+        calibrated_(load_model(checkpoint, nullptr)),
         source_parts_(parts_by_layer(*source_)) {
     for (const Linear::Part* part : source_->linear_parts()) {
       if (!part->weight.stored_codes) continue;
@@ -100,6 +113,11 @@ class Study {
   }
 
   SensitivityReport run(std::span<const Candidate> candidates) {
+    if (std::ranges::any_of(candidates, [](const Candidate& one) { return !one.recipe->needs_data().empty(); }))
+      calibration_.emplace(*calibrated_, *cpu_, *options_.calibration, [this](int64_t samples) {
+        passed_ += samples;
+        advance();
+      });
     total_ = count_runs(candidates);
     set_reference();
     for (size_t stage = 0; stage < sites_.size(); ++stage) {
@@ -109,6 +127,7 @@ class Study {
       // A head over the vocabulary is no layer to try, and all its logits would be large.
       if (!any && std::cmp_greater(stage, blocks())) break;
       start(stage);
+      calibrate(stage, candidates);
       for (const Candidate& candidate : candidates) try_on(stage, candidate);
       states_ = std::move(next_states_);
     }
@@ -195,6 +214,26 @@ class Study {
     }
   }
 
+  // What the sites of the stage read over calibration, where an algorithm wants that.
+  void calibrate(size_t stage, std::span<const Candidate> candidates) {
+    found_.clear();
+    statistics_.clear();
+    if (!calibration_) return;
+    std::vector<int> watched;
+    for (const int site : sites_[stage]) {
+      const Linear& linear = *linears_.at(site);
+      const bool wanted = std::ranges::any_of(linear.parts(), [&](const Linear::Part& part) {
+        return std::ranges::any_of(candidates,
+                                   [&](const Candidate& candidate) { return candidate.calibrates(part.weight.layer); });
+      });
+      if (!wanted) continue;
+      watched.push_back(site);
+      statistics_.try_emplace(site, linear.inputs(), backend_.threads());
+    }
+    calibration_->run(BlockStream::Outputs::kTaken, watched,
+                      [&](const SiteInput& input) { statistics_.at(input.site.id).add(input.rows); });
+  }
+
   // The hidden states of a batch after the stage, or, of the head, those that it reads.
   Activation run_stage(size_t stage, size_t batch, const DeviceBatch& on_device) {
     if (stage == 0) return model_->embed(context_, on_device);
@@ -230,8 +269,18 @@ class Study {
     if (!std::isfinite(outcome.hidden.difference)) fail<NumericError>("{}: makes NaN or infinity", what);
     if (through) outcome.divergence = comparison_.divergence(sums, what);
     done_ += runs(stage, through);
-    if (options_.advance) options_.advance(done_, total_);
+    advance();
     return outcome;
+  }
+
+  // A pass of the calibration samples counts by its length.
+  int64_t calibration_runs(int64_t samples) const {
+    const TokenBatch& all = *options_.calibration;
+    return samples * all.tokens() / (all.sequences() * std::max<int64_t>(1, comparison_.sample().tokens));
+  }
+
+  void advance() const {
+    if (options_.advance) options_.advance(done_ + (calibration_ ? calibration_runs(passed_) : 0), total_);
   }
 
   QuantizedLayers quantize(size_t stage, const Candidate& candidate) {
@@ -240,18 +289,32 @@ class Study {
       for (const Linear::Part& part : linears_.at(site)->parts()) {
         const Linear::Part* quantized = candidate.quantized(part.weight.layer);
         if (quantized == nullptr) continue;
-        Quantized& layer = layers[part.weight.layer] = quantize(quantized->weight);
+        Quantized& layer = layers[part.weight.layer] = quantize(candidate, quantized->weight, site);
         layer.output_error = output_error(site, part.weight.layer, layer);
       }
     }
     return layers;
   }
 
-  Quantized quantize(const Parameter& weight) {
+  // By the candidate's algorithm. What a search found is kept, for several schemes may have the same weights.
+  std::shared_ptr<const QTensor> codes(const Candidate& candidate, const Parameter& weight, ConstTensorView values,
+                                       std::optional<int> site) {
+    std::pair<std::string, std::string> key(weight.layer, candidate.weights);
+    if (const auto found = found_.find(key); found != found_.end()) return found->second;
+    const WeightAlgorithmOptions algorithm = candidate.recipe->weight_algorithm(weight.layer);
+    const InputStatistics* inputs = site && needs_statistics(algorithm.algorithm) ? &statistics_.at(*site) : nullptr;
+    QuantizedWeight made =
+        quantize_weight(values, weight.scheme->weight, algorithm, inputs, weight.layer, backend_.threads());
+    auto tensor = std::make_shared<const QTensor>(std::move(made.tensor));
+    if (algorithm.algorithm != WeightAlgorithm::kRoundToNearest) found_.emplace(std::move(key), tensor);
+    return tensor;
+  }
+
+  Quantized quantize(const Candidate& candidate, const Parameter& weight, std::optional<int> site = {}) {
     const FloatWeight values(weight);
-    const QTensor tensor = quantize_weight(values.view(), weight.scheme->weight, weight.layer, backend_.threads());
-    const double norm = squared_norm(values.view()), error = relative_error(values.view(), tensor);
-    const QTensor* const parts[] = {&tensor};
+    const std::shared_ptr<const QTensor> tensor = codes(candidate, weight, values.view(), site);
+    const double norm = squared_norm(values.view()), error = relative_error(values.view(), *tensor);
+    const QTensor* const parts[] = {tensor.get()};
     return {.weight = backend_.pack(parts, weight.scheme->activations),
             .input = weight.input,
             .weight_error = {.difference = error * error * norm, .reference = norm},
@@ -354,6 +417,8 @@ class Study {
   int64_t count_runs(std::span<const Candidate> candidates) const {
     int64_t count = 0;
     for (size_t stage = 0; stage < sites_.size(); ++stage) {
+      if (calibration_ && std::cmp_less_equal(stage, blocks()))
+        count += calibration_runs(options_.calibration->sequences());
       for (const Candidate& candidate : candidates) {
         const std::vector<Unit> all = units(stage, candidate, options_.per);
         count += std::ssize(all) * runs(stage, !estimates(stage));
@@ -409,11 +474,12 @@ class Study {
     }
     for (const Linear::Part* part : candidate.model->linear_parts()) {
       const std::string& layer = part->weight.layer;
-      if (used.contains(layer) || candidate.quantized(layer) == nullptr) continue;
+      // Calibration would not meet it either.
+      if (used.contains(layer) || candidate.quantized(layer) == nullptr || candidate.calibrates(layer)) continue;
       entries_.push_back({.unit = layer,
                           .layers = {layer},
                           .scheme = candidate.recipe->name(),
-                          .weight_error = quantize(part->weight).weight_error.relative(),
+                          .weight_error = quantize(candidate, part->weight).weight_error.relative(),
                           .output_error = std::nan(""),
                           .divergence = {},
                           .estimated = false});
@@ -428,8 +494,9 @@ class Study {
   SubstitutingBackend backend_;
   Workspace workspace_;
   Context context_;
-  std::unique_ptr<Model> model_;   ///< in float, laid out
-  std::unique_ptr<Model> source_;  ///< the same, its weights in their files
+  std::unique_ptr<Model> model_;       ///< in float, laid out
+  std::unique_ptr<Model> source_;      ///< the same, its weights in their files
+  std::unique_ptr<Model> calibrated_;  ///< the same, laid out block by block
   Parts source_parts_;
   std::map<int, const Linear*> linears_;  ///< by site
   std::vector<std::vector<int>> sites_;   ///< of each stage
@@ -441,9 +508,13 @@ class Study {
   std::map<std::string, std::vector<float>> float_outputs_;        ///< by layer
   std::vector<std::unique_ptr<PackedWeight>> split_;               ///< float layers beside substituted ones
   std::vector<float> rows_;
+  std::map<int, InputStatistics> statistics_;  ///< by site
+  /// By layer and what a recipe says of weights.
+  std::map<std::pair<std::string, std::string>, std::shared_ptr<const QTensor>> found_;
 
+  std::optional<BlockStream> calibration_;
   std::vector<Sensitivity> entries_;
-  int64_t done_ = 0, total_ = 0;
+  int64_t done_ = 0, passed_ = 0, total_ = 0;
 };
 
 }  // namespace
@@ -458,7 +529,11 @@ SensitivityReport measure_sensitivity(const Checkpoint& checkpoint, std::span<co
   }
   Study study(checkpoint, comparison, options);
   std::vector<Candidate> candidates;
-  for (const Recipe& recipe : schemes) candidates.push_back(make_candidate(checkpoint, recipe));
+  for (const Recipe& recipe : schemes) {
+    candidates.push_back(make_candidate(checkpoint, recipe));
+    if (options.calibration == nullptr && !recipe.needs_data().empty())
+      fail<UsageError>("recipe '{}': {} needs calibration data", recipe.name(), recipe.needs_data());
+  }
   return study.run(candidates);
 }
 

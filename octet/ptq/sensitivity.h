@@ -9,6 +9,7 @@
 
 #include "octet/backend/cpu/cpu_backend.h"
 #include "octet/io/checkpoint.h"
+#include "octet/models/model.h"
 #include "octet/ptq/output_comparison.h"
 #include "octet/quant/recipe.h"
 
@@ -31,6 +32,9 @@ struct SensitivityOptions {
   ///
   /// With B blocks of n units and s schemes this runs s·B·(B/2 + n) blocks in place of s·B·n·B/2.
   bool exact = false;
+  /// What the float network's inputs are like, for algorithms that read that (GPTQ). It need not be what models are
+  /// compared on, and had better not be.
+  const TokenBatch* calibration = nullptr;
   CpuBackendOptions cpu = {};
   std::function<void(int64_t done, int64_t total)> advance = {};  ///< in runs of a block over the sample
 };
@@ -55,12 +59,13 @@ struct SensitivityReport {
 };
 
 /// Tries the scheme that each recipe has for a layer on that layer alone. Hidden states before a block are computed
-/// once; a candidate changes products inside its block, from where the rest of the float network runs. Fills the
-/// reference of `comparison` with the float model's outputs. Holds the float model, and the weights of a block in one
-/// scheme.
+/// once; a candidate changes products inside its block, from where the rest of the float network runs. Weights are
+/// quantized by the recipe's algorithm, which reads what the float network gives the layer. Fills the reference of
+/// `comparison` with the float model's outputs. Holds the float model, the weights of a block in one scheme, and, for
+/// algorithms that calibrate, a block's statistics and the hidden states of all calibration samples.
 ///
-/// Throws UsageError for a checkpoint that is quantized already and for recipes that check_is_layer_scheme refuses;
-/// NumericError where a candidate makes NaN or infinity.
+/// Throws UsageError for a checkpoint that is quantized already, for recipes that check_is_layer_scheme refuses, and
+/// where an algorithm wants calibration that there is none of; NumericError where a candidate makes NaN or infinity.
 SensitivityReport measure_sensitivity(const Checkpoint& checkpoint, std::span<const Recipe> schemes,
                                       OutputComparison& comparison, const SensitivityOptions& options = {});
 

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <set>
+
 #include <gmock/gmock.h>
 
 #include "tests/cli/cli.h"
@@ -7,6 +9,7 @@
 namespace octet {
 namespace {
 
+using testing::AllOf;
 using testing::HasSubstr;
 using testing::Not;
 
@@ -75,6 +78,66 @@ TEST_F(Choose, AutoquantWritesARecipeThatOthersTake) {
   EXPECT_THAT(err_, HasSubstr("warning: the cache of timings is damaged"));
   EXPECT_THAT(out_, HasSubstr("Pareto front"));
   EXPECT_THAT(out_, HasSubstr("the best kl within the budget → found.json"));
+}
+
+TEST_F(Choose, AutoquantFindsARecipeThatQuantizeAppliesWithData) {
+  const std::string text = "'" OCTET_DEMO_DECODER "/README.md'";
+  const std::string arguments = "autoquant " + kDemo + " " + kText +
+                                " --budget 'bytes<45%' --schemes w4a16_g128,w4a16_g128_gptq,w8a16,w8a8_smoothquant "
+                                "--samples 2 --prompt 16 --decode-tokens 2 --no-cache --out found.json";
+  const json report = run_json(arguments);
+  ASSERT_EQ(report["recipes"].size(), 4);
+  for (const json& recipe : report["recipes"]) {
+    const bool loads = recipe["name"] == "w8a16" || recipe["name"] == "w4a16_g128";
+    EXPECT_EQ(recipe["while_loading"], loads) << recipe["name"];
+    EXPECT_EQ(recipe["needs_data"], !loads) << recipe["name"];
+  }
+  const json& winner = report["winner"];
+  EXPECT_TRUE(winner["needs_data"].get<bool>());
+  EXPECT_EQ(winner["recipe"]["calibration"]["samples"], 2);
+  EXPECT_EQ(json::parse(contents(folder_ / "found.json")), winner["recipe"]);
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder_), fs::directory_iterator()), 1);
+
+  EXPECT_EQ(run("quantize " + kDemo + " --recipe found.json --out quantized"), 2);
+  EXPECT_THAT(err_, HasSubstr("GPTQ needs calibration data"));
+  ASSERT_EQ(run("quantize " + kDemo + " --recipe found.json --data " + text + " --out quantized"), 0) << err_;
+  const json compared = run_json("compare " + kDemo + " quantized --data " + text + " --window 48");
+  EXPECT_EQ(compared["b"]["bytes"], winner["measured"]["bytes"]);
+
+  // A report reads what was printed.
+  write("printed.json", report.dump());
+  const json facts = run_json("report " + kDemo + " --results printed.json --no-speed --out page.html");
+  ASSERT_EQ(facts["variants"].size(), 4 + (winner["name"] == "found" ? 1 : 0));
+  EXPECT_EQ(facts["variants"][0]["bytes"], report["recipes"][0]["measured"]["bytes"]);
+
+  ASSERT_EQ(run(arguments), 0) << err_;
+  EXPECT_THAT(out_, HasSubstr("octet quantize " OCTET_DEMO_DECODER " --recipe found.json --data " OCTET_DEMO_DECODER
+                              "/README.md --out DIR"));
+  EXPECT_THAT(err_, HasSubstr("tokens that models are compared on"));
+}
+
+TEST_F(Choose, RecipesThatNeedDataAreTriedUnlessToldOtherwise) {
+  const auto schemes = [&](const std::string& arguments) {
+    const json report = run_json("sensitivity " + kDemo + " --tokens 40 --window 20 --per block " + arguments);
+    std::set<std::string> names;
+    for (const json& entry : report["entries"]) names.insert(entry["scheme"]);
+    return names;
+  };
+  const std::string text = "--data '" OCTET_DEMO_DECODER "/README.md'";
+  EXPECT_THAT(schemes(text + " --samples 2"), testing::IsSupersetOf({"w8a16", "w4a16_g32_gptq", "w4a16_g128_hqq"}));
+  EXPECT_THAT(schemes(text + " --quick"), AllOf(testing::Contains("w8a16"), Not(testing::Contains("w4a16_g32_gptq")),
+                                                Not(testing::Contains("w4a16_g128_hqq"))));
+  // Too short to calibrate on: said, and done without.
+  write("short.txt", "Once upon a time there was a small text. It was enough to compare models on, and no more.");
+  EXPECT_THAT(schemes("--data short.txt"),
+              AllOf(testing::Contains("w4a16_g128_hqq"), Not(testing::Contains("w4a16_g32_gptq"))));
+  EXPECT_THAT(err_, HasSubstr("warning: recipes that need data are left out: short.txt: "));
+  EXPECT_THAT(schemes("--data short.txt --samples 2 --calibration '" OCTET_DEMO_DECODER "/README.md'"),
+              testing::Contains("w4a16_g32_gptq"));
+  EXPECT_EQ(run("sensitivity " + kDemo + " --data short.txt --schemes w4a16_g32_gptq"), 1);
+  EXPECT_EQ(run("sensitivity " + kDemo + " " + text + " --schemes w8a8_smoothquant"), 2);
+  EXPECT_THAT(err_, HasSubstr("says 'fold'"));
+  EXPECT_NE(run("sensitivity " + kDemo + " " + text + " --schemes w8a16 --quick"), 0);
 }
 
 TEST_F(Choose, AutoquantThatFailsLeavesTheFileAlone) {

@@ -17,6 +17,22 @@ TEST(LayerSchemes, RecipesOfMoreThanLayersAreNone) {
   EXPECT_THROW(check(R"({"weights": {"bits": 8}, "embeddings": 8})"), UsageError);
   EXPECT_THROW(check(R"({"weights": {"bits": 8}, "activations": {"mode": "static"}})"), UsageError);
   EXPECT_THROW(check(R"({"embeddings": 8})"), UsageError);
+  EXPECT_THROW(check(R"({"weights": {"bits": 8}, "fold": {"method": "smoothquant"}})"), UsageError);
+  EXPECT_THROW(check(R"({"weights": {"bits": 8}, "bias_correction": true})"), UsageError);
+}
+
+TEST(LayerSchemes, AnyAlgorithmIsOneAndAllCalibrateAlike) {
+  std::vector<Recipe> schemes = built_in_layer_schemes(Recipe::AppliesTo::kFloatOffline);
+  std::vector<std::string> names;
+  for (const Recipe& recipe : schemes) names.push_back(recipe.name());
+  EXPECT_EQ(names, (std::vector<std::string>{"w4a16_g128_gptq", "w4a16_g32_gptq", "w4a16_g128_hqq", "w4a8_g128_gptq"}));
+  EXPECT_EQ(common_calibration(built_in_layer_schemes()), std::nullopt);
+  EXPECT_EQ(common_calibration(schemes), CalibrationOptions());
+  const std::vector<std::string> fewer = {"calibration.samples=7"};
+  schemes.push_back(Recipe::load("w4a16_g128_hqq", fewer));  // needs none
+  EXPECT_EQ(common_calibration(schemes), CalibrationOptions());
+  schemes.push_back(Recipe::load("w4a16_g128_gptq", fewer));
+  EXPECT_THROW(common_calibration(schemes), UsageError);
 }
 
 }  // namespace

@@ -70,6 +70,21 @@ TEST(RecipeWriter, LayersThatAreAlikeNeedNoOverrides) {
   EXPECT_EQ(overrides(content), 1);
 }
 
+TEST(RecipeWriter, AlgorithmsAndWhatTheyCalibrateOnAreSaid) {
+  RecipeContent content{.name = "searched", .layers = layers_of(3)};
+  json four = kFour;
+  four["algorithm"] = "gptq";
+  for (LayerSetting& layer : content.layers) {
+    if (layer.layer.ends_with("up_proj")) layer.weights = four;
+  }
+  content.calibration = {{"samples", 7}, {"sequence_length", 64}, {"seed", 3}};
+  expect_says(content);
+  const Recipe recipe = Recipe::parse(write_recipe(content), "written");
+  EXPECT_EQ(recipe.calibration(), (CalibrationOptions{.samples = 7, .sequence_length = 64, .seed = 3}));
+  EXPECT_EQ(recipe.weight_algorithm("model.layers.1.mlp.up_proj").algorithm, WeightAlgorithm::kGptq);
+  EXPECT_EQ(recipe.weight_algorithm("model.layers.1.mlp.gate_proj").algorithm, WeightAlgorithm::kRoundToNearest);
+}
+
 TEST(RecipeWriter, LayersOfOneNameAndOfOneBlockAreSaidByAPattern) {
   RecipeContent content{.name = "patterns", .layers = layers_of(12)};
   for (LayerSetting& layer : content.layers) {

@@ -9,9 +9,11 @@
 #include <nlohmann/json.hpp>
 
 #include "octet/base/error.h"
+#include "octet/base/scratch_directory.h"
 #include "octet/eval/benchmark.h"
 #include "octet/eval/compare_decoders.h"
 #include "octet/eval/metrics.h"
+#include "octet/ptq/quantize_model.h"
 
 namespace octet {
 namespace {
@@ -90,6 +92,31 @@ TEST(Sensitivity, ALayerTriedAloneGivesTheBitsOfAModelThatIsLoadedSo) {
       EXPECT_EQ(seen.size(), layers);
       if (testing::Test::HasFailure()) return;
     }
+  }
+}
+
+TEST(Sensitivity, ALayerThatIsSearchedForAloneGivesTheBitsOfAModelThatIsWrittenSo) {
+  const std::vector<Recipe> schemes = recipes({"w4a16_g32_gptq", "w4a16_g128_hqq"});
+  for (const char* name : {"llama_base", "gpt2", "bert_sequence_classification"}) {
+    Comparing comparing(golden(name));
+    const ModelInfo info = load_model(comparing.checkpoint, nullptr)->info();
+    const CalibrationData data{.samples = random_batch(info, 20, 9), .options = {}, .sha256 = ""};
+    const SensitivityReport report = measure_sensitivity(comparing.checkpoint, schemes, comparing.comparison,
+                                                         {.exact = true, .calibration = &data.samples});
+    std::map<std::string, int> seen;
+    for (const Sensitivity& entry : report.entries) {
+      SCOPED_TRACE(fmt::format("{}: {} in {}", name, entry.unit, entry.scheme));
+      if (std::isnan(entry.output_error) || ++seen[entry.scheme] > 6) continue;
+      nlohmann::json alone =
+          nlohmann::json::parse((entry.scheme == schemes[0].name() ? schemes[0] : schemes[1]).text());
+      alone["include"] = entry.layers;
+      const ScratchDirectory scratch(testing::TempDir());
+      quantize_model(comparing.checkpoint, Recipe::parse(alone.dump(), "alone"), scratch.path() / "model",
+                     {.data = &data});
+      Session session(scratch.path() / "model");
+      EXPECT_EQ(entry.divergence.value, comparing.comparison.compare(session, "alone").value);
+    }
+    EXPECT_EQ(seen.size(), 2) << name;
   }
 }
 
@@ -182,6 +209,8 @@ TEST(Sensitivity, WhatCannotBeTriedIsRefused) {
   EXPECT_THAT(refusal(Recipe::load("w8a16", embeddings)), HasSubstr("says 'embeddings'"));
   EXPECT_THAT(refusal(Recipe::load("w8a16", attention)), HasSubstr("says 'attention'"));
   EXPECT_THAT(refusal(Recipe::load("w8a16", nothing)), HasSubstr("says 'include'"));
+  EXPECT_THAT(refusal(Recipe::load("w8a8_smoothquant", {})), HasSubstr("says 'fold'"));
+  EXPECT_THAT(refusal(Recipe::load("w4a16_g32_gptq", {})), HasSubstr("GPTQ needs calibration data"));
 }
 
 }  // namespace
