@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "octet/train/trainer.h"
+
+#include <algorithm>
+#include <fstream>
+#include <numeric>
+
+#include <fmt/format.h>
+
+#include "octet/ptq/quantize_model.h"
+#include "octet/train/data_order.h"
+#include "octet/train/quantized_run.h"
+#include "tests/io/scratch.h"
+
+namespace octet {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+
+std::string bytes_of(const fs::path& file) {
+  std::ifstream in(file, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+class Training : public ScratchFolder {
+ protected:
+  // Twelve texts that say whether they are of animals.
+  void SetUp() override {
+    ScratchFolder::SetUp();
+    const char* const texts[] = {"the dog ran home", "a red car",       "the cat sat",
+                                 "a big house",      "my horse is old", "the road"};
+    std::ofstream file(data());
+    file << "sentence\tlabel\n";
+    for (int i = 0; i < 12; ++i) file << texts[i % 6] << (i < 6 ? "" : " again") << '\t' << (i + 1) % 2 << '\n';
+  }
+  fs::path data() const { return folder_ / "data.tsv"; }
+
+  TrainConfig config(const std::string& changes = "") const {
+    return TrainConfig::parse(
+        fmt::format(R"({{"task": "classification", "model": "{}", "train_data": "{}", "eval_data": "{}", "epochs": 2,
+                        "batch_size": 4, "learning_rate": 0.001, "dropout": 0.1, "eval_steps": 2, "log_steps": 1,
+                        "gradient_accumulation": 2 {} {}}})",
+                    OCTET_DEMO_ENCODER, data().string(), data().string(), changes.empty() ? "" : ",", changes),
+        "config");
+  }
+  TrainReport run(const TrainConfig& config, const fs::path& out, int threads = 1, bool resume = false,
+                  int64_t killed_after = -1) const {
+    TrainOptions options{.out = out, .resume = resume};
+    options.cpu.threads = threads;
+    options.after_step = [killed_after](const TrainingStep& step) {
+      if (step.step == killed_after) throw std::runtime_error("killed");
+    };
+    return train(config, *make_training_task(config), options);
+  }
+};
+
+TEST_F(Training, GoesOnAfterAKillWithTheSameBitsOnAnyThreads) {
+  for (const std::string changes : {"", R"("recipe": "qat_int8", "pact_a_lr": 0.01)"}) {
+    const fs::path whole = folder_ / ("whole" + std::to_string(changes.size())),
+                   cut = folder_ / ("cut" + std::to_string(changes.size()));
+    const TrainReport report = run(config(changes), whole);
+    EXPECT_EQ(report.steps, 6);
+    EXPECT_THROW(run(config(changes), cut, 2, false, 5), std::runtime_error);
+    const TrainReport rest = run(config(changes), cut, 2, true);
+    EXPECT_EQ(rest.resumed_from, 4);
+    EXPECT_EQ(rest.evaluations.size(), report.evaluations.size());
+    for (const char* file : {"model.safetensors", "optimizer.safetensors", "training_state.json"})
+      EXPECT_EQ(bytes_of(whole / "checkpoint-6" / file), bytes_of(cut / "checkpoint-6" / file)) << file << changes;
+    EXPECT_EQ(bytes_of(whole / "best" / "model.safetensors"), bytes_of(cut / "best" / "model.safetensors"));
+    EXPECT_EQ(bytes_of(whole / "log.csv"), bytes_of(cut / "log.csv"));
+  }
+}
+
+TEST_F(Training, LearnsTheTextsThatItIsShown) {
+  const TrainReport report = run(config(R"("epochs": 20, "dropout": 0, "eval_steps": 60)"), folder_ / "out");
+  EXPECT_EQ(report.best_value, 1);
+  EXPECT_FALSE(fs::exists(folder_ / "out" / "best" / "optimizer.safetensors"));
+  EXPECT_FALSE(fs::exists(folder_ / "out" / "checkpoint-0")) << "one checkpoint is kept";
+}
+
+TEST_F(Training, LoweredModelsHaveTheBitsThatWereTrained) {
+  for (const std::string recipe : {"qat_int8", "w8a8_dynamic", "w4a8_g32_dynamic"}) {
+    const fs::path out = folder_ / recipe, lowered = folder_ / (recipe + "_lowered");
+    run(config(fmt::format(R"("recipe": "{}", "clips": "lsq")", recipe)), out);
+    const fs::path trained = out / "checkpoint-6";
+    const Recipe found = Recipe::load((trained / kTrainedRecipe).string(), {});
+    quantize_model(Checkpoint::open(trained), found, lowered);
+
+    const Checkpoint checkpoint = Checkpoint::open(trained);
+    const std::unique_ptr<Backend> backend = make_cpu_backend({.threads = 1});
+    Workspace workspace(*backend), kept(*backend);
+    Trainables trainables(*backend);
+    const std::unique_ptr<Model> model = load_model(checkpoint, &found);
+    model->train(trainables);
+    TokenBatch batch;
+    batch.add(std::vector<int32_t>{2, 40, 70, 3});
+    batch.add(std::vector<int32_t>{2, 9, 3});
+    Context context{*backend, workspace};
+    octet::Training training{.context = context, .kept = kept};
+    const Workspace::Scope scope(workspace), kept_scope(kept);
+    const DeviceBatch on_device = upload(context, batch);
+    const std::unique_ptr<TrainingPass> pass = model->forward(training, on_device);
+    std::vector<float> logits(static_cast<size_t>(pass->output.rows * pass->output.cols));
+    backend->download(pass->output, logits);
+    const Tensor served = Session(lowered).run(batch);
+    EXPECT_TRUE(std::ranges::equal(logits, served.as<float>())) << recipe;
+  }
+}
+
+TEST_F(Training, SaysWhatIsWrong) {
+  const fs::path out = folder_ / "out";
+  run(config(R"("max_steps": 1)"), out);
+  EXPECT_THAT(message_of<UsageError>([&] { run(config(R"("max_steps": 1)"), out); }), HasSubstr("--resume"));
+  EXPECT_THAT(message_of<UsageError>([&] { run(config(R"("max_steps": 1, "seed": 2)"), out, 1, true); }),
+              HasSubstr("another 'seed' (1 there, 2 here)"));
+  EXPECT_THAT(message_of<FormatError>([&] { config(R"("learning_rat": 1)"); }), HasSubstr("'learning_rate'"));
+  EXPECT_THAT(message_of<UsageError>([&] { run(config(R"("recipe": "w4a16_g128_gptq")"), folder_ / "g"); }),
+              HasSubstr("training finds them itself"));
+  const fs::path far = folder_ / "far";
+  EXPECT_THAT(message_of<NumericError>([&] { run(config(R"("learning_rate": 1e30, "max_grad_norm": 0)"), far); }),
+              HasSubstr("is not finite"));
+  std::ofstream(data(), std::ios::app) << "no number\tx\n";
+  EXPECT_THAT(message_of<FormatError>([&] { run(config(R"("labels": 1)"), folder_ / "l"); }), HasSubstr("line 14"));
+}
+
+TEST(DataOrder, VisitsEveryExampleOnceAnEpochInTheSameOrderEachRun) {
+  for (const bool by_length : {false, true}) {
+    const DataOrder order{.examples = 1003, .batch_size = 8, .seed = 5, .by_length = by_length};
+    const auto length = [](size_t i) { return static_cast<int64_t>(i % 17); };
+    const auto batches = order.epoch(1, length);
+    EXPECT_EQ(std::ssize(batches), order.batches());
+    std::vector<size_t> seen;
+    for (const auto& batch : batches) seen.insert(seen.end(), batch.begin(), batch.end());
+    EXPECT_NE(seen.front() + 1, seen[1]);
+    std::ranges::sort(seen);
+    std::vector<size_t> all(1003);
+    std::iota(all.begin(), all.end(), size_t{0});
+    EXPECT_EQ(seen, all);
+    EXPECT_EQ(order.epoch(1, length), batches);
+    EXPECT_NE(order.epoch(2, length), batches);
+  }
+}
+
+}  // namespace
+}  // namespace octet
