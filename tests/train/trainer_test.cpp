@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 #include "octet/ptq/quantize_model.h"
 #include "octet/train/data_order.h"
@@ -36,13 +37,21 @@ class Training : public ScratchFolder {
   }
   fs::path data() const { return folder_ / "data.tsv"; }
 
+  // With `changes`, keys and values of a JSON object.
   TrainConfig config(const std::string& changes = "") const {
-    return TrainConfig::parse(
-        fmt::format(R"({{"task": "classification", "model": "{}", "train_data": "{}", "eval_data": "{}", "epochs": 2,
-                        "batch_size": 4, "learning_rate": 0.001, "dropout": 0.1, "eval_steps": 2, "log_steps": 1,
-                        "gradient_accumulation": 2 {} {}}})",
-                    OCTET_DEMO_ENCODER, data().string(), data().string(), changes.empty() ? "" : ",", changes),
-        "config");
+    nlohmann::json json = {{"task", "classification"},
+                           {"model", OCTET_DEMO_ENCODER},
+                           {"train_data", data().string()},
+                           {"eval_data", data().string()},
+                           {"epochs", 2},
+                           {"batch_size", 4},
+                           {"learning_rate", 0.001},
+                           {"dropout", 0.1},
+                           {"eval_steps", 2},
+                           {"log_steps", 1},
+                           {"gradient_accumulation", 2}};
+    json.update(nlohmann::json::parse("{" + changes + "}"));
+    return TrainConfig::parse(json.dump(), "config");
   }
   TrainReport run(const TrainConfig& config, const fs::path& out, int threads = 1, bool resume = false,
                   int64_t killed_after = -1) const {
