@@ -70,7 +70,7 @@ double apply_to_column(std::span<float> values, int64_t rows, int column, int32_
 double apply_to_spans(const LabelledBatch& batch, float factor, std::vector<float>& values) {
   double sum = 0;
   for (size_t b = 0; b < batch.answers.size(); ++b) {
-    const int32_t first = batch.tokens.offsets[b], rows = batch.tokens.offsets[b + 1] - first;
+    const int64_t first = batch.tokens.offsets[b], rows = batch.tokens.offsets[b + 1] - first;
     const auto [start, end] = batch.answers[b];
     if (start < 0 || end < 0 || start >= rows || end >= rows)
       fail("an answer spans the tokens {} to {} of {}", start, end, rows);
