@@ -52,7 +52,7 @@ TEST(Squad, MalformedFilesNameThePlace) {
       {file_with(R"([{"text": "g", "answer_start": 1e99}])"), "at character"},
   };
   for (const auto& [text, words] : cases) {
-    EXPECT_THAT([&] { parse_squad(text, "f.json"); },
+    EXPECT_THAT([&text = text] { parse_squad(text, "f.json"); },
                 testing::ThrowsMessage<FormatError>(testing::AllOf(HasSubstr("f.json"), HasSubstr(words))))
         << text;
   }

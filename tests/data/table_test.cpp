@@ -52,7 +52,7 @@ TEST(Csv, MalformedFilesNameTheLine) {
       {"text,label\n\"a\"b,1\n", "line 2: 'b' follows a closing quote"},
   };
   for (const auto& [text, words] : cases) {
-    EXPECT_THAT([&] { parse_csv(text, "f.csv"); },
+    EXPECT_THAT([&text = text] { parse_csv(text, "f.csv"); },
                 ThrowsMessage<FormatError>(AllOf(HasSubstr("f.csv: "), HasSubstr(words))))
         << text;
   }
