@@ -149,7 +149,8 @@ WeightFormat stored_format(const Parameter& weight) {
 
 int64_t stored_bytes(const Parameter& weight) {
   const int64_t bytes = encoded_bytes(weight.shape, weight.scheme->weight, stored_format(weight)) +
-                        encoded_scale_bytes(weight.scheme->activations);
+                        encoded_scale_bytes(weight.scheme->activations) +
+                        encoded_outlier_bytes(weight.shape[0], std::ssize(weight.outlier_columns));
   const int64_t scales = weight.shape[0] * weight.scheme->weight.groups(weight.shape[1]) * byte_size(DType::kF32);
   return weight.tied_head.empty() ? bytes : bytes + scales;
 }
