@@ -117,7 +117,7 @@ TEST(Outliers, EveryInstructionSetGivesTheBitsOfTheContract) {
   for (const Weights& kind : kKinds) {
     for (const LinearCase& shape : cases) {
       const LinearCase c = fitted(shape, kind);
-      for (const int64_t count : {int64_t{0}, int64_t{1}, int64_t{9}, c.k}) {
+      for (const int64_t count : {int64_t{0}, int64_t{9}, c.k}) {
         if (kSanitized && count != 9) continue;
         const LinearData data = with_outliers(c, kind, 5, count, count == 9 ? DType::kBF16 : DType::kF16);
         const std::vector<float> expected = by_the_contract(data);
