@@ -62,7 +62,7 @@ constexpr std::array kBuiltIn = {
     BuiltIn{"w8a8_dynamic_outliers", R"({"name": "w8a8_dynamic_outliers",
       "weights": {"bits": 8, "granularity": "per_channel"},
       "activations": {"bits": 8, "granularity": "per_token", "mode": "dynamic"},
-      "outliers": {"threshold": 6.0}})",
+      "outliers": {"threshold": 6.0, "max_share": 0.02}})",
             Recipe::AppliesTo::kFloatOffline},
     BuiltIn{"w8a8_smoothquant", R"({"name": "w8a8_smoothquant",
       "weights": {"bits": 8, "granularity": "per_channel"},

@@ -56,7 +56,7 @@ TEST_F(CalibrationCli, OutlierColumnsAreCountedWithTheirBytes) {
   const std::string command = "quantize " + (kShare / "demo_decoder").string() +
                               " --recipe w8a8_dynamic_outliers --data " + text(1500) +
                               " --set calibration.samples=8 --set calibration.sequence_length=64 ";
-  const json report = run_json(command + "--set outliers.threshold=0 --set outliers.max_columns=3 --out three");
+  const json report = run_json(command + "--set 'outliers={\"threshold\": 0, \"max_columns\": 3}' --out three");
   int64_t outlier_bytes = 0;
   for (const json& layer : report["layers"]) {
     if (!layer.contains("scheme")) continue;
@@ -78,7 +78,7 @@ TEST_F(CalibrationCli, OutlierColumnsAreCountedWithTheirBytes) {
   ASSERT_EQ(run("inspect three"), 0) << err_;
   EXPECT_THAT(out_, AllOf(HasSubstr("outlier columns in 16 bits, int8"), HasSubstr("(3 outlier columns)"),
                           HasSubstr("% of the model's bytes")));
-  ASSERT_EQ(run(command + "--set outliers.threshold=0 --set outliers.max_columns=1 --out one"), 0) << err_;
+  ASSERT_EQ(run(command + "--set outliers.threshold=0 --set outliers.max_share=0.1 --out one"), 0) << err_;
   EXPECT_THAT(out_, AllOf(HasSubstr("outlier columns in 16 bits: "), HasSubstr(" of the model);  the most: ")));
   ASSERT_EQ(run(command + "--set outliers.threshold=1e9 --out none"), 0) << err_;
   EXPECT_THAT(out_, HasSubstr("outlier columns: none were met"));
