@@ -57,10 +57,6 @@ void run(BlockStream& stream, Outputs outputs, std::span<const int> sites, auto&
   });
 }
 
-// What attention reads, and what it is called.
-constexpr std::pair<SiteInput::Role, const char*> kOperands[] = {
-    {SiteInput::Role::kQuery, "q"}, {SiteInput::Role::kKey, "k"}, {SiteInput::Role::kValue, "v"}};
-
 // Values of its own, as [out, in].
 void set_values(Parameter& weight, Tensor values) {
   weight.value = std::move(values);
@@ -342,7 +338,7 @@ void PieceQuantizer::run_step(BlockStream& stream, const Step& step, Outputs out
     of_site.sample.emplace(linear->site().name, linear->inputs());
   }
   if (step.attention) {
-    for (const auto& [role, operand] : kOperands) {
+    for (const auto& [role, operand] : kAttentionOperands) {
       collected[{step.attention->id, role}].range.emplace(attention_operand(*step.attention, operand), kBatchRows,
                                                           backend_.threads());
     }
@@ -397,7 +393,7 @@ void PieceQuantizer::find_scales(const Linear& linear, const Collected& inputs, 
 void PieceQuantizer::find_attention_scales(const QuantSite& attention, const SeenBySite& seen,
                                            PieceResult& result) const {
   constexpr ActivationMode kMode = ActivationMode::kStaticPerTensor;
-  for (const auto& [role, operand] : kOperands) {
+  for (const auto& [role, operand] : kAttentionOperands) {
     const ActivationRangeEstimator& range = *seen.at({attention.id, role}).range;
     SiteReport report{.site = range.site(), .given = recipe_.has_scale(range.site())};
     report.dynamic_error = range.dynamic_relative_error();

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <bit>
 #include <cmath>
+#include <utility>
 #include <vector>
 
 #include "octet/base/error.h"
@@ -102,6 +103,18 @@ Range shortened(Range range, CodeMapping mapping, int hundredths) noexcept {
   return {range.low + cut, range.high - cut};
 }
 
+float sawb_clip(std::span<const float> x, int bits, float absmax) noexcept {
+  double magnitudes = 0, squares = 0;
+  for (const double value : x) {
+    magnitudes += std::abs(value);
+    squares += value * value;
+  }
+  const auto count = static_cast<double>(x.size());
+  const auto [of_square, of_magnitude] = bits == 8 ? std::pair(31.76, 35.04) : std::pair(12.68, 12.80);
+  const auto clip = static_cast<float>(of_square * std::sqrt(squares / count) - of_magnitude * (magnitudes / count));
+  return clip > 0.0f && clip < absmax ? clip : absmax;
+}
+
 Grid grid_for(const WeightScheme& scheme, Range range) noexcept {
   switch (scheme.mapping) {
     case CodeMapping::kSymmetric:
@@ -157,9 +170,10 @@ Grid find_grid(std::span<const float> x, const WeightScheme& scheme) noexcept {
     return mapping == CodeMapping::kMinimum ? squared_error<CodeMapping::kMinimum>(x, grid)
                                             : squared_error<CodeMapping::kZeroPoint>(x, grid);
   };
-  const Range range = range_of(x, mapping);
+  Range range = range_of(x, mapping);
+  if (scheme.range == RangeEstimator::kSawb) range.high = sawb_clip(x, scheme.bits, range.high);
   Grid best = grid_for(scheme, range);
-  if (scheme.range == RangeEstimator::kAbsmax) return best;
+  if (scheme.range != RangeEstimator::kMse) return best;
   double least = error_of(best);
   for (int hundredths = kLargestShare - 1; hundredths >= kSmallestShare && least > 0; --hundredths) {
     const Grid grid = grid_for(scheme, shortened(range, mapping, hundredths));

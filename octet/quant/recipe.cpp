@@ -289,9 +289,14 @@ std::optional<Recipe::Weights> Recipe::read_weights(const json& value, const std
   out.algorithm = read_algorithm_options(reader);
   out.true_sequential = reader.choice("true_sequential", {true, false}).get<bool>();
   refuse_unless(reader, "true_sequential", needs_statistics(out.algorithm.algorithm), "\"gptq\" or \"hessian\"");
-  const bool search = reader.choice("range", out.scheme.bits == 4 ? std::vector<json>{"mse", "absmax"}
-                                                                  : std::vector<json>{"absmax", "mse"}) == "mse";
-  out.scheme.range = search ? RangeEstimator::kMse : RangeEstimator::kAbsmax;
+  const json range = reader.choice("range", out.scheme.bits == 4 ? std::vector<json>{"mse", "absmax", "sawb"}
+                                                                 : std::vector<json>{"absmax", "mse", "sawb"});
+  if (range == "mse") out.scheme.range = RangeEstimator::kMse;
+  if (range == "sawb") {
+    if (out.scheme.mapping != CodeMapping::kSymmetric)
+      fail<FormatError>("{}: the range \"sawb\" is of symmetric codes", where);
+    out.scheme.range = RangeEstimator::kSawb;
+  }
   reader.refuse_unknown_keys();
   return out;
 }

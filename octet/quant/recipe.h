@@ -67,8 +67,9 @@ struct CalibrationOptions {
 ///   symmetric             false: a zero point beside each scale; 4 bits only
 ///   minima                true: instead a real minimum beside each scale; 4 bits only. Such weights are quantized
 ///                         while loading; the compressed-tensors layout has no place for them. Left out: false
-///   range                 "absmax", or "mse", a search for the range with the least squared error. Left out: "mse" at
-///                         4 bits, "absmax" at 8, where the search gains nothing
+///   range                 "absmax"; "mse", a search for the range with the least squared error; or "sawb", the range
+///                         that mean magnitude and mean square say (see quantize_weight). Left out: "mse" at 4 bits,
+///                         "absmax" at 8, where the search gains nothing
 ///
 ///   algorithm             how codes are found (see WeightAlgorithm): "rtn", rounded to nearest, "gptq", "hessian",
 ///   "hqq".

@@ -10,6 +10,7 @@ namespace octet {
 enum class RangeEstimator : uint8_t {
   kAbsmax,  ///< the largest magnitude (if not symmetric: the smallest and the largest value)
   kMse,     ///< of some shares of that range, the one with the least squared error
+  kSawb,    ///< what mean magnitude and mean square say (SAWB: Choi et al., 2019); symmetric only
 };
 
 /// How a code stands for a value.
