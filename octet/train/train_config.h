@@ -29,9 +29,10 @@ struct TrainConfig {
   int64_t epochs = 3;
   int64_t max_steps = 0;  ///< of the optimizer; 0: as the epochs say
   int64_t batch_size = 16;
-  int64_t gradient_accumulation = 1;  ///< a batch goes through the model in so many parts
-  bool by_length = false;             ///< batches of examples of like length
-  bool drop_last = false;             ///< leave out an epoch's last batch if it is not full
+  int64_t gradient_accumulation = 1;    ///< a batch goes through the model in so many parts
+  bool gradient_checkpointing = false;  ///< keep each block's input only, and compute the rest again: less memory
+  bool by_length = false;               ///< batches of examples of like length
+  bool drop_last = false;               ///< leave out an epoch's last batch if it is not full
   uint64_t seed = 1;
 
   std::string optimizer = "adamw";  ///< or "sgd"
@@ -44,6 +45,12 @@ struct TrainConfig {
   int64_t warmup_steps = 0;                       ///< or their number, where it is not 0
   double max_grad_norm = 1;                       ///< gradients are scaled down to this norm; 0: never
   std::optional<double> dropout;  ///< of hidden states; none: the model's hidden_dropout_prob or resid_pdrop, or 0
+
+  /// A directory of a model like the trained one, whose outputs are learned too (knowledge distillation): the loss is
+  /// (1 - distill_alpha) · the task's + distill_alpha · the distance from the teacher's. Empty: none.
+  std::string teacher;
+  double distill_alpha = 0.5;      ///< from 0 to 1
+  double distill_temperature = 2;  ///< of logits
 
   /// A recipe's name, file or JSON: layers are quantized in training as it says (quantization-aware training).
   std::string recipe;

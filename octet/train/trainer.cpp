@@ -98,6 +98,7 @@ class Trainer {
     begin();
     load_model_at(folder_.steps().back());
     dropout_ = config.dropout.value_or(usual_dropout(source_->config()));
+    if (!config.teacher.empty()) teacher_.emplace(config.teacher, LoadOptions{.cpu = options.cpu});
     report_.metric = config.metric.empty() ? task.metric() : config.metric;
   }
 
@@ -271,13 +272,34 @@ class Trainer {
                       .dropout = static_cast<float>(dropout_),
                       .seed = config_.seed,
                       .step = static_cast<uint32_t>(progress_.step),
-                      .streams = static_cast<uint32_t>(part) * kStreamsPerPart};
+                      .streams = static_cast<uint32_t>(part) * kStreamsPerPart,
+                      .recomputes_blocks = config_.gradient_checkpointing};
     const Workspace::Scope kept(kept_), scope(workspace_);
     const DeviceBatch on_device = upload(context, batch.tokens);
     const std::unique_ptr<TrainingPass> pass = model_->forward(training, on_device);
-    const double loss = apply_loss(context, task_.loss(), batch, factor, pass->output);
+    const double loss = teacher_ ? distilled_loss(context, batch, factor, pass->output)
+                                 : apply_loss(context, task_.loss(), batch, factor, pass->output);
     model_->backward(training, on_device, *pass, pass->output);
     return loss;
+  }
+
+  // As apply_loss, of the task's loss and the distance from the teacher together.
+  double distilled_loss(Context& context, const LabelledBatch& batch, float factor, const Activation& output) {
+    const Workspace::Scope scope(workspace_);
+    const Tensor said = teacher_->run(batch.tokens);
+    if (said.shape() != Shape{output.rows, output.cols}) {
+      fail<UsageError>("the teacher {} gives {}, the trained model {}; both must have the same outputs",
+                       config_.teacher, to_string(said.shape()), to_string(Shape{output.rows, output.cols}));
+    }
+    const Activation teacher = workspace_.take_matrix(output.rows, output.cols);
+    const Activation d = workspace_.take_matrix(output.rows, output.cols);
+    backend_->upload(std::as_bytes(said.as<float>()), teacher.memory);
+    const auto share = static_cast<float>(config_.distill_alpha);
+    const double distance = distill(context, task_.loss(), batch, static_cast<float>(config_.distill_temperature),
+                                    share * factor, teacher, output, d);
+    const double loss = apply_loss(context, task_.loss(), batch, (1 - share) * factor, output);
+    backend_->add({.x = d, .y = output});
+    return (1 - config_.distill_alpha) * loss + config_.distill_alpha * distance;
   }
 
   // Where NaN or infinity came up: which piece of the forward pass gives it first, or else whose gradient has it.
@@ -360,6 +382,7 @@ class Trainer {
   std::optional<Checkpoint> source_;
   std::optional<Recipe> recipe_;  // none: trained in float
   std::unique_ptr<Model> model_;
+  std::optional<Session> teacher_;
   std::unique_ptr<Optimizer> optimizer_;
   DataOrder order_;
   Schedule schedule_;

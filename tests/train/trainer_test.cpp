@@ -88,6 +88,24 @@ TEST_F(Training, LearnsTheTextsThatItIsShown) {
   EXPECT_FALSE(fs::exists(folder_ / "out" / "checkpoint-0")) << "one checkpoint is kept";
 }
 
+// Its own labels all say the opposite, and count for nothing.
+TEST_F(Training, AStudentSaysWhatItsTeacherSays) {
+  run(config(R"("epochs": 20, "dropout": 0, "eval_steps": 60)"), folder_ / "teacher");
+  std::string text = bytes_of(data());
+  for (char& c : text) {
+    if (c == '0' || c == '1') c = static_cast<char>('0' + '1' - c);
+  }
+  std::ofstream(data()) << text;
+  const std::string teacher = (folder_ / "teacher" / "best").string();
+  const TrainReport report = run(
+      config(fmt::format(R"("epochs": 20, "eval_steps": 60, "seed": 9, "teacher": "{}", "distill_alpha": 1)", teacher)),
+      folder_ / "student");
+  EXPECT_EQ(report.best_value, 0);
+  EXPECT_THAT(message_of<UsageError>(
+                  [&] { run(config(fmt::format(R"("labels": 3, "teacher": "{}")", teacher)), folder_ / "three"); }),
+              HasSubstr("the same outputs"));
+}
+
 TEST_F(Training, LoweredModelsHaveTheBitsThatWereTrained) {
   for (const std::string recipe : {"qat_int8", "w8a8_dynamic", "w4a8_g32_dynamic"}) {
     const fs::path out = folder_ / recipe, lowered = folder_ / (recipe + "_lowered");
