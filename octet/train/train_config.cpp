@@ -68,6 +68,7 @@ const Field kFields[] = {
     {"distill_alpha", &TrainConfig::distill_alpha, 0, 1},
     {"distill_temperature", &TrainConfig::distill_temperature, 1e-3, 1e3},
     {"recipe", &TrainConfig::recipe},
+    {"qat_start", &TrainConfig::qat_start, 0, kMost},
     {"clips", &TrainConfig::clips},
     {"pact_a_lr", &TrainConfig::pact_a_lr},
     {"pact_a_decay", &TrainConfig::pact_a_decay},

@@ -54,6 +54,7 @@ struct TrainConfig {
 
   /// A recipe's name, file or JSON: layers are quantized in training as it says (quantization-aware training).
   std::string recipe;
+  int64_t qat_start = 0;             ///< steps in float before that
   std::string clips = "pact";        ///< how ranges of static activations learn: "pact", "lsq" or "fixed"
   double pact_a_lr = 0;              ///< learning rate of clips; 0: learning_rate
   double pact_a_decay = 0;           ///< weight decay of clips

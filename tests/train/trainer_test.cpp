@@ -65,11 +65,13 @@ class Training : public ScratchFolder {
 };
 
 TEST_F(Training, GoesOnAfterAKillWithTheSameBitsOnAnyThreads) {
-  for (const std::string changes : {"", R"("recipe": "qat_int8", "pact_a_lr": 0.01)"}) {
+  for (const std::string changes :
+       {"", R"("recipe": "qat_int8", "pact_a_lr": 0.01)", R"("recipe": "qat_int8", "qat_start": 3)"}) {
     const fs::path whole = folder_ / ("whole" + std::to_string(changes.size())),
                    cut = folder_ / ("cut" + std::to_string(changes.size()));
     const TrainReport report = run(config(changes), whole);
     EXPECT_EQ(report.steps, 6);
+    EXPECT_EQ(fs::exists(whole / "checkpoint-6" / kTrainedRecipe), !changes.empty());
     EXPECT_THROW(run(config(changes), cut, 2, false, 5), std::runtime_error);
     const TrainReport rest = run(config(changes), cut, 2, true);
     EXPECT_EQ(rest.resumed_from, 4);
@@ -79,6 +81,19 @@ TEST_F(Training, GoesOnAfterAKillWithTheSameBitsOnAnyThreads) {
     EXPECT_EQ(bytes_of(whole / "best" / "model.safetensors"), bytes_of(cut / "best" / "model.safetensors"));
     EXPECT_EQ(bytes_of(whole / "log.csv"), bytes_of(cut / "log.csv"));
   }
+}
+
+TEST_F(Training, BecomesQuantizedAtAStepWithTheSameBitsAfterAKillThere) {
+  const std::string changes = R"("recipe": "qat_int8", "qat_start": 3)";
+  const TrainReport report = run(config(changes), folder_ / "whole");
+  std::vector<int64_t> judged;
+  for (const Evaluation& evaluation : report.evaluations) judged.push_back(evaluation.step);
+  EXPECT_THAT(judged, testing::ElementsAre(2, 3, 4, 6));
+  // The float checkpoint of step 3 is the last one when this is killed.
+  EXPECT_THROW(run(config(changes + R"(, "max_steps": 6)"), folder_ / "cut", 1, false, 4), std::runtime_error);
+  run(config(changes + R"(, "max_steps": 6)"), folder_ / "cut", 1, true);
+  for (const char* file : {"model.safetensors", "optimizer.safetensors", "qat_recipe.json"})
+    EXPECT_EQ(bytes_of(folder_ / "whole" / "checkpoint-6" / file), bytes_of(folder_ / "cut" / "checkpoint-6" / file));
 }
 
 TEST_F(Training, LearnsTheTextsThatItIsShown) {
