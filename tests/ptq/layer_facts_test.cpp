@@ -165,7 +165,7 @@ TEST(SiteObservation, SeesWhatStaticAttentionReads) {
     ASSERT_TRUE(site.fixed && site.block) << site.name;
     EXPECT_EQ(site.rows, 5) << site.name;
     const bool key = site.name.ends_with(".k");
-    EXPECT_EQ(*site.fixed->clipped_share > 0.5, key) << site.name;
+    EXPECT_EQ(site.fixed->clipped_share > 0.5, key) << site.name;
   }
 }
 
