@@ -109,6 +109,8 @@ void add_train(CLI::App& app) {
       "  octet train --config examples/glue_float.json --set task=mrpc --set model=minilm --set data=glue/MRPC "
       "--out minilm-mrpc\n"
       "  octet train --config examples/squad_float.json --set model=minilm --set data=squad --out minilm-squad\n"
+      "  octet train --config examples/mlm.json --set model=bert --set train_data=train.txt --set eval_data=valid.txt "
+      "--out bert-mine\n"
       "  octet train --config examples/lm_pretrain.json --set model=smollm2 --set train_data=train.txt \\\n"
       "      --set eval_data=valid.txt --out smollm2-mine\n"
       "  octet eval minilm-mrpc/best --task mrpc --data glue/MRPC --recipe w8a8_dynamic\n"
