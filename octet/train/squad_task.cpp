@@ -51,7 +51,7 @@ class SquadTask : public TrainingTask {
   }
 
   LossKind loss() const noexcept override { return LossKind::kSpan; }
-  TaskHead head() const override { return {.kind = TaskHead::Kind::kSpan}; }
+  TaskHead head() const override { return {.kind = TaskHead::Kind::kSpan, .outputs = 0, .labels = {}}; }
   int64_t examples() const noexcept override { return std::ssize(windows_); }
   int64_t tokens(size_t example) const override { return std::ssize(windows_.at(example).ids); }
 
