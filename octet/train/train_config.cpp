@@ -42,6 +42,7 @@ const Field kFields[] = {
     {"max_length", &TrainConfig::max_length, 0, 1 << 20},
     {"doc_stride", &TrainConfig::doc_stride, 0, 1 << 20},
     {"documents", &TrainConfig::documents},
+    {"mask_probability", &TrainConfig::mask_probability, 0, 1},
     {"limit", &TrainConfig::limit, 0, kMost},
     {"eval_limit", &TrainConfig::eval_limit, 0, kMost},
     {"epochs", &TrainConfig::epochs, 1, 1 << 20},

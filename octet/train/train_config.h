@@ -15,14 +15,17 @@ namespace octet {
 /// A training run as data: a JSON object with these keys, each at its default where it is left out. An unknown key, a
 /// value of another type or out of range is a FormatError that names it.
 struct TrainConfig {
-  std::string task;   ///< one of training_tasks(): "mrpc", "classification", "lm"…
+  std::string task;   ///< one of training_tasks(): "mrpc", "classification", "squad", "lm"…
   std::string model;  ///< a Hugging Face directory with float weights
   std::string data;   ///< the task's folder; or "train_data" and "eval_data" name files
   std::string train_data, eval_data;
-  int64_t labels = 0;        ///< of "classification"; 0: as many as the training data has, or the model's head
-  int64_t max_length = 0;    ///< tokens of an example; 0: 128 for texts, 384 for questions, 512 for language models
-  int64_t doc_stride = 128;  ///< tokens that windows of one text share ("squad")
-  std::string documents = "whole";  ///< how a text is cut into documents ("lm"), see Documents
+  int64_t labels = 0;  ///< of "classification"; 0: as many as the training data has, or the model's head
+  /// Tokens of an example; 0: 128 of texts, 384 of questions, 512 of language models (of encoders at most their
+  /// longest).
+  int64_t max_length = 0;
+  int64_t doc_stride = 128;         ///< tokens that windows of one text share ("squad")
+  std::string documents = "whole";  ///< how a text is cut into documents ("lm", "mlm"), see Documents
+  double mask_probability = 0.15;   ///< of a token to be masked ("mlm")
   int64_t limit = 0;                ///< use the first training examples only; 0: all
   int64_t eval_limit = 0;           ///< the same of evaluation
 

@@ -190,7 +190,7 @@ class Trainer {
     TokenBatch samples;
     const auto batches = order_.epoch(0, [&](size_t example) { return task_.tokens(example); });
     for (size_t i = 0; i < batches.size() && i < static_cast<size_t>(config_.calibration_batches); ++i) {
-      const TokenBatch batch = task_.batch(batches[i]).tokens;
+      const TokenBatch batch = task_.batch(batches[i], 0).tokens;
       for (int64_t b = 0; b < batch.sequences(); ++b) {
         const auto first = static_cast<size_t>(batch.offsets[static_cast<size_t>(b)]);
         const auto count = static_cast<size_t>(batch.offsets[static_cast<size_t>(b) + 1]) - first;
@@ -266,8 +266,8 @@ class Trainer {
     const int64_t wanted = std::min<int64_t>(config_.gradient_accumulation, count);
     for (int64_t part = 0; part < wanted; ++part) {
       const int64_t first = part * count / wanted, last = (part + 1) * count / wanted;
-      parts.push_back(
-          task_.batch(std::span(examples).subspan(static_cast<size_t>(first), static_cast<size_t>(last - first))));
+      parts.push_back(task_.batch(
+          std::span(examples).subspan(static_cast<size_t>(first), static_cast<size_t>(last - first)), progress_.step));
       terms += parts.back().terms(task_.loss());
     }
     if (terms == 0) fail<FormatError>("a batch has no labels");
