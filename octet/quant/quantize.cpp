@@ -21,6 +21,8 @@ constexpr float kInt4Limit = 7.5f;
 constexpr float kInt4Lowest = -8.0f, kInt4Highest = 7.0f;
 constexpr float kUint4Steps = 15.0f;
 constexpr float kUint8Steps = 255.0f;
+// What codes with a zero point are less than unsigned ones, to be bytes with a sign.
+constexpr int kHalfOf8Bits = 128;
 
 // The largest magnitude, or NaN or infinity if there is one: both survive the maximum of the bit patterns, which for
 // non-negative floats are ordered as the floats are.
@@ -66,7 +68,10 @@ Grid grid_with(const WeightScheme& scheme, float scale, int8_t zero_point, float
             .high = kInt8Limit,
             .zero_point = zero_point,
             .minimum = minimum};
-  if (scheme.mapping != CodeMapping::kSymmetric) {
+  if (scheme.mapping == CodeMapping::kZeroPoint && scheme.bits == 8) {
+    grid.low = static_cast<float>(-kHalfOf8Bits - zero_point);
+    grid.high = static_cast<float>(kHalfOf8Bits - 1 - zero_point);
+  } else if (scheme.mapping != CodeMapping::kSymmetric) {
     grid.low = static_cast<float>(-zero_point);
     grid.high = kUint4Steps - static_cast<float>(zero_point);
   } else if (scheme.bits == 4) {
@@ -120,6 +125,11 @@ Grid grid_for(const WeightScheme& scheme, Range range) noexcept {
     case CodeMapping::kSymmetric:
       return grid_with(scheme, scheme.bits == 8 ? int8_scale(range.high) : int4_scale(range.high), 0, 0.0f);
     case CodeMapping::kZeroPoint: {
+      if (scheme.bits == 8) {
+        const ActivationScale unsigned_codes = uint8_scale(range.low, range.high);
+        return grid_with(scheme, unsigned_codes.scale, static_cast<int8_t>(unsigned_codes.zero_point - kHalfOf8Bits),
+                         0.0f);
+      }
       const auto [scale, zero_point] = uint4_scale(range.low, range.high);
       return grid_with(scheme, scale, zero_point, 0.0f);
     }

@@ -16,7 +16,7 @@ namespace octet {
 ///   INT8                s = max(absmax / 127, 2^-100)             code = rne(clamp(x · (1/s), -127, 127))
 ///   INT4                s = max(absmax / 7.5, 2^-100)             code = rne(clamp(x · (1/s), -8, 7))
 ///   INT4 + zero point   s = max((high - low) / 15, 2^-100)        code = clamp(rne(x · (1/s)) + z, 0, 15)
-///                       z = clamp(rne(-low / s), 0, 15)
+///                       z = clamp(rne(-low / s), 0, 15)           at INT8 255 for 15, z and code 128 less
 ///   INT4 + minimum      s = max((high - low) / 15, 2^-100)        code = rne(clamp((x - m) · (1/s), 0, 15))
 ///                       m = low
 ///

@@ -301,8 +301,13 @@ void expect_codes_of_absmax(std::span<const float> values, const QTensor& quanti
         break;
       case CodeMapping::kZeroPoint:
         zero_point = quantized.zero_points.as<int8_t>()[at];
-        ASSERT_EQ(scale, uint4_scale(low, high).scale);
-        ASSERT_EQ(zero_point, uint4_scale(low, high).zero_point);
+        if (scheme.bits == 8) {
+          ASSERT_EQ(scale, uint8_scale(low, high).scale);
+          ASSERT_EQ(zero_point, uint8_scale(low, high).zero_point - 128);
+        } else {
+          ASSERT_EQ(scale, uint4_scale(low, high).scale);
+          ASSERT_EQ(zero_point, uint4_scale(low, high).zero_point);
+        }
         break;
       case CodeMapping::kMinimum:
         minimum = quantized.minima.as<float>()[at];
@@ -313,7 +318,9 @@ void expect_codes_of_absmax(std::span<const float> values, const QTensor& quanti
     for (int64_t i = 0; i < width; ++i) {
       const float x = group[i], inverse = 1 / scale;
       const int8_t code = quantized.codes.as<int8_t>()[at * width + i];
-      ASSERT_EQ(code, scheme.bits == 8                            ? int8_code(x, inverse)
+      const bool shifted = scheme.mapping == CodeMapping::kZeroPoint;
+      ASSERT_EQ(code, scheme.bits == 8 && shifted                 ? uint8_code(x, inverse, zero_point + 128) - 128
+                      : scheme.bits == 8                          ? int8_code(x, inverse)
                       : scheme.mapping == CodeMapping::kSymmetric ? int4_code(x, inverse)
                       : scheme.mapping == CodeMapping::kZeroPoint ? uint4_code(x, inverse, zero_point)
                                                                   : minimum_code(x, inverse, minimum))
@@ -327,6 +334,7 @@ std::vector<WeightScheme> schemes() {
   std::vector<WeightScheme> all;
   for (const int64_t group_size : {0, 32, 64, 128, 256}) {
     all.push_back({.bits = 8, .group_size = group_size});
+    all.push_back({.bits = 8, .group_size = group_size, .mapping = CodeMapping::kZeroPoint});
     for (const CodeMapping mapping : {CodeMapping::kSymmetric, CodeMapping::kZeroPoint, CodeMapping::kMinimum}) {
       all.push_back({.bits = 4, .group_size = group_size, .mapping = mapping});
     }
@@ -456,8 +464,10 @@ TEST(QuantizeWeight, TheSearchFindsTheShareWithTheLeastError) {
             other.minima.mutable_as<float>()[0] = smallest + cut;
           } else {
             const ScaleAndZeroPoint grid = uint4_scale(low * share, high * share);
-            scale = grid.scale;
-            other.zero_points.mutable_as<int8_t>()[0] = grid.zero_point;
+            const ActivationScale bytes = uint8_scale(low * share, high * share);
+            scale = scheme.bits == 8 ? bytes.scale : grid.scale;
+            other.zero_points.mutable_as<int8_t>()[0] =
+                scheme.bits == 8 ? static_cast<int8_t>(bytes.zero_point - 128) : grid.zero_point;
           }
           offered = offered || scale == found.scales.as<float>()[0];
           other.codes = quantize_codes(weight.view(), other, "w");
@@ -598,7 +608,7 @@ TEST(QuantizeWeight, GroupsMustDivideTheInputs) {
   EXPECT_NO_THROW(quantize_weight(weight.view(), {.bits = 4, .group_size = 32}, "w"));
   EXPECT_THROW(quantize_weight(weight.view(), {.bits = 4, .group_size = 64}, "w"), ShapeError);
   EXPECT_THROW(quantize_weight(weight.view(), {.bits = 4, .group_size = 48}, "w"), ShapeError);
-  EXPECT_THROW(quantize_weight(weight.view(), {.bits = 8, .mapping = CodeMapping::kZeroPoint}, "w"), ShapeError);
+  EXPECT_THROW(quantize_weight(weight.view(), {.bits = 8, .mapping = CodeMapping::kMinimum}, "w"), ShapeError);
   EXPECT_THROW(quantize_weight(weight.view(), {.bits = 3}, "w"), ShapeError);
 }
 
