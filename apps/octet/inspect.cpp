@@ -8,6 +8,7 @@
 #include "apps/octet/decoder_options.h"
 #include "apps/octet/options.h"
 #include "octet/base/error.h"
+#include "octet/io/compressed_tensors.h"
 #include "octet/models/flow.h"
 #include "octet/ptq/quantize_model.h"
 #include "octet/report/format.h"
@@ -38,6 +39,7 @@ void print_as_json(const Checkpoint& checkpoint, const Model& model) {
                       {"shape", part->weight.shape.extents()},
                       {"scheme", part->weight.scheme ? nlohmann::ordered_json(to_string(*part->weight.scheme))
                                                      : nlohmann::ordered_json()}});
+    if (!part->weight.outlier_columns.empty()) layers.back()["outlier_columns"] = part->weight.outlier_columns;
   }
   const ModelInfo& info = model.info();
   print_json({{"architecture", info.architecture},
@@ -73,12 +75,22 @@ void print_for_people(const Checkpoint& checkpoint, const Model& model, const Re
                 {"outputs", Table::Align::kDecimal, ""},
                 {"inputs", Table::Align::kDecimal, ""},
                 {"scheme", Table::Align::kLeft, ""}});
+  int64_t outliers = 0, outlier_bytes = 0;
   for (const Linear::Part* part : model.linear_parts()) {
+    const auto columns = std::ssize(part->weight.outlier_columns);
+    outliers += columns;
+    outlier_bytes += encoded_outlier_bytes(part->weight.shape[0], columns);
     layers.add_row({part->weight.layer, std::to_string(part->weight.shape[0]), std::to_string(part->weight.shape[1]),
-                    part->weight.scheme ? to_string(*part->weight.scheme) : "float"});
+                    (part->weight.scheme ? to_string(*part->weight.scheme) : "float") +
+                        (columns == 0 ? "" : fmt::format(" ({} outlier columns)", columns))});
   }
   const Table::Ink ink = colours() ? Table::Ink::kTerminal : Table::Ink::kPlain;
   fmt::print("{}", layers.to_string(ink));
+  if (outliers > 0) {
+    fmt::print(
+        "\n{} outlier columns in 16 bits: {} of the model's bytes\n", format_count(outliers),
+        format_percent(static_cast<double>(outlier_bytes) / static_cast<double>(stored_bytes(checkpoint, model)), 1));
+  }
   fmt::print("\nproducts of attention: {}\n", attention_name(info));
   if (all_tensors) {
     Table tensors({{"tensor", Table::Align::kLeft, ""},

@@ -22,6 +22,8 @@ constexpr const char* kInputScale = ".input_scale";
 constexpr const char* kInputZeroPoint = ".input_zero_point";
 constexpr const char* kAttentionScale = "_scale";
 constexpr const char* kGroupIndex = ".weight_g_idx";
+constexpr const char* kOutlierColumns = ".outlier_columns";
+constexpr const char* kOutliers = ".outliers";
 
 // What a 4-bit code with a zero point is more than in a file, and what is added to 4-bit codes before they are packed:
 // the two cancel where both apply.
@@ -226,12 +228,14 @@ Tensor zero_points_to_write(const QTensor& grid, WeightFormat format) {
 
 std::vector<TensorSource> encode_weight(const std::string& layer, const QTensor& weight, WeightFormat format) {
   check(weight, layer);
-  return encode_weight(
-      layer, weight.codes.shape(), weight.scheme, [&weight]() -> const QTensor& { return weight; }, format);
+  const std::span<const int32_t> outliers = weight.outlier_indices();
+  return encode_weight(layer, weight.codes.shape(), weight.scheme, [&weight]() -> const QTensor& { return weight; },
+                       format, {.columns = std::ssize(outliers), .dtype = weight.outliers.dtype()});
 }
 
 std::vector<TensorSource> encode_weight(const std::string& layer, const Shape& shape, const WeightScheme& scheme,
-                                        const std::function<const QTensor&()>& weight, WeightFormat format) {
+                                        const std::function<const QTensor&()>& weight, WeightFormat format,
+                                        const OutlierShape& outliers) {
   const int64_t rows = shape[0], cols = shape[1];
   check(scheme, cols, layer);
   check_storable(scheme, layer);
@@ -270,6 +274,14 @@ std::vector<TensorSource> encode_weight(const std::string& layer, const Shape& s
     out.push_back(
         {layer + kGroupIndex, DType::kI32, {cols}, [weight] { return Tensor::copy_of(weight().group_index.view()); }});
   }
+  if (scheme.outliers) {
+    out.push_back({layer + kOutlierColumns, DType::kI32, {outliers.columns}, [weight] {
+                     return Tensor::copy_of(weight().outlier_columns.view());
+                   }});
+    out.push_back({layer + kOutliers, outliers.dtype, {rows, outliers.columns}, [weight] {
+                     return Tensor::copy_of(weight().outliers.view());
+                   }});
+  }
   return out;
 }
 
@@ -285,6 +297,10 @@ int64_t encoded_bytes(const Shape& weight, const WeightScheme& scheme, WeightFor
   if (scheme.reordered) bytes += cols * byte_size(DType::kI32);
   if (!packed) return bytes + rows * cols;
   return bytes + rows * words_for(cols, bits) * byte_size(DType::kI32) + 2 * byte_size(DType::kI64);
+}
+
+int64_t encoded_outlier_bytes(int64_t outputs, int64_t columns) {
+  return columns * (byte_size(DType::kI32) + outputs * byte_size(DType::kF16));
 }
 
 namespace {
@@ -368,6 +384,31 @@ float decode_attention_scale(const Checkpoint& checkpoint, const std::string& op
   return read_scale(checkpoint, operand + kAttentionScale, ActivationMode::kStaticPerTensor, 0).scale;
 }
 
+namespace {
+
+Tensor read_outlier_columns(const Checkpoint& checkpoint, const std::string& layer, int64_t inputs) {
+  const std::string name = layer + kOutlierColumns;
+  const Tensor stored = checkpoint.tensor(name);
+  if (stored.dtype() != DType::kI32 || stored.shape().rank() != 1 || stored.shape()[0] > inputs) {
+    fail<FormatError>("{} is {} {}; I32 of one dimension is needed, and of at most the {} inputs",
+                      where(checkpoint, name), octet::name(stored.dtype()), to_string(stored.shape()), inputs);
+  }
+  try {
+    if (stored.bytes() != 0) check_outlier_columns(stored.as<int32_t>(), inputs, where(checkpoint, name));
+  } catch (const Error& error) {
+    throw FormatError(error.what());
+  }
+  return Tensor::copy_of(stored.view());
+}
+
+}  // namespace
+
+std::vector<int32_t> decode_outlier_columns(const Checkpoint& checkpoint, const std::string& layer, int64_t inputs) {
+  const Tensor columns = read_outlier_columns(checkpoint, layer, inputs);
+  if (columns.bytes() == 0) return {};
+  return {columns.as<int32_t>().begin(), columns.as<int32_t>().end()};
+}
+
 QTensor decode_weight(const Checkpoint& checkpoint, const std::string& layer, const StoredScheme& stored) {
   const LayerReader reader(checkpoint, layer, stored);
   QTensor out;
@@ -388,6 +429,12 @@ QTensor decode_weight(const Checkpoint& checkpoint, const std::string& layer, co
     out.group_index = reader.group_index(cols);
   } else {
     reader.refuse_other_groups(cols);
+  }
+  if (out.scheme.outliers) {
+    out.outlier_columns = read_outlier_columns(checkpoint, layer, cols);
+    out.outliers = Tensor::copy_of(checkpoint.tensor(layer + kOutliers).view());
+  } else if (checkpoint.contains(layer + kOutlierColumns) || checkpoint.contains(layer + kOutliers)) {
+    fail<FormatError>("{}: config.json says nothing of outlier columns in this layer", reader.where(kOutliers));
   }
   try {
     check_group_index(out, cols, reader.where(kGroupIndex));

@@ -28,21 +28,38 @@ namespace octet {
 ///   static scales    X.input_scale        F32  [1]                    of what X multiplies; F16 and BF16 too, and []
 ///                    X.input_zero_point   I8   [1]                    of a scheme with one
 ///
+///   outliers         X.outlier_columns    I32  [n]                    Octet's own, of a scheme with outliers: the
+///   columns,
+///                    X.outliers           F16  [out, n]               ascending, that are no codes, and their values;
+///                                                                     BF16 too
+///
 /// A reordered scheme is what compressed-tensors up to 0.18 reads; later versions refuse its "actorder": "group".
 ///
 /// 4-bit codes with a zero point lie in [-8, 7] there, as the zero point does: each is 8 less than in a QTensor; and so
 /// in [-128, 127] an activation's, 128 less than in an ActivationScale. Of the strategy "tensor", which is read and not
 /// written, weight_scale and weight_zero_point are [1] or [], the latter I8 in either format.
 ///
+/// Others do not know outliers and would take the columns for zeros; quantization_config sees to it that they refuse.
+///
 /// `weight` must live until the sources have been written.
 std::vector<TensorSource> encode_weight(const std::string& layer, const QTensor& weight, WeightFormat format);
 /// The same for a weight [rows, cols] that is made when its turn comes: `weight` is asked for it once a tensor, one
 /// right after another, and what it gives must live until it is asked again.
+/// `outliers` says what it will have of them.
+struct OutlierShape {
+  int64_t columns = 0;
+  DType dtype = DType::kF16;
+};
 std::vector<TensorSource> encode_weight(const std::string& layer, const Shape& shape, const WeightScheme& scheme,
-                                        const std::function<const QTensor&()>& weight, WeightFormat format);
+                                        const std::function<const QTensor&()>& weight, WeightFormat format,
+                                        const OutlierShape& outliers = {});
 
-/// Bytes of those tensors for a weight [out, in].
+/// Bytes of those tensors for a weight [out, in], outliers aside.
 int64_t encoded_bytes(const Shape& weight, const WeightScheme& scheme, WeightFormat format);
+/// Bytes of `columns` outlier columns.
+int64_t encoded_outlier_bytes(int64_t outputs, int64_t columns);
+/// The outlier columns that are stored with a layer of `inputs` inputs. Throws as decode_weight does.
+std::vector<int32_t> decode_outlier_columns(const Checkpoint& checkpoint, const std::string& layer, int64_t inputs);
 
 /// The tensors that hold a static scale, and their bytes; none in other modes.
 std::vector<TensorSource> encode_activation_scale(const std::string& layer, const ActivationScale& scale,

@@ -21,6 +21,9 @@ constexpr const char* kEmbedding = "Embedding";
 // what meets the values.
 constexpr const char* kAttention = "octet_attention";
 constexpr const char* kCacheScheme = "kv_cache_scheme";
+// Octet's own too, but among the arguments of weights, where the library refuses what it does not know: a reader that
+// passed over it would compute with zeros in the place of the outliers.
+constexpr const char* kOutliers = "octet_outlier_columns";
 // How compressed-tensors calls the search for a range.
 constexpr const char* kMse = "mse";
 // What shares a scale.
@@ -68,7 +71,7 @@ void check_integers(const Config& args, const std::string& where) {
   // The last steer how scales were found, not what they mean.
   refuse_other_keys(args, where,
                     {"num_bits", "type", "symmetric", "strategy", "dynamic", "group_size", "actorder",
-                     "block_structure", "observer", "observer_kwargs", "scale_dtype", "zp_dtype"});
+                     "block_structure", "observer", "observer_kwargs", "scale_dtype", "zp_dtype", kOutliers});
 }
 
 // Of weights; compressed-tensors' own defaults: one scale in all, or, with group_size -1, one an output channel.
@@ -105,6 +108,7 @@ WeightScheme read_weights(const Config& weights, const std::string& where) {
   scheme.group_size = read_group_size(weights, where);
   if (!weights.flag("symmetric", true)) scheme.mapping = CodeMapping::kZeroPoint;
   if (weights.has("observer") && weights.json().at("observer") == kMse) scheme.range = RangeEstimator::kMse;
+  scheme.outliers = weights.flag(kOutliers, false);
   if (weights.flag("dynamic", false)) refuse(weights, where + ".dynamic", true, "weights have stored scales");
   if (weights.has("actorder")) {
     // "group" and its older names reorder the groups; "weight" and "static" are the order in which columns were
@@ -124,6 +128,9 @@ WeightScheme read_weights(const Config& weights, const std::string& where) {
 
 ActivationMode read_activations(const Config& activations, const std::string& where) {
   check_integers(activations, where);
+  if (activations.has(kOutliers)) {
+    refuse(activations, where + "." + kOutliers, activations.json().at(kOutliers), "it is said of weights");
+  }
   if (const int64_t bits = activations.integer("num_bits", 8); bits != 8) {
     refuse(activations, where + ".num_bits", bits, "8 bits are supported");
   }
@@ -193,6 +200,7 @@ json to_json(const Scheme& scheme, const json& targets, WeightFormat format) {
                   {"observer", weight.range == RangeEstimator::kMse ? kMse : "minmax"}};
   if (weight.group_size != 0) weights["group_size"] = weight.group_size;
   if (weight.reordered) weights["actorder"] = kReordered;
+  if (weight.outliers) weights[kOutliers] = true;
   return {{"targets", targets},
           {"format", text_of(format)},
           {"weights", std::move(weights)},

@@ -53,7 +53,8 @@ struct StoredScheme {
 
 /// The "quantization_config" of a config.json in the compressed-tensors layout (vllm-project/compressed-tensors 0.20):
 /// groups of layers, each with a scheme, and layers that no group touches. Beside what the library has, Octet writes
-/// "octet_attention", the scheme of attention's products: others pass over it and compute these in float.
+/// "octet_attention", the scheme of attention's products: others pass over it and compute these in float. And, in
+/// "weights" of a group, "octet_outlier_columns": true, which others refuse, as they could not read the layers.
 class StoredQuantization {
  public:
   /// Throws FormatError, naming file and feature, for everything Octet does not run: other methods,

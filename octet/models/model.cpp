@@ -153,7 +153,8 @@ bool repeats_scales(const Parameter& weight) {
 
 int64_t stored_bytes(const Parameter& weight) {
   const int64_t bytes = encoded_bytes(weight.shape, weight.scheme->weight, stored_format(weight)) +
-                        encoded_scale_bytes(weight.scheme->activations);
+                        encoded_scale_bytes(weight.scheme->activations) +
+                        encoded_outlier_bytes(weight.shape[0], std::ssize(weight.outlier_columns));
   if (!repeats_scales(weight)) return bytes;
   const bool zero_points = weight.scheme->weight.mapping == CodeMapping::kZeroPoint;
   const int64_t beside = byte_size(DType::kF32) + (zero_points ? byte_size(DType::kI8) : 0);

@@ -85,6 +85,11 @@ Parameter WeightSource::parameter(const std::string& layer, const std::string& r
   if (stored) {
     out.scheme = stored;
     out.stored_codes = true;
+    if (stored->weight.outliers && kind == LayerKind::kEmbedding) {
+      fail<FormatError>("{}: the embedding '{}' is said to have outlier columns, which only products can have",
+                        checkpoint_.folder().string(), layer);
+    }
+    if (stored->weight.outliers) out.outlier_columns = decode_outlier_columns(checkpoint_, layer, shape[1]);
     out.value = [checkpoint = checkpoint_, layer, kind, shape] {
       QTensor codes = checkpoint.stored_weight(layer, kind);
       if (codes.codes.shape() != shape) {
@@ -98,6 +103,10 @@ Parameter WeightSource::parameter(const std::string& layer, const std::string& r
     out.in_out = storage == Storage::kInOut;
     out.transposed = out.in_out && !checkpoint_.is_gguf();
     out.value = float_parameter(layer, out.transposed ? Shape{shape[1], shape[0]} : shape).value;
+    if (asked && asked->weight.outliers) {
+      const std::span<const int32_t> columns = recipe_->outlier_columns(layer);
+      out.outlier_columns.assign(columns.begin(), columns.end());
+    }
   }
   if (out.scheme && is_static(out.scheme->activations)) {
     const ActivationMode mode = out.scheme->activations;

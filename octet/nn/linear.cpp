@@ -28,14 +28,24 @@ ActivationMode site_mode(const std::vector<Linear::Part>& parts) {
   return ActivationMode::kFloat;
 }
 
-// Whether two parts of one scheme have the same columns in their groups, which takes codes to tell.
+// Whether two parts of one scheme have the same columns in their groups, and as outliers, which takes codes to tell.
 bool same_columns(Parameter& a, Parameter& b) {
-  if (!a.scheme || !a.scheme->weight.reordered) return true;
+  if (!a.scheme || !(a.scheme->weight.reordered || a.scheme->weight.outliers)) return true;
+  if (a.outlier_columns != b.outlier_columns) return false;
   a.load();
   b.load();
   const QTensor *one = std::get_if<QTensor>(&a.value), *other = std::get_if<QTensor>(&b.value);
-  return one == nullptr || other == nullptr ||
-         std::ranges::equal(one->group_index.as<int32_t>(), other->group_index.as<int32_t>());
+  if (one == nullptr || other == nullptr) {
+    if (a.stored_codes != b.stored_codes) return false;
+    return outlier_dtype(a.outlier_columns, FloatWeight(a).view()) ==
+           outlier_dtype(b.outlier_columns, FloatWeight(b).view());
+  }
+  if (a.scheme->weight.reordered &&
+      !std::ranges::equal(one->group_index.as<int32_t>(), other->group_index.as<int32_t>())) {
+    return false;
+  }
+  return std::ranges::equal(one->outlier_indices(), other->outlier_indices()) &&
+         one->outliers.dtype() == other->outliers.dtype();
 }
 
 }  // namespace
@@ -106,8 +116,8 @@ Linear::Product Linear::pack(Backend& backend, std::span<Part> parts, int64_t fi
     for (const Part& part : parts) {
       if (std::holds_alternative<Tensor>(part.weight.value)) {
         const FloatWeight values(part.weight);
-        quantized.push_back(
-            &made.emplace_back(quantize_weight(values.view(), scheme->weight, part.weight.layer, backend.threads())));
+        quantized.push_back(&made.emplace_back(quantize_weight(values.view(), scheme->weight, part.weight.layer,
+                                                               backend.threads(), part.weight.outlier_columns)));
       } else {
         quantized.push_back(&std::get<QTensor>(part.weight.value));
       }
@@ -174,6 +184,10 @@ void Linear::train_quantized(Trainables& all) {
     }
   }
   if (!first.scheme) return;
+  if (first.scheme->weight.outliers) {
+    fail<UsageError>("layer '{}' is to keep outlier columns in 16 bits, which are not trained; leave 'outliers' out",
+                     first.layer);
+  }
   quantized_ = std::make_unique<Quantized>();
   quantized_->scheme = *first.scheme;
   quantized_->input = first.input;
@@ -281,6 +295,8 @@ const PackedWeight& Linear::packed() const {
 
 std::optional<StaticCodes> Linear::input_codes() const {
   if (products_.size() != 1 || !is_static(site_.mode)) return std::nullopt;
+  const std::optional<Scheme>& scheme = parts_.front().weight.scheme;
+  if (scheme && scheme->weight.outliers) return std::nullopt;
   return StaticCodes{site_.mode, products_.front().input, site_.id};
 }
 

@@ -12,7 +12,7 @@
 namespace octet {
 
 /// One or several linear layers that read the same input, their outputs side by side (a fusible group: query, key and
-/// value). Parts of one scheme, and one order of columns, that are neighbours run as one product.
+/// value). Parts of one scheme, one order of columns and the same outliers, that are neighbours, run as one product.
 ///
 ///   y = nonlinearity(x · Wᵀ + bias) + residual          x [T, in], y [T, Σ outᵢ]
 ///
@@ -44,7 +44,7 @@ class Linear {
   /// The packed weight of a layer that is one product, for an embedding that shares it. Good once prepared.
   const PackedWeight& packed() const;
   /// What its x may hold in place of fp32, so that whoever makes x makes the codes too: of static activations, where
-  /// all parts agree on them. Good once prepared.
+  /// all parts agree on them and none has outliers, which read fp32. Good once prepared.
   std::optional<StaticCodes> input_codes() const;
   /// Bytes of the packed weights and biases; 0 before prepare.
   int64_t packed_bytes() const noexcept;
@@ -69,7 +69,8 @@ class Linear {
                 bool adds) const;
 
  private:
-  /// Neighbouring parts of one scheme and one order of columns, and of one scale of their input if that is static.
+  /// Neighbouring parts of one scheme, one order of columns and the same outliers, and of one scale of their input if
+  /// that is static.
   struct Product {
     int64_t first_column, columns;
     ActivationScale input;

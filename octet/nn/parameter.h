@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <variant>
+#include <vector>
 
 #include "octet/quant/quantize.h"
 #include "octet/tensor/qtensor.h"
@@ -32,6 +33,8 @@ struct Parameter {
   std::variant<std::monostate, Tensor, QTensor, WeightReader> value;
   std::optional<Scheme> scheme;  ///< none: products in fp32
   ActivationScale input = {};    ///< of what it multiplies, where the scheme says static
+  /// The columns that the scheme calls outliers; empty as long as it is calibration's to find them.
+  std::vector<int32_t> outlier_columns = {};
   bool stored_codes = false;     ///< the checkpoint holds codes, whether they have been read or not
   bool transposed = false;       ///< float values lie as [in, out]
   bool in_out = false;           ///< Hugging Face's files hold its float values so

@@ -36,8 +36,8 @@ QTensor LayerWeights::make(const Parameter& weight) const {
   // The search that a recipe asks for is one of blocks' layers.
   const WeightAlgorithmOptions options =
       weight.over_vocabulary ? WeightAlgorithmOptions() : recipe_.weight_algorithm(weight.layer);
-  QuantizedWeight made =
-      quantize_weight(floats.view(), weight.scheme->weight, options, nullptr, weight.layer, threads_);
+  QuantizedWeight made = quantize_weight(floats.view(), weight.scheme->weight, options, nullptr, weight.layer, threads_,
+                                         weight.outlier_columns);
   made_(weight.layer, {.relative_error = relative_error(floats.view(), made.tensor),
                        .output_error = made.output_error,
                        .notes = std::move(made.notes)});
@@ -62,6 +62,14 @@ void refuse_codes(const Checkpoint& checkpoint, const Parameter& weight) {
       "{}: is quantized already: layer '{}' is stored as codes ({}). Quantize the float model it was made from; to "
       "run it with quantized activations, give the recipe to the command that runs it.",
       checkpoint.folder().string(), weight.layer, to_string(*weight.scheme));
+}
+
+OutlierShape outlier_shape(const Parameter& weight, const QuantizedPieces& pieces) {
+  const std::vector<int32_t>& columns = weight.outlier_columns;
+  if (columns.empty()) return {};
+  return {.columns = std::ssize(columns),
+          .dtype = pieces.has_weight(weight.layer) ? pieces.outlier_dtype(weight.layer)
+                                                   : outlier_dtype(columns, FloatWeight(weight).view())};
 }
 
 // A float weight that is not in the file as it is to be: its values, [out, in], as Hugging Face's files hold them.
@@ -121,8 +129,8 @@ CheckpointPlan plan_checkpoint(const Checkpoint& checkpoint, const Model& model,
       replaced.insert(weight.tied_head + ".weight");
     }
     replaced.insert(weight.layer + ".weight");
-    for (TensorSource& source :
-         encode_weight(weight.layer, weight.shape, weight.scheme->weight, value, stored_format(weight)))
+    for (TensorSource& source : encode_weight(weight.layer, weight.shape, weight.scheme->weight, value,
+                                              stored_format(weight), outlier_shape(weight, pieces)))
       unit.tensors.push_back(std::move(source));
     const std::string& reader = weight.tied_head.empty() ? weight.layer : weight.tied_head;
     for (TensorSource& source :

@@ -163,8 +163,8 @@ std::vector<int64_t> columns_by_importance(const InputStatistics& statistics) {
 }
 
 QuantizedWeight gptq(std::span<const float> weight, int64_t rows, const WeightScheme& scheme,
-                     const WeightAlgorithmOptions& options, const InputStatistics& statistics, const std::string& what,
-                     int threads) {
+                     const WeightAlgorithmOptions& options, const InputStatistics& statistics, int64_t outliers,
+                     const std::string& what, int threads) {
   if (options.block_size < 1)
     fail<UsageError>("{}: GPTQ in blocks of {} columns; 1 or more are possible", what, options.block_size);
   // Written so that NaN fails.
@@ -187,13 +187,13 @@ QuantizedWeight gptq(std::span<const float> weight, int64_t rows, const WeightSc
     state.quantize(task * kTaskRows, std::min(kTaskRows, rows - task * kTaskRows));
   });
 
-  if (factor.dead != 0) {
-    out.notes.push_back(fmt::format("{} dead column{}: {} inputs always 0, rounded to nearest", factor.dead,
-                                    factor.dead == 1 ? "" : "s", factor.dead == 1 ? "its" : "their"));
+  if (const int64_t dead = factor.dead - outliers; dead != 0) {
+    out.notes.push_back(fmt::format("{} dead column{}: {} inputs always 0, rounded to nearest", dead,
+                                    dead == 1 ? "" : "s", dead == 1 ? "its" : "their"));
   }
-  if (statistics.rows() < cols) {
-    out.notes.push_back(
-        fmt::format("{} rows of calibration for {} inputs: damping decides the rest", statistics.rows(), cols));
+  if (statistics.rows() < cols - outliers) {
+    out.notes.push_back(fmt::format("{} rows of calibration for {} inputs: damping decides the rest", statistics.rows(),
+                                    cols - outliers));
   }
   if (factor.damping != options.percdamp) {
     out.notes.push_back(

@@ -92,13 +92,14 @@ class Group {
 }  // namespace
 
 QuantizedWeight hqq(std::span<const float> weight, int64_t rows, int64_t cols, const WeightScheme& scheme,
-                    int threads) {
+                    std::span<const int32_t> outliers, int threads) {
   QuantizedWeight out{.tensor = make_qtensor(scheme, rows, cols)};
   const int64_t width = scheme.group_size == 0 ? cols : scheme.group_size;
   parallel_for(threads, rows, [&](int64_t row, int) {
     for (int64_t g = 0; g < out.tensor.groups(); ++g) {
       const auto values = weight.subspan(row * cols + g * width, width);
-      const GroupGrid grid = Group(values, scheme).minimize();
+      const GroupGrid grid = outliers.empty() ? Group(values, scheme).minimize()
+                                              : Group(without_outliers(values, g * width, outliers), scheme).minimize();
       set_group_grid(out.tensor, row, g, grid);
       encode_group(values, grid, scheme, out.tensor.codes.mutable_as<int8_t>().subspan(row * cols + g * width, width));
     }

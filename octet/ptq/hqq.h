@@ -17,7 +17,8 @@ namespace octet {
 /// β being 10 at first and 1.01 times as much after each of at most 20 turns, until the mean of |W - decode(Q)| no
 /// longer falls; the grid before that is kept. What is fitted is the minimum, as in the paper, whose zero points are
 /// real numbers; of a symmetric scheme, which has none, the scale; and of one with whole zero points both, the fitted
-/// one rounded. The scheme's range estimator gives the first grid.
-QuantizedWeight hqq(std::span<const float> weight, int64_t rows, int64_t cols, const WeightScheme& scheme, int threads);
+/// one rounded. The scheme's range estimator gives the first grid. Columns of `outliers` have no part in that.
+QuantizedWeight hqq(std::span<const float> weight, int64_t rows, int64_t cols, const WeightScheme& scheme,
+                    std::span<const int32_t> outliers, int threads);
 
 }  // namespace octet

@@ -6,6 +6,7 @@
 #include <map>
 
 #include "octet/base/error.h"
+#include "octet/io/compressed_tensors.h"
 #include "octet/quant/quantize.h"
 
 namespace octet {
@@ -90,6 +91,8 @@ CodePlaces places_on_codes(ConstTensorView weight, const QTensor& quantized) {
   const double reach = 0.5 + 1e-5;
   const int64_t rows = quantized.rows(), cols = quantized.cols(), groups = quantized.groups();
   const auto scales = quantized.scales.as<float>();
+  const std::vector<int32_t> outlier_at = outlier_places(quantized);
+  const int64_t coded = cols - std::ssize(quantized.outlier_indices());
   const bool reordered = quantized.group_index.shape().elements() > 0;
   const int64_t group_size = scheme.group_size == 0 ? cols : scheme.group_size;
   std::vector<float> row(static_cast<size_t>(cols));
@@ -97,6 +100,7 @@ CodePlaces places_on_codes(ConstTensorView weight, const QTensor& quantized) {
   for (int64_t o = 0; o < rows; ++o) {
     read_f32(weight, o * cols, row);
     for (int64_t i = 0; i < cols; ++i) {
+      if (outlier_at[static_cast<size_t>(i)] >= 0) continue;
       const int64_t group = reordered ? quantized.group_index.as<int32_t>()[static_cast<size_t>(i)] : i / group_size;
       const auto at = static_cast<size_t>(o * groups + group);
       double x = row[static_cast<size_t>(i)];
@@ -110,7 +114,7 @@ CodePlaces places_on_codes(ConstTensorView weight, const QTensor& quantized) {
       ++out.histogram.counts[static_cast<size_t>(bin)];
     }
   }
-  out.outside_share = static_cast<double>(outside) / static_cast<double>(std::max<int64_t>(1, rows * cols));
+  out.outside_share = static_cast<double>(outside) / static_cast<double>(std::max<int64_t>(1, rows * coded));
   return out;
 }
 
@@ -129,6 +133,12 @@ std::vector<LayerFacts> measure_layers(const Model& model, const Model& referenc
     if (weight.scheme) {
       layer.scheme = to_string(*weight.scheme);
       layer.bytes = stored_bytes(weight);
+      if (const int64_t outliers = std::ssize(weight.outlier_columns); outliers > 0) {
+        layer.notes.push_back(
+            fmt::format("{} outlier columns in 16 bits, {:.1f} % of its bytes", outliers,
+                        100.0 * static_cast<double>(encoded_outlier_bytes(weight.shape[0], outliers)) /
+                            static_cast<double>(layer.bytes)));
+      }
       if (weight.stored_codes) {
         const auto found = references.find(weight.layer);
         const Parameter* original = found == references.end() ? nullptr : found->second;
@@ -146,7 +156,8 @@ std::vector<LayerFacts> measure_layers(const Model& model, const Model& referenc
         }
       } else {
         const FloatWeight values(weight);
-        measure(layer, values.view(), quantize_weight(values.view(), weight.scheme->weight, weight.layer, threads));
+        measure(layer, values.view(),
+                quantize_weight(values.view(), weight.scheme->weight, weight.layer, threads, weight.outlier_columns));
         values.release_pages();
       }
     } else {

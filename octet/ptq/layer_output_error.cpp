@@ -68,7 +68,7 @@ std::vector<double> LayerOutputError::with(std::span<const float> factors,
     if (!layer.scheme) continue;
     const Tensor folded = factors.empty() ? Tensor() : fold_into_inputs(layer.weight, factors);
     const QTensor codes = quantize_weight(factors.empty() ? layer.weight : folded.view(), layer.scheme->weight,
-                                          layer.name, backend_.threads());
+                                          layer.name, backend_.threads(), layer.outlier_columns);
     const std::array<const QTensor*, 1> parts = {&codes};
     const std::unique_ptr<PackedWeight> packed = backend_.pack(parts, layer.scheme->activations);
     const std::vector<float>& wanted = outputs_[output++];

@@ -18,8 +18,9 @@ namespace octet {
 /// A linear layer in float and what a recipe is to make of it.
 struct LayerToQuantize {
   std::string name;
-  ConstTensorView weight;        ///< [outputs, inputs], any float dtype
-  std::optional<Scheme> scheme;  ///< none: stays float
+  ConstTensorView weight;                     ///< [outputs, inputs], any float dtype
+  std::optional<Scheme> scheme;               ///< none: stays float
+  std::vector<int32_t> outlier_columns = {};  ///< of a scheme with outliers
 };
 
 /// What quantizing weights and activations does to the outputs of the layers that read one input, on sampled rows, by

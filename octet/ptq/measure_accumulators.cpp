@@ -60,9 +60,9 @@ class AccumulatorWatch final : public ForwardingBackend {
     const Linear::Part& first = linear.parts()[parts.first_part];
     if (!multiplies_codes(first)) return;
     const ActivationMode mode = first.weight.scheme->activations;
-    const std::optional<std::vector<int16_t>> steps = steps_of(op, mode);
-    if (!steps) return;
     const QTensor weight = inner().unpack(*op.weight);
+    const std::optional<std::vector<int16_t>> steps = steps_of(op, mode, weight.outlier_indices());
+    if (!steps) return;
     int64_t output = 0;
     for (size_t i = parts.first_part; i < parts.first_part + parts.parts; ++i) {
       const Parameter& parameter = linear.parts()[i].weight;
@@ -73,9 +73,10 @@ class AccumulatorWatch final : public ForwardingBackend {
     }
   }
 
-  // The rows that the product reads, less their zero point, [rows, cols]; none where one holds NaN or infinity, which
-  // the product itself will report.
-  std::optional<std::vector<int16_t>> steps_of(const LinearOp& op, ActivationMode mode) {
+  // The rows that the product reads as codes, less their zero point, [rows, cols], outliers being 0; none where one
+  // holds NaN or infinity, which the product itself will report.
+  std::optional<std::vector<int16_t>> steps_of(const LinearOp& op, ActivationMode mode,
+                                               std::span<const int32_t> outliers) {
     const int64_t rows = op.x.rows, cols = op.x.cols;
     std::vector<int16_t> steps(static_cast<size_t>(rows * cols));
     if (rows == 0) return steps;
@@ -92,8 +93,11 @@ class AccumulatorWatch final : public ForwardingBackend {
       }
       return steps;
     }
-    const std::vector<float> values = values_of(op);
+    std::vector<float> values = values_of(op);
     if (!std::ranges::all_of(values, [](float value) { return std::isfinite(value); })) return std::nullopt;
+    for (int64_t row = 0; row < rows; ++row) {
+      for (const int32_t column : outliers) values[static_cast<size_t>(row * cols + column)] = 0;
+    }
     const float inverse = 1.0f / op.input.scale;
     std::vector<int8_t> codes(static_cast<size_t>(cols));
     for (int64_t row = 0; row < rows; ++row) {

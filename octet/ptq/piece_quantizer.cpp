@@ -23,15 +23,25 @@ struct PieceQuantizer::Collected {
   std::optional<InputStatistics> statistics;
   std::optional<ActivationRangeEstimator> range;
   std::optional<ActivationSample> sample;
+  std::vector<int32_t> outliers;  ///< columns that all of the above see zeros in
   bool channels = false;
   std::vector<double> sum;    ///< [columns], of the rows, as is
   std::vector<float> absmax;  ///< if `channels`
   int64_t rows = 0;
+  std::vector<float> rest = {};  ///< what is left of some rows
 
   void add(std::span<const float> values, int64_t columns) {
-    if (statistics) statistics->add(values);
-    if (range) range->add(values, columns);
-    if (sample) sample->add(values);
+    std::span<const float> seen = values;
+    if (!outliers.empty()) {
+      rest.assign(values.begin(), values.end());
+      for (size_t row = 0; row < rest.size(); row += static_cast<size_t>(columns)) {
+        for (const int32_t column : outliers) rest[row + static_cast<size_t>(column)] = 0;
+      }
+      seen = rest;
+    }
+    if (statistics) statistics->add(seen);
+    if (range) range->add(seen, columns);
+    if (sample) sample->add(seen);
     if (!channels) return;
     sum.resize(static_cast<size_t>(columns));
     absmax.resize(static_cast<size_t>(columns));
@@ -61,16 +71,6 @@ void run(BlockStream& stream, Outputs outputs, std::span<const int> sites, auto&
 void set_values(Parameter& weight, Tensor values) {
   weight.value = std::move(values);
   weight.transposed = false;
-}
-
-QTensor copy_of(const QTensor& weight) {
-  QTensor out{.scheme = weight.scheme,
-              .codes = Tensor::copy_of(weight.codes.view()),
-              .scales = Tensor::copy_of(weight.scales.view())};
-  out.zero_points = Tensor::copy_of(weight.zero_points.view());
-  out.minima = Tensor::copy_of(weight.minima.view());
-  out.group_index = Tensor::copy_of(weight.group_index.view());
-  return out;
 }
 
 // With what it takes to undo the shift of the outputs' mean.
@@ -165,6 +165,7 @@ PieceQuantizer::Plan PieceQuantizer::plan(int64_t piece) const {
     if (!here) continue;
     if (plan.steps.empty() || sequential) plan.steps.emplace_back();
     plan.steps.back().linears.push_back(linear);
+    if (outliers_of(*linear).search) plan.steps.back().searched.push_back(linear->site().id);
     if (needs_rows(*linear)) plan.steps.back().sites.push_back(linear->site().id);
   }
   if (is_static(recipe_.attention()) && piece > 0 && piece <= model_.info().blocks) {
@@ -177,39 +178,42 @@ PieceQuantizer::Plan PieceQuantizer::plan(int64_t piece) const {
   return plan;
 }
 
+int64_t PieceQuantizer::watched_passes(const Plan& plan) {
+  int64_t passes = plan.pairs.empty() ? 0 : 1;
+  for (const Step& step : plan.steps) passes += (step.searched.empty() ? 0 : 1) + (step.sites.empty() ? 0 : 1);
+  return passes;
+}
+
 int64_t PieceQuantizer::passes(int64_t piece) const {
-  const Plan plan = this->plan(piece);
-  const auto watched = std::ranges::count_if(plan.steps, [](const Step& step) { return !step.sites.empty(); });
-  const int64_t folding = plan.pairs.empty() ? 0 : 1;
   // The last pass takes the outputs too, unless they are to be those of quantized weights.
-  return std::max<int64_t>(1, folding + watched + (sends_quantized_ ? 1 : 0));
+  return std::max<int64_t>(1, watched_passes(plan(piece)) + (sends_quantized_ ? 1 : 0));
 }
 
 PieceResult PieceQuantizer::quantize(BlockStream& stream) {
   const int64_t piece = stream.piece();
   const Plan plan = this->plan(piece);
   PieceResult result;
-  const auto watched = [](const Step& step) { return !step.sites.empty(); };
-  auto left = std::ranges::count_if(plan.steps, watched);
-  const auto outputs = [&] { return left == 0 && !sends_quantized_ ? Outputs::kTaken : Outputs::kDropped; };
+  int64_t left = watched_passes(plan);
+  const NextOutputs outputs = [&] { return --left == 0 && !sends_quantized_ ? Outputs::kTaken : Outputs::kDropped; };
   if (!plan.pairs.empty()) fold(stream, plan, outputs(), result);
-  for (const Step& step : plan.steps) {
-    left -= watched(step) ? 1 : 0;
-    run_step(stream, step, outputs(), result);
-  }
+  for (const Step& step : plan.steps) run_step(stream, step, outputs, result);
   if (stream.piece() == piece) stream.run(Outputs::kTaken);
   for (Linear::Part* part : parts_of(model_, piece)) part->weight.value = std::monostate();
   return result;
 }
 
 std::vector<LayerToQuantize> PieceQuantizer::layers_to_quantize(std::span<const std::string> layers,
-                                                                std::span<const ConstTensorView> weights) const {
+                                                                std::span<const ConstTensorView> weights,
+                                                                const std::vector<int32_t>& outliers) const {
   std::vector<LayerToQuantize> out;
   for (size_t i = 0; i < layers.size(); ++i) {
     const LayerTarget* target = find(layers[i]);
     out.push_back({.name = layers[i],
                    .weight = weights[i],
                    .scheme = target != nullptr ? std::optional(target->scheme) : std::nullopt});
+    if (target == nullptr) continue;
+    out.back().scheme->weight.outliers = !outliers.empty();
+    out.back().outlier_columns = outliers;
   }
   return out;
 }
@@ -281,8 +285,9 @@ void PieceQuantizer::fold(BlockStream& stream, const Plan& plan, Outputs outputs
     Factors factors{.values = {}, .alpha = options.alpha};
     if (awq) {
       const auto quantized = std::ranges::find_if(pair.into, [&](const std::string& layer) { return find(layer); });
-      AwqFactors found =
-          awq_factors(*inputs.statistics, into, find(*quantized)->scheme.weight, pair.into.front(), backend_.threads());
+      WeightScheme scheme = find(*quantized)->scheme.weight;
+      scheme.outliers = false;  // none are known yet
+      AwqFactors found = awq_factors(*inputs.statistics, into, scheme, pair.into.front(), backend_.threads());
       factors = {tied_factors(std::move(found.factors), pair), found.alpha};
     } else if (options.alpha) {
       factors.values = smoothquant_factors(inputs.absmax, into, *options.alpha, pair);
@@ -322,15 +327,54 @@ RangeEstimate PieceQuantizer::find_range(const Linear& linear, ActivationMode mo
     views.push_back(weights.emplace_back(part.weight).view());
     layers.push_back(part.weight.layer);
   }
-  const LayerOutputError error(backend_, layers_to_quantize(layers, views), *inputs.sample);
+  const LayerOutputError error(backend_, layers_to_quantize(layers, views, inputs.outliers), *inputs.sample);
   return best_range(error, inputs.range->estimates(mode, options.percentile)).estimate;
 }
 
-void PieceQuantizer::run_step(BlockStream& stream, const Step& step, Outputs outputs, PieceResult& result) {
+PieceQuantizer::Outliers PieceQuantizer::outliers_of(const Linear& linear) const {
+  std::optional<Outliers> all;
+  std::string first;
+  for (const Linear::Part& part : linear.parts()) {
+    const std::string& layer = part.weight.layer;
+    const LayerTarget* target = find(layer);
+    if (target == nullptr || !target->quantized_here) continue;
+    Outliers own;
+    const std::span<const int32_t> given = recipe_.outlier_columns(layer);
+    own.columns.assign(given.begin(), given.end());
+    if (given.empty() && target->scheme.weight.outliers) own.search = recipe_.outliers(layer);
+    if (all && own != *all) {
+      fail<UsageError>("recipe '{}': layers '{}' and '{}' read the same input: give them the same outliers",
+                       recipe_.name(), first, layer);
+    }
+    if (!all) first = layer;
+    all = std::move(own);
+  }
+  return all.value_or(Outliers());
+}
+
+PieceQuantizer::OutliersBySite PieceQuantizer::find_outliers(BlockStream& stream, const Step& step,
+                                                             const NextOutputs& outputs) const {
+  SeenBySite collected;
+  for (const int site : step.searched) collected[{site, SiteInput::Role::kInput}].channels = true;
+  if (!step.searched.empty()) run(stream, outputs(), step.searched, collected);
+  OutliersBySite found;
+  for (const Linear* linear : step.linears) {
+    const Outliers outliers = outliers_of(*linear);
+    const int site = linear->site().id;
+    found[site] = outliers.search
+                      ? find_outlier_columns(collected.at({site, SiteInput::Role::kInput}).absmax, *outliers.search)
+                      : outliers.columns;
+  }
+  return found;
+}
+
+void PieceQuantizer::run_step(BlockStream& stream, const Step& step, const NextOutputs& outputs, PieceResult& result) {
+  const OutliersBySite outliers = find_outliers(stream, step, outputs);
   SeenBySite collected;
   for (const Linear* linear : step.linears) {
     if (!needs_rows(*linear)) continue;
     Collected& of_site = collected[{linear->site().id, SiteInput::Role::kInput}];
+    of_site.outliers = outliers.at(linear->site().id);
     of_site.channels = recipe_.bias_correction();
     if (needs_statistics_of(*linear)) of_site.statistics.emplace(linear->inputs(), backend_.threads());
     if (!needs_range(*linear)) continue;
@@ -343,7 +387,7 @@ void PieceQuantizer::run_step(BlockStream& stream, const Step& step, Outputs out
                                                           backend_.threads());
     }
   }
-  if (!step.sites.empty()) run(stream, outputs, step.sites, collected);
+  if (!step.sites.empty()) run(stream, outputs(), step.sites, collected);
 
   if (step.attention) find_attention_scales(*step.attention, collected, result);
   for (Linear* linear : step.linears) {
@@ -353,7 +397,8 @@ void PieceQuantizer::run_step(BlockStream& stream, const Step& step, Outputs out
     if (inputs != nullptr && inputs->range) find_scales(*linear, *inputs, result);
     for (Linear::Part& part : linear->parts()) {
       const LayerTarget* target = find(part.weight.layer);
-      if (target != nullptr && target->quantized_here) quantize_part(part, target->scheme.weight, inputs, result);
+      if (target != nullptr && target->quantized_here)
+        quantize_part(part, target->scheme.weight, inputs, outliers.at(linear->site().id), result);
     }
   }
 }
@@ -409,12 +454,12 @@ void PieceQuantizer::find_attention_scales(const QuantSite& attention, const See
 }
 
 void PieceQuantizer::quantize_part(Linear::Part& part, const WeightScheme& scheme, const Collected* inputs,
-                                   PieceResult& result) const {
+                                   std::span<const int32_t> outliers, PieceResult& result) const {
   const std::string layer = part.weight.layer;
   const FloatWeight values(part.weight);
   QuantizedWeight quantized = quantize_weight(values.view(), scheme, recipe_.weight_algorithm(layer),
                                               inputs != nullptr && inputs->statistics ? &*inputs->statistics : nullptr,
-                                              layer, backend_.threads());
+                                              layer, backend_.threads(), outliers);
   result.layers[layer] = {.relative_error = relative_error(values.view(), quantized.tensor),
                           .output_error = quantized.output_error,
                           .notes = std::move(quantized.notes)};

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <functional>
 #include <limits>
 #include <map>
 #include <optional>
@@ -80,6 +81,7 @@ class PieceQuantizer {
   /// Layers that are quantized together, by what one pass has shown.
   struct Step {
     std::vector<Linear*> linears;
+    std::vector<int> searched;                ///< whose outlier columns are looked for, in a pass of their own
     std::vector<int> sites;                   ///< to be watched
     std::optional<QuantSite> attention = {};  ///< static, and one of them
   };
@@ -91,21 +93,36 @@ class PieceQuantizer {
     std::vector<Step> steps;
   };
 
+  /// Columns of what a linear layer reads that stay out of codes: given, or to be found.
+  struct Outliers {
+    std::vector<int32_t> columns;
+    std::optional<OutlierOptions> search;
+
+    friend bool operator==(const Outliers&, const Outliers&) = default;
+  };
+  using OutliersBySite = std::map<int, std::vector<int32_t>>;
+  /// What the next pass does with its outputs.
+  using NextOutputs = std::function<BlockStream::Outputs()>;
+
   Plan plan(int64_t piece) const;
+  static int64_t watched_passes(const Plan& plan);
+  Outliers outliers_of(const Linear& linear) const;
+  OutliersBySite find_outliers(BlockStream& stream, const Step& step, const NextOutputs& outputs) const;
   const LayerTarget* find(const std::string& layer) const;
   bool needs_rows(const Linear& linear) const;
   bool needs_statistics_of(const Linear& linear) const;
   bool needs_range(const Linear& linear) const;
   std::vector<LayerToQuantize> layers_to_quantize(std::span<const std::string> layers,
-                                                  std::span<const ConstTensorView> weights) const;
+                                                  std::span<const ConstTensorView> weights,
+                                                  const std::vector<int32_t>& outliers = {}) const;
   RangeEstimate find_range(const Linear& linear, ActivationMode mode, const RangeOptions& options,
                            const Collected& inputs) const;
   void find_scales(const Linear& linear, const Collected& inputs, PieceResult& result) const;
   void find_attention_scales(const QuantSite& attention, const SeenBySite& seen, PieceResult& result) const;
   void quantize_part(Linear::Part& part, const WeightScheme& scheme, const Collected* inputs,
-                     PieceResult& result) const;
+                     std::span<const int32_t> outliers, PieceResult& result) const;
   void fold(BlockStream& stream, const Plan& plan, BlockStream::Outputs outputs, PieceResult& result);
-  void run_step(BlockStream& stream, const Step& step, BlockStream::Outputs outputs, PieceResult& result);
+  void run_step(BlockStream& stream, const Step& step, const NextOutputs& outputs, PieceResult& result);
 
   const Checkpoint& checkpoint_;
   const Recipe& recipe_;

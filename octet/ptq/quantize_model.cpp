@@ -10,6 +10,7 @@
 
 #include "octet/base/atomic_output.h"
 #include "octet/base/error.h"
+#include "octet/io/compressed_tensors.h"
 #include "octet/io/gguf_names.h"
 #include "octet/io/other_files.h"
 #include "octet/ptq/checkpoint_plan.h"
@@ -148,6 +149,20 @@ bool is_table(const TensorSource& tensor, std::span<const std::string> float_lay
          std::ranges::none_of(float_layers, [&](const std::string& layer) { return tensor.name == layer + ".weight"; });
 }
 
+// Now that the outliers are known, layers without any are as those of schemes without.
+void set_outliers(Model& model, const QuantizedPieces& pieces) {
+  for (int64_t piece = 0; piece < model.pieces(); ++piece) {
+    for (Linear* linear : model.piece(piece).linears) {
+      for (Linear::Part& part : linear->parts()) {
+        Parameter& weight = part.weight;
+        if (!weight.scheme || !weight.scheme->weight.outliers || !pieces.has_weight(weight.layer)) continue;
+        weight.outlier_columns = pieces.outlier_columns(weight.layer);
+        weight.scheme->weight.outliers = !weight.outlier_columns.empty();
+      }
+    }
+  }
+}
+
 std::string shard_name(size_t index, size_t shards) {
   return shards == 1 ? "model.safetensors" : fmt::format("model-{:05}-of-{:05}.safetensors", index + 1, shards);
 }
@@ -206,13 +221,16 @@ std::vector<LayerReport> report_layers(const Checkpoint& checkpoint, const Model
                       .scheme = weight.scheme,
                       .over_vocabulary = weight.over_vocabulary,
                       .bytes_before = stored.bytes,
-                      .bytes_after = stored.shape.elements() * byte_size(dtype)};
+                      .bytes_after = stored.shape.elements() * byte_size(dtype),
+                      .inputs = weight.shape[1]};
     if (weight.scheme) {
       const WeightReport& report = weights.at(weight.layer);
       layer.relative_error = report.relative_error;
       if (!std::isnan(report.output_error)) layer.output_error = report.output_error;
       layer.notes = report.notes;
       layer.bytes_after = stored_bytes(weight);
+      layer.outlier_columns = std::ssize(weight.outlier_columns);
+      layer.outlier_bytes = encoded_outlier_bytes(weight.shape[0], layer.outlier_columns);
       const std::string twin = weight.tied_head + ".weight";
       if (!weight.tied_head.empty() && checkpoint.contains(twin)) layer.bytes_before += checkpoint.describe(twin).bytes;
     }
@@ -261,6 +279,7 @@ QuantizeReport quantize_model(const Checkpoint& checkpoint, const Recipe& recipe
     report.notes = options.data->notes;
     pieces = quantize_pieces(checkpoint, recipe, targets, *options.data, directory, options.cpu,
                              options.advance_calibration);
+    set_outliers(*model, pieces);
     for (const auto& [layer, target] : targets) {
       if (pieces.has_weight(layer)) made[layer] = pieces.report(layer);
     }

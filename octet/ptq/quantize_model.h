@@ -23,6 +23,9 @@ struct LayerReport {
   std::optional<Scheme> scheme;  ///< none: kept in float
   bool over_vocabulary = false;  ///< an input embedding, or an output head beside one
   int64_t bytes_before = 0, bytes_after = 0;
+  int64_t inputs = 0;
+  int64_t outlier_columns = 0,
+          outlier_bytes = 0;                ///< inputs that meet 16-bit weights, and what these take of bytes_after
   double relative_error = 0;                ///< ‖W - Q‖ / ‖W‖, W with what was folded into it
   std::optional<double> output_error = {};  ///< see QuantizedWeight; none where calibration did not measure it
   std::vector<std::string> notes = {};      ///< what is to be told: "3 dead columns"

@@ -15,6 +15,9 @@ using nlohmann::json;
 // What a weight's tensors are called in a piece's file. No tensor of a checkpoint has a name that begins so.
 std::string part_of(const char* part, const std::string& layer) { return fmt::format("octet.{}.{}", part, layer); }
 
+constexpr const char* kOutlierColumns = "outlier_columns";
+constexpr const char* kOutliers = "outliers";
+
 json to_json(const ActivationScale& scale) { return {{"scale", scale.scale}, {"zero_point", scale.zero_point}}; }
 
 ActivationScale scale_of(const json& value) {
@@ -78,8 +81,10 @@ std::string QuantizedPieces::write(const std::filesystem::path& file, PieceResul
     weights[layer] = to_json(result.layers.at(layer));
     writer.add(part_of("codes", layer), std::move(weight.codes));
     writer.add(part_of("scales", layer), std::move(weight.scales));
-    for (auto& [part, tensor] : {std::pair{"zero_points", &weight.zero_points}, std::pair{"minima", &weight.minima},
-                                 std::pair{"group_index", &weight.group_index}}) {
+    for (auto& [part, tensor] :
+         {std::pair{"zero_points", &weight.zero_points}, std::pair{"minima", &weight.minima},
+          std::pair{"group_index", &weight.group_index}, std::pair{kOutlierColumns, &weight.outlier_columns},
+          std::pair{kOutliers, &weight.outliers}}) {
       if (tensor->shape().elements() > 0) writer.add(part_of(part, layer), std::move(*tensor));
     }
   }
@@ -119,11 +124,24 @@ QTensor QuantizedPieces::weight(const std::string& layer, const WeightScheme& sc
   QTensor out{
       .scheme = scheme, .codes = file.tensor(part_of("codes", layer)), .scales = file.tensor(part_of("scales", layer))};
   for (auto& [part, tensor] : {std::pair{"zero_points", &out.zero_points}, std::pair{"minima", &out.minima},
-                               std::pair{"group_index", &out.group_index}}) {
+                               std::pair{"group_index", &out.group_index},
+                               std::pair{kOutlierColumns, &out.outlier_columns}, std::pair{kOutliers, &out.outliers}}) {
     if (file.contains(part_of(part, layer))) *tensor = file.tensor(part_of(part, layer));
   }
   check(out, layer);
   return out;
+}
+
+std::vector<int32_t> QuantizedPieces::outlier_columns(const std::string& layer) const {
+  const SafetensorsFile& file = files_.at(weights_.at(layer));
+  const std::string name = part_of(kOutlierColumns, layer);
+  if (!file.contains(name)) return {};
+  const Tensor columns = file.tensor(name);
+  return {columns.as<int32_t>().begin(), columns.as<int32_t>().end()};
+}
+
+DType QuantizedPieces::outlier_dtype(const std::string& layer) const {
+  return files_.at(weights_.at(layer)).tensor(part_of(kOutliers, layer)).dtype();
 }
 
 Tensor QuantizedPieces::tensor(const std::string& name) const { return files_.at(tensors_.at(name)).tensor(name); }

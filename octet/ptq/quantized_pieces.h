@@ -29,6 +29,9 @@ class QuantizedPieces {
   bool has_weight(const std::string& layer) const { return layers_.contains(layer); }
   /// By the scheme that it was quantized by.
   QTensor weight(const std::string& layer, const WeightScheme& scheme) const;
+  /// Of such a weight: its outlier columns, and the type of what they hold where there are some.
+  std::vector<int32_t> outlier_columns(const std::string& layer) const;
+  DType outlier_dtype(const std::string& layer) const;
   const WeightReport& report(const std::string& layer) const { return layers_.at(layer); }
   /// Whether a tensor of the checkpoint has other values now; they are F32.
   bool changes(const std::string& name) const { return tensors_.contains(name); }

@@ -36,6 +36,26 @@ void check_finite(std::span<const float> weight, int64_t cols, const std::string
   fail<NumericError>("{}: output channel {} holds {}", what, (bad - weight.begin()) / cols, *bad);
 }
 
+// Zeros in their place, which every grid has: they change neither a range nor an error.
+void clear_outliers(std::span<float> weight, int64_t cols, std::span<const int32_t> outliers) {
+  for (size_t row = 0; row < weight.size(); row += static_cast<size_t>(cols)) {
+    for (const int32_t column : outliers) weight[row + static_cast<size_t>(column)] = 0;
+  }
+}
+
+void check_outliers(const WeightScheme& scheme, const WeightAlgorithmOptions& options,
+                    const InputStatistics* statistics, std::span<const int32_t> outliers, const std::string& what) {
+  if (outliers.empty()) return;
+  if (scheme.mapping == CodeMapping::kMinimum && needs_statistics(options.algorithm)) {
+    fail<UsageError>("{}: {} knows no outliers beside minima, whose grids have no 0", what, name_of(options.algorithm));
+  }
+  if (statistics == nullptr) return;
+  for (const int32_t column : outliers) {
+    if (statistics->absmax()[static_cast<size_t>(column)] != 0)
+      fail<UsageError>("{}: the outlier column {} is not left out of the statistics", what, column);
+  }
+}
+
 }  // namespace
 
 WeightScheme resulting_scheme(const WeightScheme& scheme, const WeightAlgorithmOptions& options) {
@@ -47,14 +67,16 @@ WeightScheme resulting_scheme(const WeightScheme& scheme, const WeightAlgorithmO
 
 QuantizedWeight quantize_weight(ConstTensorView weight, const WeightScheme& asked,
                                 const WeightAlgorithmOptions& options, const InputStatistics* statistics,
-                                const std::string& what, int threads) {
+                                const std::string& what, int threads, std::span<const int32_t> outliers) {
   if (weight.shape.rank() != 2) {
     fail<ShapeError>("{}: shape {}; a weight has two dimensions", what, to_string(weight.shape));
   }
   const int64_t rows = weight.shape[0], cols = weight.shape[1];
   WeightScheme scheme = asked;
   scheme.reordered = false;  // the algorithm's to say
+  scheme.outliers = false;   // set in the end
   check(scheme, cols, what);
+  check_outlier_columns(outliers, cols, what);
   if (statistics == nullptr && needs_statistics(options.algorithm)) {
     fail<UsageError>("{}: {} needs calibration, and there is none: give it text with --data", what,
                      name_of(options.algorithm));
@@ -66,24 +88,29 @@ QuantizedWeight quantize_weight(ConstTensorView weight, const WeightScheme& aske
     fail<UsageError>("{}: its calibration has no rows: no text reached this layer", what);
   }
   if (threads == 0) threads = available_threads();
-  const Tensor values = to_f32(weight);
+  check_outliers(scheme, options, statistics, outliers, what);
+  Tensor values = to_f32(weight);
   const std::span<const float> floats = values.as<float>();
   check_finite(floats, cols, what);
+  const bool clears = !outliers.empty() && options.algorithm != WeightAlgorithm::kRoundToNearest;
+  if (clears) clear_outliers(values.mutable_as<float>(), cols, outliers);
 
   const auto quantized = [&]() -> QuantizedWeight {
     switch (options.algorithm) {
       case WeightAlgorithm::kGptq:
-        return gptq(floats, rows, scheme, options, *statistics, what, threads);
+        return gptq(floats, rows, scheme, options, *statistics, std::ssize(outliers), what, threads);
       case WeightAlgorithm::kHessianScales:
         return hessian_scales(floats, rows, scheme, *statistics, threads);
       case WeightAlgorithm::kHqq:
-        return hqq(floats, rows, cols, scheme, threads);
+        return hqq(floats, rows, cols, scheme, outliers, threads);
       case WeightAlgorithm::kRoundToNearest:
         break;
     }
-    return {.tensor = quantize_weight(values.view(), scheme, what, threads)};
+    scheme.outliers = !outliers.empty();
+    return {.tensor = quantize_weight(weight, scheme, what, threads, outliers)};
   };
   QuantizedWeight out = quantized();
+  if (clears) set_outliers(out.tensor, outliers, weight, what);
   out.output_error = statistics == nullptr ? std::numeric_limits<double>::quiet_NaN()
                                            : output_error(values.view(), out.tensor, *statistics, threads);
   return out;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -22,12 +23,13 @@ struct QuantizedWeight {
 /// with act_order makes groups of its own.
 WeightScheme resulting_scheme(const WeightScheme& scheme, const WeightAlgorithmOptions& options);
 
-/// Quantizes a float weight [out, in] of any width. `statistics`, of its inputs, may be null for algorithms that need
+/// Quantizes a float weight [out, in] of any width; columns of `outliers` (ascending) stay out of it, in 16 bits, and
+/// have to be 0 in the statistics. `statistics`, of its inputs, may be null for algorithms that need
 /// none. Throws UsageError where they are missing or an option is impossible, ShapeError where shapes do not fit, and
 /// NumericError for NaN or infinity; each names the layer as `what`. The bits do not depend on `threads` (0: as many as
 /// there are).
 QuantizedWeight quantize_weight(ConstTensorView weight, const WeightScheme& scheme,
                                 const WeightAlgorithmOptions& options, const InputStatistics* statistics,
-                                const std::string& what, int threads = 0);
+                                const std::string& what, int threads = 0, std::span<const int32_t> outliers = {});
 
 }  // namespace octet

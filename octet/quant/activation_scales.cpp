@@ -18,19 +18,6 @@ using nlohmann::json;
 constexpr int64_t kLargestFile = int64_t{16} << 20;
 constexpr int kDeepestFile = 4;
 
-// "a.{b,c}" is a.b and a.c.
-std::vector<std::string> layers_of(const std::string& name) {
-  const size_t open = name.find('{');
-  if (open == std::string::npos || !name.ends_with('}')) return {name};
-  std::vector<std::string> layers;
-  for (size_t first = open + 1; first < name.size();) {
-    const size_t last = std::min(name.find(',', first), name.size() - 1);
-    layers.push_back(name.substr(0, open) + name.substr(first, last - first));
-    first = last + 1;
-  }
-  return layers;
-}
-
 float read_scale(const json& value, const std::string& where) {
   if (!value.is_number()) fail<FormatError>("{}: the scale must be a number, not {}", where, quote_json(value));
   return value.get<float>();
@@ -99,13 +86,25 @@ json object_of(const std::map<std::string, Tensor>& arrays, const std::string& f
 
 }  // namespace
 
+std::vector<std::string> layers_of_site(const std::string& name) {
+  const size_t open = name.find('{');
+  if (open == std::string::npos || !name.ends_with('}')) return {name};
+  std::vector<std::string> layers;
+  for (size_t first = open + 1; first < name.size();) {
+    const size_t last = std::min(name.find(',', first), name.size() - 1);
+    layers.push_back(name.substr(0, open) + name.substr(first, last - first));
+    first = last + 1;
+  }
+  return layers;
+}
+
 ActivationScales::ActivationScales(const json& object, const std::string& where) {
   if (!object.is_object()) {
     fail<FormatError>("{}: an object of layer names and scales is needed, not {}", where, object.type_name());
   }
   for (const auto& item : object.items()) {
     const ActivationScale scale = read_one(item.value(), fmt::format("{}, {}", where, quote_name(item.key())));
-    for (const std::string& layer : layers_of(item.key())) {
+    for (const std::string& layer : layers_of_site(item.key())) {
       if (!by_layer_.emplace(layer, scale).second) {
         fail<FormatError>("{}: has two scales for the layer {}", where, quote_name(layer));
       }

@@ -13,6 +13,9 @@
 
 namespace octet {
 
+/// The layers that a name of a layer, or of a site, stands for: "a.{b,c}" is a.b and a.c.
+std::vector<std::string> layers_of_site(const std::string& name);
+
 /// Scales of static activations by the layer that reads them, as a JSON object:
 ///
 ///   {

@@ -11,6 +11,7 @@
 
 #include "octet/base/error.h"
 #include "octet/base/parallel.h"
+#include "octet/tensor/half.h"
 
 namespace octet {
 namespace {
@@ -382,11 +383,84 @@ float quantize_row(std::span<const float> x, std::span<int8_t> codes) {
   return grid.scale;
 }
 
-QTensor quantize_weight(ConstTensorView weight, const WeightScheme& scheme, const std::string& what, int threads) {
+namespace {
+
+bool fits_half(float value) noexcept { return std::isfinite(to_float(to_half(value))); }
+
+void check_outliers_fit(const WeightScheme& scheme, std::span<const int32_t> columns, int64_t inputs,
+                        const std::string& what) {
+  if (scheme.outliers == columns.empty()) {
+    fail<ShapeError>("{}: {} outlier columns for a scheme with{} any", what, columns.size(),
+                     scheme.outliers ? "" : "out");
+  }
+  check_outlier_columns(columns, inputs, what);
+}
+
+}  // namespace
+
+DType outlier_dtype(std::span<const int32_t> columns, ConstTensorView weight) {
+  if (weight.dtype == DType::kBF16) return DType::kBF16;
+  const int64_t rows = weight.shape[0], cols = weight.shape[1];
+  for (int64_t row = 0; row < rows; ++row) {
+    for (const int32_t column : columns) {
+      float value = 0;
+      read_f32(weight, row * cols + column, {&value, 1});
+      if (!fits_half(value)) return DType::kBF16;
+    }
+  }
+  return DType::kF16;
+}
+
+void set_outliers(QTensor& tensor, std::span<const int32_t> columns, ConstTensorView weight, const std::string& what) {
+  const int64_t rows = tensor.rows(), cols = tensor.cols(), count = std::ssize(columns);
+  const DType dtype = outlier_dtype(columns, weight);
+  tensor.scheme.outliers = true;
+  tensor.outlier_columns = Tensor(DType::kI32, {count});
+  std::ranges::copy(columns, tensor.outlier_columns.mutable_as<int32_t>().begin());
+  tensor.outliers = Tensor(dtype, {rows, count});
+  const std::vector<int32_t> group_of = group_of_columns(tensor);
+  const bool zero_points = tensor.scheme.mapping == CodeMapping::kZeroPoint;
+  int8_t* codes = tensor.codes.mutable_as<int8_t>().data();
+  std::vector<float> values(static_cast<size_t>(cols));
+  for (int64_t row = 0; row < rows; ++row, codes += cols) {
+    read_f32(weight, row * cols, values);
+    for (int64_t i = 0; i < count; ++i) {
+      const int32_t column = columns[i];
+      codes[column] =
+          zero_points ? tensor.zero_points.as<int8_t>()[row * tensor.groups() + group_of[column]] : int8_t{0};
+      if (dtype == DType::kF16) {
+        tensor.outliers.mutable_as<Half>()[row * count + i] = to_half(values[column]);
+      } else {
+        tensor.outliers.mutable_as<BFloat16>()[row * count + i] = to_bfloat16(values[column]);
+      }
+      if (!std::isfinite(outlier_value(tensor, row, i))) {
+        fail<NumericError>("{}: output channel {} holds {}, which 16 bits have no place for", what, row,
+                           values[column]);
+      }
+    }
+  }
+}
+
+std::vector<int32_t> outlier_places(const QTensor& tensor) {
+  std::vector<int32_t> places(static_cast<size_t>(tensor.cols()), -1);
+  int32_t place = 0;
+  for (const int32_t column : tensor.outlier_indices()) places[column] = place++;
+  return places;
+}
+
+float outlier_value(const QTensor& tensor, int64_t row, int64_t place) {
+  const int64_t at = row * tensor.outliers.shape()[1] + place;
+  return tensor.outliers.dtype() == DType::kF16 ? to_float(tensor.outliers.as<Half>()[at])
+                                                : to_float(tensor.outliers.as<BFloat16>()[at]);
+}
+
+QTensor quantize_weight(ConstTensorView weight, const WeightScheme& scheme, const std::string& what, int threads,
+                        std::span<const int32_t> outlier_columns) {
   check_matrix(weight, what);
   const int64_t rows = weight.shape[0], cols = weight.shape[1];
   check(scheme, cols, what);
   if (scheme.reordered) fail<ShapeError>("{}: which columns are a group is not known without data", what);
+  check_outliers_fit(scheme, outlier_columns, cols, what);
   const int64_t groups = scheme.groups(cols), width = group_width(scheme, cols);
   QTensor out = make_qtensor(scheme, rows, cols);
   int8_t* codes = out.codes.mutable_as<int8_t>().data();
@@ -394,11 +468,27 @@ QTensor quantize_weight(ConstTensorView weight, const WeightScheme& scheme, cons
   for_each_row(weight, tries, what, threads, [&](std::span<const float> values, int64_t row) {
     for (int64_t g = 0; g < groups; ++g) {
       const auto group = values.subspan(static_cast<size_t>(g * width), static_cast<size_t>(width));
-      const Grid grid = find_grid(group, scheme);
+      const Grid grid = outlier_columns.empty()
+                            ? find_grid(group, scheme)
+                            : find_grid(without_outliers(group, g * width, outlier_columns), scheme);
       set_group_grid(out, row, g, to_group_grid(grid));
       encode(group, grid, scheme.mapping, codes + row * cols + g * width);
     }
   });
+  if (!outlier_columns.empty()) set_outliers(out, outlier_columns, weight, what);
+  return out;
+}
+
+std::vector<float> without_outliers(std::span<const float> values, int64_t first, std::span<const int32_t> columns) {
+  std::vector<float> out;
+  auto next = std::ranges::lower_bound(columns, first);
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (next != columns.end() && *next == first + static_cast<int64_t>(i)) {
+      ++next;
+    } else {
+      out.push_back(values[i]);
+    }
+  }
   return out;
 }
 
@@ -439,15 +529,20 @@ Tensor quantize_codes(ConstTensorView weight, const QTensor& grid, const std::st
 
 namespace {
 
-// Calls body(row, column, steps, scale, minimum) for every element, row-major.
+// Calls body(row, column, steps, scale, minimum) for every element, row-major; that of an outlier is (1, value, 0).
 template <class Body>
 void for_each_value(const QTensor& tensor, Body&& body) {
   const int64_t rows = tensor.rows(), cols = tensor.cols(), groups = tensor.groups();
   const int8_t* codes = tensor.codes.as<int8_t>().data();
   const Steps steps_of(tensor);
-  const std::vector<int32_t> group_of = group_of_columns(tensor);
+  const std::vector<int32_t> group_of = group_of_columns(tensor), outlier_at = outlier_places(tensor);
   for (int64_t row = 0; row < rows; ++row) {
     for (int64_t col = 0; col < cols; ++col) {
+      if (outlier_at[col] >= 0) {
+        ++codes;
+        body(row, col, 1, outlier_value(tensor, row, outlier_at[col]), 0.0f);
+        continue;
+      }
       const int64_t at = row * groups + group_of[col];
       body(row, col, *codes++ - steps_of.zero_point(at), steps_of.scale(at), steps_of.minimum(at));
     }

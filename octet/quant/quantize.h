@@ -84,6 +84,19 @@ GroupGrid group_grid(const QTensor& tensor, int64_t row, int64_t group);
 /// The group of each column.
 std::vector<int32_t> group_of_columns(const QTensor& tensor);
 
+/// Makes columns of a quantized weight outliers (see QTensor): their values from the float weight [out, in], and the
+/// codes that stand for nothing in their place. BF16 where the weight is BF16, or holds there what F16 has no place
+/// for, else F16. Throws NumericError, naming `what`, for a value that neither has a place for.
+void set_outliers(QTensor& tensor, std::span<const int32_t> columns, ConstTensorView weight, const std::string& what);
+/// What they will be.
+DType outlier_dtype(std::span<const int32_t> columns, ConstTensorView weight);
+/// The values, the first of which lies in column `first`, that lie in none of the outlier columns.
+std::vector<float> without_outliers(std::span<const float> values, int64_t first, std::span<const int32_t> columns);
+/// For each of the columns its place among the outliers, or -1.
+std::vector<int32_t> outlier_places(const QTensor& tensor);
+/// The value of a row's outlier.
+float outlier_value(const QTensor& tensor, int64_t row, int64_t place);
+
 /// Dynamic INT8 of one row, as an activation: fills `codes` (as many as x) and returns the scale. Throws NumericError
 /// for NaN or infinity.
 float quantize_row(std::span<const float> x, std::span<int8_t> codes);
@@ -100,16 +113,21 @@ float quantize_row(std::span<const float> x, std::span<int8_t> codes);
 ///             al., "Accurate and Efficient 2-bit Quantized Neural Networks", 2019) so that bell-shaped weights have
 ///             the least squared error. Where that is not above 0 or exceeds absmax, absmax.
 ///
+/// A group's values are those that lie in none of `outlier_columns` (ascending), which become what set_outliers makes
+/// of them; there are some exactly if the scheme says so.
+///
 /// Throws NumericError, naming `what` and the first channel that holds NaN or infinity; ShapeError unless the weight
-/// has two dimensions and the scheme fits them, and for a reordered scheme, whose order comes from data. The bits do
-/// not depend on `threads` (0: as many as there are).
-QTensor quantize_weight(ConstTensorView weight, const WeightScheme& scheme, const std::string& what, int threads = 0);
+/// has two dimensions and the scheme fits them and the outliers, and for a reordered scheme, whose order comes from
+/// data. The bits do not depend on `threads` (0: as many as there are).
+QTensor quantize_weight(ConstTensorView weight, const WeightScheme& scheme, const std::string& what, int threads = 0,
+                        std::span<const int32_t> outlier_columns = {});
 
 /// The codes [out, in] of a float weight for scales, zero points and minima that quantize_weight, or a search of
-/// another kind, has found; those in `grid`, whose own codes are not looked at. Throws as quantize_weight does.
+/// another kind, has found; those in `grid`, whose own codes are not looked at, nor are its outliers. Throws as
+/// quantize_weight does.
 Tensor quantize_codes(ConstTensorView weight, const QTensor& grid, const std::string& what, int threads = 0);
 
-/// (codes - zero points) · scales, or fma(codes, scales, minima); [out, in] F32.
+/// (codes - zero points) · scales, or fma(codes, scales, minima), or an outlier; [out, in] F32.
 Tensor dequantize(const QTensor& tensor);
 
 /// ‖W - dequantize(Q)‖ / ‖W‖ in the Frobenius norm; 0 where W is 0. Shapes must agree.

@@ -59,6 +59,11 @@ constexpr std::array kBuiltIn = {
                       "percentile": 99.99},
       "overrides": [{"match": "*.down_proj", "activations": {"mode": "dynamic"}, "optional": true}]})",
             Recipe::AppliesTo::kTraining},
+    BuiltIn{"w8a8_dynamic_outliers", R"({"name": "w8a8_dynamic_outliers",
+      "weights": {"bits": 8, "granularity": "per_channel"},
+      "activations": {"bits": 8, "granularity": "per_token", "mode": "dynamic"},
+      "outliers": {"threshold": 6.0}})",
+            Recipe::AppliesTo::kFloatOffline},
     BuiltIn{"w8a8_smoothquant", R"({"name": "w8a8_smoothquant",
       "weights": {"bits": 8, "granularity": "per_channel"},
       "activations": {"bits": 8, "granularity": "per_token", "mode": "dynamic"},
@@ -415,6 +420,34 @@ CalibrationOptions Recipe::read_calibration(const json& value, const std::string
   return out;
 }
 
+std::optional<OutlierOptions> Recipe::read_outlier_search(const json& value, const std::string& where) {
+  if (value.is_null()) return std::nullopt;
+  constexpr double kLargest = 1e30, kMost = 1 << 30;
+  Reader reader(value, where);
+  OutlierOptions out;
+  out.threshold = static_cast<float>(reader.number("threshold", out.threshold, 0, kLargest));
+  if (reader.find("max_columns") != nullptr) out.max_columns = reader.integer("max_columns", 1, 1, kMost);
+  out.max_share = reader.number("max_share", out.max_share, 0, 1);
+  reader.refuse_unknown_keys();
+  return out;
+}
+
+void Recipe::read_outliers(const json& value, const std::string& where) {
+  if (!value.is_object() || !value.contains("columns")) {
+    outliers_ = read_outlier_search(value, where);
+    return;
+  }
+  Reader reader(value, where);
+  const json& columns = *reader.find("columns");
+  for (const char* key : {"threshold", "max_columns", "max_share"}) {
+    if (reader.find(key) != nullptr)
+      fail<FormatError>("{}: '{}' is how 'columns' would be found, which are given here", where, key);
+  }
+  reader.refuse_unknown_keys();
+  outlier_columns_ = columns.is_string() ? OutlierColumns::load(columns.get<std::string>())
+                                         : OutlierColumns(columns, where + ", columns");
+}
+
 ActivationScales Recipe::read_scales(const json& value, const std::string& where) {
   if (value.is_null()) return {};
   if (value.is_string()) return ActivationScales::load(value.get<std::string>());
@@ -429,6 +462,7 @@ Recipe Recipe::from_json(const json& recipe, const std::string& source) {
   if (const json* activations = reader.find("activations")) {
     out.activations_ = read_activations(*activations, reader.where() + ", activations");
   }
+  if (const json* outliers = reader.find("outliers")) out.read_outliers(*outliers, reader.where() + ", outliers");
   if (const json* fold = reader.find("fold")) out.fold_ = read_fold(*fold, reader.where() + ", fold");
   out.bias_correction_ = reader.choice("bias_correction", {false, true}).get<bool>();
   if (const json* calibration = reader.find("calibration")) {
@@ -452,13 +486,16 @@ Recipe Recipe::from_json(const json& recipe, const std::string& source) {
     if (!overrides->is_array()) fail<FormatError>("{}: 'overrides' must be a list", reader.where());
     for (const json& item : *overrides) {
       Reader rule(item, fmt::format("{}, override {}", reader.where(), out.overrides_.size() + 1));
-      Override parsed{.match = rule.text("match", ""), .weights = {}, .activations = {}, .optional = false};
+      Override parsed;
+      parsed.match = rule.text("match", "");
       if (parsed.match.empty()) fail<FormatError>("{}: says no 'match': which layers is it for?", rule.where());
       if (const json* weights = rule.find("weights"))
         parsed.weights = read_weights(*weights, rule.where() + ", weights");
       if (const json* activations = rule.find("activations")) {
         parsed.activations = read_activations(*activations, rule.where() + ", activations");
       }
+      if (const json* outliers = rule.find("outliers"))
+        parsed.outliers = read_outlier_search(*outliers, rule.where() + ", outliers");
       parsed.optional = rule.choice("optional", {false, true}).get<bool>();
       rule.refuse_unknown_keys();
       out.overrides_.push_back(std::move(parsed));
@@ -475,6 +512,12 @@ Recipe Recipe::from_json(const json& recipe, const std::string& source) {
     fail<FormatError>(
         "{}: '{}' changes weights, which this recipe leaves as they are. Add \"weights\": {{\"bits\": 8}}.",
         reader.where(), out.fold_ ? "fold" : "bias_correction");
+  }
+  if (out.keeps_outliers() && !out.quantizes_weights()) {
+    fail<FormatError>(
+        "{}: 'outliers' are columns that are not quantized with the others, and this recipe leaves all weights as they "
+        "are. Add \"weights\": {{\"bits\": 8}}.",
+        reader.where());
   }
   out.text_ = recipe.dump(-1, ' ', false, json::error_handler_t::replace);
   return out;
@@ -506,19 +549,39 @@ std::optional<Recipe::Layer> Recipe::find(std::string_view layer) const {
   if (!takes(layer)) return std::nullopt;
   const std::optional<Weights>* weights = &weights_;
   Activations activations = activations_;
+  std::optional<OutlierOptions> outliers = outliers_;
   for (const Override& rule : overrides_) {
     if (!glob_match(rule.match, layer)) continue;
     if (rule.weights) weights = &*rule.weights;
     if (rule.activations) activations = *rule.activations;
+    if (rule.outliers) outliers = *rule.outliers;
   }
   if (!*weights) return std::nullopt;
-  return Layer{**weights, activations};
+  return Layer{**weights, activations, outliers};
+}
+
+std::span<const int32_t> Recipe::outlier_columns(std::string_view layer) const {
+  return takes(layer) ? outlier_columns_.find(layer) : std::span<const int32_t>();
+}
+
+std::optional<OutlierOptions> Recipe::outliers(std::string_view layer) const {
+  const std::optional<Layer> found = find(layer);
+  return found ? found->outliers : std::nullopt;
+}
+
+bool Recipe::finds_outliers() const noexcept {
+  return outliers_ || std::ranges::any_of(
+                          overrides_, [](const Override& rule) { return rule.outliers && rule.outliers->has_value(); });
 }
 
 std::optional<Scheme> Recipe::scheme_for(std::string_view layer, int64_t inputs) const {
   const std::optional<Layer> found = find(layer);
   if (!found) return std::nullopt;
-  return fit(found->weights, found->activations.mode, layer, inputs);
+  Scheme scheme = fit(found->weights, found->activations.mode, layer, inputs);
+  const std::span<const int32_t> given = outlier_columns(layer);
+  check_outlier_columns(given, inputs, fmt::format("recipe '{}', outliers, layer '{}'", name_, layer));
+  scheme.weight.outliers = found->outliers.has_value() || !given.empty();
+  return scheme;
 }
 
 Scheme Recipe::fit(const Grid& grid, ActivationMode activations, std::string_view layer, int64_t inputs) const {
@@ -595,6 +658,7 @@ std::string Recipe::needs_data() const {
   };
   if (uses(WeightAlgorithm::kGptq)) return "GPTQ";
   if (uses(WeightAlgorithm::kHessianScales)) return "a search of scales by Hessians";
+  if (finds_outliers()) return "a search of outlier columns";
   return bias_correction_ ? "bias correction" : "";
 }
 
@@ -633,8 +697,8 @@ std::vector<std::string> Recipe::unmatched_patterns(std::span<const std::string>
   });
   std::vector<std::string> readers(layers.begin(), layers.end());
   readers.insert(readers.end(), operands.begin(), operands.end());
-  const std::vector<std::string> unknown = scales_.unknown(readers);
-  patterns.insert(patterns.end(), unknown.begin(), unknown.end());
+  for (const std::vector<std::string>& unknown : {scales_.unknown(readers), outlier_columns_.unknown(layers)})
+    patterns.insert(patterns.end(), unknown.begin(), unknown.end());
   return patterns;
 }
 

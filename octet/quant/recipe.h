@@ -13,6 +13,7 @@
 #include <nlohmann/json_fwd.hpp>
 
 #include "octet/quant/activation_scales.h"
+#include "octet/quant/outlier_columns.h"
 #include "octet/quant/range_estimator.h"
 #include "octet/quant/weight_algorithm.h"
 #include "octet/tensor/scheme.h"
@@ -48,6 +49,7 @@ struct CalibrationOptions {
 ///                     "symmetric": true, "range": "mse", "algorithm": "gptq", "act_order": true},
 ///     "activations": {"bits": 8, "granularity": "per_token", "mode": "dynamic"},      null or left out: float
 ///     "activation_scales": "scales.npz",                              of static activations: a file, or its content
+///     "outliers":    {"threshold": 6.0, "max_columns": 64, "max_share": 0.05},        null or left out: none
 ///     "fold":        {"method": "smoothquant", "alpha": 0.5},                         null or left out: nothing
 ///     "bias_correction": true,                                                        left out: false
 ///     "calibration": {"samples": 128, "sequence_length": 512, "seed": 0},
@@ -56,7 +58,8 @@ struct CalibrationOptions {
 ///     "include":     ["*"],                                       layer names; * is any run of characters, ? any one
 ///     "exclude":     ["encoder.layer.0.*"],
 ///     "overrides":   [{"match": "*.output.dense", "activations": null}]               the last that matches counts;
-///                                                                "optional": true in one: it may match no layer
+///                                                                "optional": true in one: it may match no layer;
+///                                                                "outliers": null in one: none of its layers' inputs
 ///   }
 ///
 ///   bits                  8 (left out: 8) or 4
@@ -87,6 +90,13 @@ struct CalibrationOptions {
 ///                         "best"
 ///   percentile            of "percentile" and "best", from 99 to 99.9999; left out: 99.99
 ///
+///   threshold             of outliers: columns of a layer's input where calibration meets a larger magnitude stay in
+///                         float, as those of its weight do in 16 bits, and out of what scales cover (Dettmers et al.,
+///                         2022); left out: 6
+///   max_columns, max_share
+///                         so many of them at most, the largest, and such a share of a layer's inputs; left out: all
+///   columns               instead of these: the columns that stay, by layer, a JSON file or its content (see
+///                         OutlierColumns)
 ///   method                of fold: "smoothquant", with an "alpha" from 0 to 1 or "search", left out 0.5; or "awq"
 ///   bias_correction       what a quantized weight adds to its outputs on average is taken off its bias, where it has
 ///   one samples, sequence_length, seed
@@ -134,6 +144,12 @@ class Recipe {
   /// Whether activation_scales has one.
   bool has_scale(std::string_view layer) const { return scales_.find(layer) != nullptr; }
 
+  /// Columns of a layer's input that stay in float, ascending, where they are given; else how calibration finds them,
+  /// where some may.
+  std::span<const int32_t> outlier_columns(std::string_view layer) const;
+  std::optional<OutlierOptions> outliers(std::string_view layer) const;
+  bool keeps_outliers() const noexcept { return finds_outliers() || !outlier_columns_.empty(); }
+
   /// How the codes of a layer's weight are found, and whether those before it in its block are quantized by then.
   WeightAlgorithmOptions weight_algorithm(std::string_view layer) const;
   bool true_sequential(std::string_view layer) const;
@@ -164,8 +180,9 @@ class Recipe {
   /// The group size that the recipe would like the layer to have, 0 for whole rows, before any fallback; none where it
   /// leaves the layer in float.
   std::optional<int64_t> asked_group_size(std::string_view layer) const;
-  /// Patterns of include, exclude and overrides that match none of `layers`, and names of activation_scales that are
-  /// none of them, nor of `operands` of attention: to be reported, as they are often typing errors.
+  /// Patterns of include, exclude and overrides that match none of `layers`, and names of activation_scales and of
+  /// outliers' columns that are none of them, nor of `operands` of attention: to be reported, as they are often typing
+  /// errors.
   std::vector<std::string> unmatched_patterns(std::span<const std::string> layers,
                                               std::span<const std::string> operands = {}) const;
 
@@ -185,13 +202,15 @@ class Recipe {
   struct Layer {
     Weights weights;
     Activations activations;
+    std::optional<OutlierOptions> outliers;
   };
   /// A scheme of which either half may be left open: a recipe's own is the base that its overrides change.
   struct Override {
     std::string match;
     std::optional<std::optional<Weights>> weights;  ///< outer: said at all; inner: none is float
     std::optional<Activations> activations;
-    bool optional = false;  ///< may match no layer
+    std::optional<std::optional<OutlierOptions>> outliers;  ///< likewise
+    bool optional = false;                                  ///< may match no layer
   };
 
   static Recipe from_json(const nlohmann::json& json, const std::string& source);
@@ -202,6 +221,9 @@ class Recipe {
   static std::optional<FoldOptions> read_fold(const nlohmann::json& value, const std::string& where);
   static CalibrationOptions read_calibration(const nlohmann::json& value, const std::string& where);
   static ActivationScales read_scales(const nlohmann::json& value, const std::string& where);
+  void read_outliers(const nlohmann::json& value, const std::string& where);
+  static std::optional<OutlierOptions> read_outlier_search(const nlohmann::json& value, const std::string& where);
+  bool finds_outliers() const noexcept;
   bool takes(std::string_view layer) const;
   /// Of everything that the recipe says of weights, anywhere.
   bool any_weights(const std::function<bool(const Weights&)>& holds) const;
@@ -213,6 +235,8 @@ class Recipe {
   std::optional<Weights> weights_;
   Activations activations_;
   ActivationScales scales_;
+  std::optional<OutlierOptions> outliers_;
+  OutlierColumns outlier_columns_;
   std::optional<FoldOptions> fold_;
   bool bias_correction_ = false;
   CalibrationOptions calibration_;

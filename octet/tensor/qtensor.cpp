@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "octet/base/error.h"
+#include "octet/tensor/half.h"
 
 namespace octet {
 namespace {
@@ -45,6 +46,55 @@ void check_beside_scales(const Tensor& tensor, bool wanted, const Shape& per_gro
   }
 }
 
+template <class Sixteen>
+void check_finite_outliers(std::span<const Sixteen> values, const std::string& what) {
+  for (const Sixteen value : values) {
+    if (!std::isfinite(to_float(value))) fail<NumericError>("{}: an outlier column holds {}", what, to_float(value));
+  }
+}
+
+// Shapes and values, and that nothing is said twice: the codes there stand for 0, but for a minimum.
+void check_outliers(const QTensor& tensor, const std::string& what) {
+  const Tensor &columns = tensor.outlier_columns, &values = tensor.outliers;
+  if (!tensor.scheme.outliers) {
+    if (columns.shape().elements() != 0 || values.shape().elements() != 0)
+      fail<ShapeError>("{}: a weight with outlier columns by a scheme without", what);
+    return;
+  }
+  if (columns.dtype() != DType::kI32 || columns.shape().rank() != 1 || columns.shape()[0] > tensor.cols()) {
+    fail<ShapeError>("{}: outlier columns are {} {}; I32 of one dimension, of at most {} elements, is needed", what,
+                     name(columns.dtype()), to_string(columns.shape()), tensor.cols());
+  }
+  const Shape wanted{tensor.rows(), columns.shape()[0]};
+  if ((values.dtype() != DType::kF16 && values.dtype() != DType::kBF16) || values.shape() != wanted) {
+    fail<ShapeError>("{}: outliers are {} {}; F16 or BF16 {} is needed", what, name(values.dtype()),
+                     to_string(values.shape()), to_string(wanted));
+  }
+  const std::span<const int32_t> indices = tensor.outlier_indices();
+  check_outlier_columns(indices, tensor.cols(), what);
+  if (indices.empty()) return;
+  if (values.dtype() == DType::kF16) {
+    check_finite_outliers(values.as<Half>(), what);
+  } else {
+    check_finite_outliers(values.as<BFloat16>(), what);
+  }
+  const int8_t* codes = tensor.codes.as<int8_t>().data();
+  const int64_t groups = tensor.groups(), group_size = tensor.cols() / groups;
+  for (int64_t row = 0; row < tensor.rows(); ++row, codes += tensor.cols()) {
+    for (const int32_t column : indices) {
+      int expected = 0;
+      if (tensor.scheme.mapping == CodeMapping::kZeroPoint) {
+        const int64_t group = tensor.scheme.reordered ? tensor.group_index.as<int32_t>()[column] : column / group_size;
+        expected = tensor.zero_points.as<int8_t>()[row * groups + group];
+      }
+      if (codes[column] != expected) {
+        fail<NumericError>("{}: the code {} in outlier column {}, where {} stands for nothing", what, codes[column],
+                           column, expected);
+      }
+    }
+  }
+}
+
 const char* beside_scales(CodeMapping mapping) {
   switch (mapping) {
     case CodeMapping::kSymmetric:
@@ -75,11 +125,12 @@ std::string to_string(ActivationMode mode) {
 
 std::string to_string(const Scheme& scheme) {
   const WeightScheme& weight = scheme.weight;
-  return fmt::format("int{} weights {}{}, {}", weight.bits,
+  return fmt::format("int{} weights {}{}{}, {}", weight.bits,
                      weight.group_size == 0 ? "per channel"
                                             : fmt::format("in groups of {}{}", weight.group_size,
                                                           weight.reordered ? " reordered columns" : ""),
-                     beside_scales(weight.mapping), to_string(scheme.activations));
+                     beside_scales(weight.mapping), weight.outliers ? " and outlier columns in 16 bits" : "",
+                     to_string(scheme.activations));
 }
 
 void check(const ActivationScale& scale, ActivationMode mode, const std::string& what) {
@@ -132,6 +183,28 @@ void check(const QTensor& tensor, const std::string& what) {
   if (zero_points) check_range(tensor.zero_points.as<int8_t>(), code_range(tensor.scheme), "zero point", what);
   if (minima) check_finite(tensor.minima.as<float>(), "minimum", what);
   check_group_index(tensor, tensor.cols(), what);
+  check_outliers(tensor, what);
+}
+
+void check_outlier_columns(std::span<const int32_t> columns, int64_t inputs, const std::string& what) {
+  for (size_t i = 0; i < columns.size(); ++i) {
+    if (columns[i] < 0 || columns[i] >= inputs)
+      fail<ShapeError>("{}: the outlier column {} of {} columns", what, columns[i], inputs);
+    if (i > 0 && columns[i] <= columns[i - 1])
+      fail<ShapeError>("{}: the outlier column {} follows {}; they ascend", what, columns[i], columns[i - 1]);
+  }
+}
+
+QTensor copy_of(const QTensor& tensor) {
+  QTensor out{.scheme = tensor.scheme,
+              .codes = Tensor::copy_of(tensor.codes.view()),
+              .scales = Tensor::copy_of(tensor.scales.view())};
+  out.zero_points = Tensor::copy_of(tensor.zero_points.view());
+  out.minima = Tensor::copy_of(tensor.minima.view());
+  out.group_index = Tensor::copy_of(tensor.group_index.view());
+  out.outlier_columns = Tensor::copy_of(tensor.outlier_columns.view());
+  out.outliers = Tensor::copy_of(tensor.outliers.view());
+  return out;
 }
 
 void check_group_index(const QTensor& tensor, int64_t inputs, const std::string& what) {

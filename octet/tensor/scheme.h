@@ -32,6 +32,9 @@ struct WeightScheme {
   /// Groups are of any columns, not of neighbours: QTensor::group_index says of which. (GPTQ's act_order puts columns
   /// of like importance together.) Needs a group_size.
   bool reordered = false;
+  /// Some columns are no codes but 16-bit floats that meet float activations, as their inputs are too large for the
+  /// others' scale (Dettmers et al., 2022): QTensor::outlier_columns says which.
+  bool outliers = false;
 
   int64_t groups(int64_t inputs) const noexcept { return group_size == 0 ? 1 : inputs / group_size; }
 

@@ -60,6 +60,12 @@ void write_recipe(const std::filesystem::path& file, const Recipe& recipe) {
 }
 
 void check_trainable(const Recipe& recipe) {
+  if (recipe.keeps_outliers()) {
+    fail<UsageError>(
+        "recipe '{}': outlier columns are not trained beside codes; leave 'outliers' out, or quantize what was trained "
+        "(octet quantize)",
+        recipe.name());
+  }
   if (recipe.is_offline()) {
     fail<UsageError>(
         "recipe '{}': its weights are found by an algorithm; training finds them itself. Round to nearest "

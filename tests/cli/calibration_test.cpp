@@ -52,6 +52,41 @@ TEST_F(CalibrationCli, StaticModelsAreWrittenAndRun) {
   EXPECT_EQ(run("compare " + (kShare / "demo_decoder").string() + " demo_decoder --data " + data), 0) << err_;
 }
 
+TEST_F(CalibrationCli, OutlierColumnsAreCountedWithTheirBytes) {
+  const std::string command = "quantize " + (kShare / "demo_decoder").string() +
+                              " --recipe w8a8_dynamic_outliers --data " + text(1500) +
+                              " --set calibration.samples=8 --set calibration.sequence_length=64 ";
+  const json report = run_json(command + "--set outliers.threshold=0 --set outliers.max_columns=3 --out three");
+  int64_t outlier_bytes = 0;
+  for (const json& layer : report["layers"]) {
+    if (!layer.contains("scheme")) continue;
+    EXPECT_EQ(layer["outlier_columns"], 3) << layer["name"];
+    outlier_bytes += layer["outlier_bytes"].get<int64_t>();
+  }
+  EXPECT_GT(outlier_bytes, 0);
+  const json inspected = run_json("inspect three");
+  EXPECT_EQ(inspected["bytes"], report["bytes"]);
+  int64_t found = 0;
+  for (const json& tensor : inspected["tensors"]) {
+    if (tensor["name"].get<std::string>().find(".outlier") != std::string::npos)
+      found += tensor["bytes"].get<int64_t>();
+  }
+  EXPECT_EQ(found, outlier_bytes);
+  for (const json& layer : inspected["layers"]) {
+    EXPECT_EQ(layer.value("outlier_columns", json::array()).size(), layer["scheme"].is_null() ? 0 : 3);
+  }
+  ASSERT_EQ(run("inspect three"), 0) << err_;
+  EXPECT_THAT(out_, AllOf(HasSubstr("outlier columns in 16 bits, int8"), HasSubstr("(3 outlier columns)"),
+                          HasSubstr("% of the model's bytes")));
+  ASSERT_EQ(run(command + "--set outliers.threshold=0 --set outliers.max_columns=1 --out one"), 0) << err_;
+  EXPECT_THAT(out_, AllOf(HasSubstr("outlier columns in 16 bits: "), HasSubstr(" of the model);  the most: ")));
+  ASSERT_EQ(run(command + "--set outliers.threshold=1e9 --out none"), 0) << err_;
+  EXPECT_THAT(out_, HasSubstr("outlier columns: none were met"));
+  EXPECT_EQ(json::parse(contents(folder_ / "none/config.json"))["quantization_config"]["config_groups"].dump().find(
+                "octet_outlier_columns"),
+            std::string::npos);
+}
+
 TEST_F(CalibrationCli, ARangeThatDestroysASiteIsWarnedOf) {
   const std::string model = (kShare / "demo_decoder").string(), data = text(1500);
   const std::string given =

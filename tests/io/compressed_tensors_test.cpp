@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "octet/quant/quantize.h"
+#include "octet/tensor/half.h"
 #include "tests/io/scratch.h"
 
 namespace octet {
@@ -559,6 +560,78 @@ TEST_F(CompressedTensors, ARealModelSurvivesWritingAndReading) {
     add(writer, encode_weight(layer, weight, layout.format));
     expect_equal(decode_weight(checkpoint(writer), layer, layout.stored()), weight);
   }
+}
+
+// With n of the columns taken out of a sample, spread over its width.
+QTensor with_outliers(QTensor weight, int64_t n, DType dtype) {
+  std::vector<int32_t> columns;
+  for (int64_t i = 0; i < n; ++i) columns.push_back(static_cast<int32_t>(i * weight.cols() / n));
+  set_outliers(weight, columns, to_f32(Tensor(dtype, {weight.rows(), weight.cols()}).view()).view(), "w");
+  const std::span<Half> values = n == 0 ? std::span<Half>() : weight.outliers.mutable_as<Half>();
+  for (size_t i = 0; i < values.size(); ++i) values[i] = to_half(0.3f * static_cast<float>(i) - 7);
+  return weight;
+}
+
+TEST_F(CompressedTensors, OutliersComeBackAsTheyWereWritten) {
+  for (const Layout& layout : layouts()) {
+    for (const int64_t count : {0, 1, 5, 64}) {
+      const QTensor weight = with_outliers(sample(3, 64, layout.scheme), count, DType::kF16);
+      StoredScheme stored = layout.stored();
+      stored.scheme.weight.outliers = true;
+      SafetensorsWriter writer;
+      add(writer, encode_weight("a", weight, layout.format));
+      const Checkpoint opened = checkpoint(writer);
+      SCOPED_TRACE(text_of(layout));
+      const QTensor back = decode_weight(opened, "a", stored);
+      expect_equal(back, weight);
+      EXPECT_TRUE(std::ranges::equal(back.outlier_indices(), weight.outlier_indices()));
+      EXPECT_EQ(bytes_of(back.outliers), bytes_of(weight.outliers));
+      EXPECT_EQ(opened.bytes(), encoded_bytes({3, 64}, layout.scheme, layout.format) + encoded_outlier_bytes(3, count));
+      EXPECT_EQ(decode_outlier_columns(opened, "a", 64).size(), static_cast<size_t>(count));
+      // Whoever is not told of them must not take them for zeros.
+      EXPECT_THAT(message_of([&] { decode_weight(opened, "a", layout.stored()); }),
+                  HasSubstr("says nothing of outlier columns"));
+    }
+  }
+}
+
+TEST_F(CompressedTensors, EachFaultOfOutliersIsNamed) {
+  struct Case {
+    Tensor columns, values;
+    const char* said;
+  };
+  const auto halves = [](const Shape& shape, float value) {
+    Tensor tensor(DType::kF16, shape);
+    std::ranges::fill(tensor.mutable_as<Half>(), to_half(value));
+    return tensor;
+  };
+  std::vector<Case> cases;
+  cases.push_back({tensor_of<int64_t>({1}, {2}), halves({2, 1}, 1), "'a.outlier_columns' is I64 [1]"});
+  cases.push_back({tensor_of<int32_t>({1, 1}, {2}), halves({2, 1}, 1), "'a.outlier_columns' is I32 [1, 1]"});
+  cases.push_back({tensor_of<int32_t>({5}, {0, 1, 2, 3, 4}), halves({2, 5}, 1), "at most the 4 inputs"});
+  cases.push_back({tensor_of<int32_t>({1}, {4}), halves({2, 1}, 1), "the outlier column 4 of 4 columns"});
+  cases.push_back({tensor_of<int32_t>({1}, {-1}), halves({2, 1}, 1), "the outlier column -1"});
+  cases.push_back({tensor_of<int32_t>({2}, {2, 2}), halves({2, 2}, 1), "the outlier column 2 follows 2"});
+  cases.push_back({tensor_of<int32_t>({1}, {2}), halves({1, 2}, 1), "outliers are F16 [1, 2]"});
+  cases.push_back({tensor_of<int32_t>({1}, {2}), tensor_of<float>({2, 1}, {1, 1}), "outliers are F32 [2, 1]"});
+  cases.push_back({tensor_of<int32_t>({1}, {2}), halves({2, 1}, 1e9f), "an outlier column holds inf"});
+  cases.push_back({tensor_of<int32_t>({1}, {3}), halves({2, 1}, 1), "the code 7 in outlier column 3"});
+  StoredScheme stored = int8(WeightFormat::kIntQuantized);
+  stored.scheme.weight.outliers = true;
+  for (Case& one : cases) {
+    SafetensorsWriter writer;
+    writer.add("a.weight", tensor_of<int8_t>({2, 4}, {0, 0, 0, 0, 0, 0, 0, 7}));
+    writer.add("a.weight_scale", tensor_of<float>({2, 1}, {1, 1}));
+    writer.add("a.outlier_columns", std::move(one.columns));
+    writer.add("a.outliers", std::move(one.values));
+    const Checkpoint opened = checkpoint(writer);
+    EXPECT_THAT(message_of([&] { decode_weight(opened, "a", stored); }), HasSubstr(one.said));
+  }
+  SafetensorsWriter writer;
+  writer.add("a.weight", tensor_of<int8_t>({1, 1}, {1}));
+  writer.add("a.weight_scale", tensor_of<float>({1, 1}, {1}));
+  const Checkpoint opened = checkpoint(writer);
+  EXPECT_THAT(message_of([&] { decode_weight(opened, "a", stored); }), HasSubstr("no tensor 'a.outlier_columns'"));
 }
 
 }  // namespace

@@ -334,5 +334,23 @@ TEST(QuantizationConfig, TheModelsConfigKeepsItsKeysAndIsInFloat32) {
   EXPECT_EQ(out.at("quantization_config").at("format"), "pack-quantized");
 }
 
+TEST(QuantizationConfig, OutlierColumnsAreAnArgumentOfWeightsThatOthersRefuse) {
+  Scheme kept = kDynamic;
+  kept.weight.outliers = true;
+  const json config = quantization_config({{"a", kDynamic}, {"b", kept}}, {});
+  EXPECT_EQ(parse(config).scheme_for("a"), (StoredScheme{kDynamic, kInt}));
+  EXPECT_EQ(parse(config).scheme_for("b"), (StoredScheme{kept, kInt}));
+  int marked = 0;
+  for (const json& group : config.at("config_groups")) {
+    // compressed-tensors validates these arguments with extra="forbid".
+    marked += group.at("weights").contains("octet_outlier_columns") ? 1 : 0;
+    EXPECT_EQ(group.at("weights").contains("octet_outlier_columns"), group.at("targets") == json{"b"});
+  }
+  EXPECT_EQ(marked, 1);
+  EXPECT_THAT(
+      message_of([&] { parse(changed("/config_groups/group_0/input_activations/octet_outlier_columns", true)); }),
+      HasSubstr("it is said of weights"));
+}
+
 }  // namespace
 }  // namespace octet

@@ -18,19 +18,12 @@ using backend_cases::same_bits;
 
 constexpr WeightScheme kReordered = {.bits = 4, .group_size = 32, .reordered = true};
 
-QTensor copy_of(const QTensor& weight) {
-  return {.scheme = weight.scheme,
-          .codes = Tensor::copy_of(weight.codes.view()),
-          .scales = Tensor::copy_of(weight.scales.view()),
-          .group_index = Tensor::copy_of(weight.group_index.view())};
-}
-
 std::vector<float> forward(Backend& backend, const std::vector<const QTensor*>& weights, const std::vector<float>& x,
                            bool waiting) {
   const int64_t cols = weights.front()->cols(), rows = static_cast<int64_t>(x.size()) / cols;
   std::vector<Linear::Part> parts;
   for (const QTensor* weight : weights) {
-    Parameter parameter{.layer = "part", .shape = weight->codes.shape(), .value = {}, .scheme = Scheme{kReordered}};
+    Parameter parameter{.layer = "part", .shape = weight->codes.shape(), .value = {}, .scheme = Scheme{weight->scheme}};
     if (waiting) {
       parameter.value = WeightReader([weight] { return copy_of(*weight); });
     } else {
@@ -48,11 +41,9 @@ std::vector<float> forward(Backend& backend, const std::vector<const QTensor*>& 
   return output.values();
 }
 
-TEST(Linear, PartsWhoseColumnsAreGroupedAlikeOrNotGiveTheirOwnProducts) {
+// a and b may be one product, c not.
+void expect_their_own_products(const QTensor& a, const QTensor& b, const QTensor& c) {
   const std::unique_ptr<Backend> backend = make_cpu_backend({.threads = 1});
-  const QTensor a = random_weight(20, 96, kReordered, 1), b = random_weight(33, 96, kReordered, 2);
-  QTensor c = random_weight(5, 96, kReordered, 3);
-  std::ranges::reverse(c.group_index.mutable_as<int32_t>());
   const std::vector<float> x = random_floats(7 * 96, 4);
   const std::vector<const QTensor*> weights = {&a, &b, &c};
   for (const bool waiting : {false, true}) {
@@ -69,6 +60,22 @@ TEST(Linear, PartsWhoseColumnsAreGroupedAlikeOrNotGiveTheirOwnProducts) {
       first += weight->rows();
     }
   }
+}
+
+TEST(Linear, PartsWhoseColumnsAreGroupedAlikeOrNotGiveTheirOwnProducts) {
+  QTensor c = random_weight(5, 96, kReordered, 3);
+  std::ranges::reverse(c.group_index.mutable_as<int32_t>());
+  expect_their_own_products(random_weight(20, 96, kReordered, 1), random_weight(33, 96, kReordered, 2), c);
+}
+
+TEST(Linear, PartsOfTheSameOutliersOrOfOthersGiveTheirOwnProducts) {
+  const auto made = [](int64_t rows, const std::vector<int32_t>& columns, uint64_t seed) {
+    QTensor weight = random_weight(rows, 96, {}, seed);
+    const Tensor values = backend_cases::tensor_of(random_floats(rows * 96, seed), {rows, 96});
+    set_outliers(weight, columns, values.view(), "w");
+    return weight;
+  };
+  expect_their_own_products(made(20, {3, 90}, 1), made(33, {3, 90}, 2), made(5, {3, 91}, 3));
 }
 
 }  // namespace

@@ -321,5 +321,58 @@ TEST(Awq, InputsThatWereAllZeroLeaveEverythingAsItIs) {
   EXPECT_EQ(found.error, 0);
 }
 
+// What stays in 16 bits carries no error: the others are quantized as if it were not there.
+TEST(WeightQuantizer, OutlierColumnsChangeNothingForTheOthers) {
+  const int64_t rows = 24, cols = 60, count = 300;
+  const std::vector<int32_t> outliers = {0, 17, 18, 59};
+  const std::vector<float> values = random_floats(rows * cols, 31);
+  std::vector<float> x = correlated_inputs(count, cols, 20, 30), few_x, few_values;
+  const auto is_outlier = [&](int64_t c) { return std::ranges::find(outliers, c) != outliers.end(); };
+  for (int64_t i = 0; i < std::ssize(values); ++i) {
+    if (!is_outlier(i % cols)) few_values.push_back(values[i]);
+  }
+  for (int64_t i = 0; i < std::ssize(x); ++i) {
+    if (is_outlier(i % cols)) {
+      x[i] = 0;
+    } else {
+      few_x.push_back(x[i]);
+    }
+  }
+  const int64_t few = cols - std::ssize(outliers);
+  const Tensor weight = matrix_of(values, rows, cols), fewer = matrix_of(few_values, rows, few);
+  const InputStatistics statistics = statistics_of(x, cols), of_fewer = statistics_of(few_x, few);
+  for (const WeightAlgorithm algorithm : {WeightAlgorithm::kRoundToNearest, WeightAlgorithm::kGptq,
+                                          WeightAlgorithm::kHessianScales, WeightAlgorithm::kHqq}) {
+    for (const CodeMapping mapping : kMappings) {
+      for (const bool act_order : {false, true}) {
+        const WeightScheme scheme{.bits = 4, .mapping = mapping};
+        const WeightAlgorithmOptions options{.algorithm = algorithm, .act_order = act_order};
+        if (mapping == CodeMapping::kMinimum && needs_statistics(algorithm)) {
+          EXPECT_THROW(quantize_weight(weight.view(), scheme, options, &statistics, "layer", 1, outliers), UsageError);
+          continue;
+        }
+        const QuantizedWeight made = quantize_weight(weight.view(), scheme, options, &statistics, "layer", 2, outliers),
+                              expected = quantize_weight(fewer.view(), scheme, options, &of_fewer, "layer", 2);
+        check(made.tensor, "layer");
+        EXPECT_TRUE(std::ranges::equal(made.tensor.outlier_indices(), outliers));
+        EXPECT_TRUE(std::ranges::equal(made.tensor.scales.as<float>(), expected.tensor.scales.as<float>()));
+        size_t at = 0, different = 0;
+        for (int64_t i = 0; i < rows * cols; ++i) {
+          if (is_outlier(i % cols)) continue;
+          different += made.tensor.codes.as<int8_t>()[i] != expected.tensor.codes.as<int8_t>()[at++] ? 1 : 0;
+        }
+        // GPTQ sums in another order, which fp64 may notice on the edge between two codes.
+        EXPECT_LE(different, algorithm == WeightAlgorithm::kGptq ? 2U : 0U) << static_cast<int>(algorithm);
+        EXPECT_NEAR(made.output_error, expected.output_error, 0.01 * expected.output_error);
+        EXPECT_EQ(made.notes, expected.notes);
+      }
+    }
+  }
+  const InputStatistics all = statistics_of(correlated_inputs(count, cols, 20, 30), cols);
+  EXPECT_THROW(
+      quantize_weight(weight.view(), {.bits = 4}, {.algorithm = WeightAlgorithm::kGptq}, &all, "layer", 1, outliers),
+      UsageError);
+}
+
 }  // namespace
 }  // namespace octet

@@ -13,6 +13,7 @@
 #include <gtest/gtest.h>
 
 #include "octet/base/error.h"
+#include "octet/tensor/half.h"
 
 namespace octet {
 namespace {
@@ -727,6 +728,76 @@ TEST(RelativeError, IsOfTheFrobeniusNorm) {
   const Tensor zeros(DType::kF32, {2, 2});
   EXPECT_EQ(relative_error(zeros.view(), quantize_weight(zeros.view(), {}, "w")), 0.0);
   EXPECT_THROW(relative_error(zeros.view(), quantized), ShapeError);
+}
+
+// Values of a [rows, cols] matrix without some columns.
+Tensor without(const Tensor& weight, std::span<const int32_t> columns) {
+  const int64_t rows = weight.shape()[0], cols = weight.shape()[1];
+  std::vector<float> kept;
+  for (int64_t row = 0; row < rows; ++row) {
+    const std::vector<float> rest = without_outliers(weight.as<float>().subspan(row * cols, cols), 0, columns);
+    kept.insert(kept.end(), rest.begin(), rest.end());
+  }
+  return matrix(rows, cols - std::ssize(columns), kept);
+}
+
+TEST(QuantizeWeight, OutlierColumnsStayOutOfEveryGrid) {
+  const int64_t rows = 5, cols = 64;
+  std::vector<float> values;
+  for (int64_t i = 0; i < rows * cols; ++i) values.push_back(std::sin(static_cast<float>(i * i)) + 0.5f);
+  const std::vector<int32_t> columns = {3, 31, 32, 63};
+  for (const int32_t column : columns) {
+    for (int64_t row = 0; row < rows; ++row) values[row * cols + column] *= 100;
+  }
+  const Tensor weight = matrix(rows, cols, values), rest = without(weight, columns);
+  for (const CodeMapping mapping : {CodeMapping::kSymmetric, CodeMapping::kZeroPoint, CodeMapping::kMinimum}) {
+    for (const RangeEstimator range : {RangeEstimator::kAbsmax, RangeEstimator::kMse}) {
+      WeightScheme scheme{.bits = 4, .mapping = mapping, .range = range};
+      const QTensor expected = quantize_weight(rest.view(), scheme, "w");
+      scheme.outliers = true;
+      const QTensor made = quantize_weight(weight.view(), scheme, "w", 2, columns);
+      check(made, "w");
+      EXPECT_EQ(made.outliers.dtype(), DType::kF16);
+      EXPECT_THAT(made.outlier_indices(), testing::ElementsAreArray(columns));
+      const std::vector<int32_t> place = outlier_places(made);
+      const Tensor back = dequantize(made), expected_back = dequantize(expected);
+      size_t at = 0;
+      for (int64_t i = 0; i < rows * cols; ++i) {
+        const int32_t outlier = place[i % cols];
+        if (outlier < 0) {
+          ASSERT_EQ(made.codes.as<int8_t>()[i], expected.codes.as<int8_t>()[at]) << i;
+          ASSERT_EQ(back.as<float>()[i], expected_back.as<float>()[at++]);
+        } else {
+          ASSERT_EQ(back.as<float>()[i], to_float(to_half(values[i]))) << i;
+        }
+      }
+      scheme.group_size = 32;
+      check(quantize_weight(weight.view(), scheme, "w", 1, columns), "w");
+      scheme.group_size = 0;
+      EXPECT_THROW(quantize_weight(weight.view(), scheme, "w"), ShapeError);
+      scheme.outliers = false;
+      EXPECT_THROW(quantize_weight(weight.view(), scheme, "w", 1, columns), ShapeError);
+    }
+  }
+  const std::vector<int32_t> all = {0, 1};
+  const WeightScheme scheme{.bits = 8, .outliers = true};
+  const QTensor nothing_left = quantize_weight(matrix(2, 2, {1, -2, 3, 4}).view(), scheme, "w", 1, all);
+  EXPECT_THAT(dequantize(nothing_left).as<float>(), ElementsAre(1, -2, 3, 4));
+  EXPECT_EQ(relative_error(matrix(2, 2, {1, -2, 3, 4}).view(), nothing_left), 0);
+}
+
+TEST(QuantizeWeight, OutliersTakeTheSixteenBitsThatHaveRoomForThem) {
+  const std::vector<int32_t> columns = {1};
+  const WeightScheme scheme{.bits = 8, .outliers = true};
+  const auto outliers = [&](ConstTensorView weight) {
+    return quantize_weight(weight, scheme, "w", 1, columns).outliers.dtype();
+  };
+  EXPECT_EQ(outliers(matrix(2, 2, {1e30f, 65504, 1, 0}).view()), DType::kF16);
+  EXPECT_EQ(outliers(matrix(2, 2, {1, 2, 1, 65520}).view()), DType::kBF16);
+  EXPECT_THROW(outliers(matrix(1, 2, {1, std::numeric_limits<float>::max()}).view()), NumericError);
+  Tensor brain(DType::kBF16, {1, 2});
+  brain.mutable_as<BFloat16>()[1] = to_bfloat16(0x1.02p-20f);  // a subnormal fp16 has too few bits for it
+  EXPECT_EQ(outliers(brain.view()), DType::kBF16);
 }
 
 }  // namespace

@@ -270,8 +270,8 @@ TEST(Recipe, SettingsChangeTheJsonBeforeItIsRead) {
 
 TEST(Recipe, BuiltInsThatSearchSayHow) {
   EXPECT_THAT(Recipe::built_in_names(Recipe::AppliesTo::kFloatOffline),
-              ElementsAre("w8a8_static", "w8a8_smoothquant", "w8a8_smoothquant_static", "w4a16_g128_gptq",
-                          "w4a16_g32_gptq", "w4a16_g128_awq", "w4a16_g128_hqq", "w4a8_g128_gptq"));
+              ElementsAre("w8a8_static", "w8a8_dynamic_outliers", "w8a8_smoothquant", "w8a8_smoothquant_static",
+                          "w4a16_g128_gptq", "w4a16_g32_gptq", "w4a16_g128_awq", "w4a16_g128_hqq", "w4a8_g128_gptq"));
   for (const std::string& name : Recipe::built_in_names(Recipe::AppliesTo::kFloatOffline)) {
     const Recipe recipe = Recipe::load(name, {});
     const Scheme scheme = *recipe.scheme_for("any.layer", 1024);
@@ -285,6 +285,7 @@ TEST(Recipe, BuiltInsThatSearchSayHow) {
     EXPECT_EQ(recipe.fold().has_value(), name.find("smoothquant") != name.npos || name.ends_with("awq")) << name;
     EXPECT_EQ(recipe.needs_data().empty(), name == "w8a8_static" || name.ends_with("hqq")) << name;
     EXPECT_EQ(recipe.is_offline(), name != "w8a8_static") << name;
+    EXPECT_EQ(scheme.weight.outliers, name.ends_with("_outliers")) << name;
   }
 }
 
@@ -562,6 +563,57 @@ TEST(GlobMatch, ManyStarsTakeNoTime) {
   std::string pattern;
   for (int i = 0; i < 200; ++i) pattern += "a*";
   EXPECT_FALSE(glob_match(pattern + "b", std::string(5000, 'a')));
+}
+
+TEST(Recipe, OutliersAreSearchedForOrGiven) {
+  const Recipe searched = Recipe::parse(R"({"weights": {}, "outliers": {"threshold": 4.5, "max_columns": 7},
+      "exclude": ["c"], "overrides": [{"match": "b", "outliers": null},
+                                      {"match": "d", "outliers": {"max_share": 0.25}}]})",
+                                        "r");
+  EXPECT_EQ(searched.outliers("a"), (OutlierOptions{.threshold = 4.5f, .max_columns = 7}));
+  EXPECT_EQ(searched.outliers("b"), std::nullopt);
+  EXPECT_EQ(searched.outliers("c"), std::nullopt);
+  EXPECT_EQ(searched.outliers("d"), (OutlierOptions{.max_share = 0.25}));
+  EXPECT_TRUE(searched.scheme_for("a", 8)->weight.outliers && !searched.scheme_for("b", 8)->weight.outliers);
+  EXPECT_TRUE(searched.keeps_outliers() && searched.is_offline());
+  EXPECT_EQ(searched.needs_data(), "a search of outlier columns");
+
+  const Recipe given =
+      Recipe::parse(R"({"weights": {}, "outliers": {"columns": {"a.{x,y}": [9, 2], "b": [], "z": [1]}}})", "given");
+  EXPECT_THAT(given.outlier_columns("a.y"), ElementsAre(2, 9));
+  EXPECT_TRUE(given.scheme_for("a.x", 10)->weight.outliers && !given.scheme_for("b", 10)->weight.outliers);
+  EXPECT_THROW(given.scheme_for("a.x", 9), ShapeError);
+  EXPECT_EQ(given.needs_data(), "");
+  EXPECT_TRUE(given.keeps_outliers() && !given.is_offline());
+  const std::vector<std::string> layers = {"a.x", "a.y", "b"};
+  EXPECT_THAT(given.unmatched_patterns(layers), ElementsAre("z"));
+
+  for (const auto& [outliers, words] : {
+           std::pair{R"({"treshold": 6})", "unknown key 'treshold'"},
+           std::pair{R"({"threshold": -1})", "'threshold' is -1"},
+           std::pair{R"({"max_columns": 0})", "'max_columns' is 0"},
+           std::pair{R"({"max_share": 1.5})", "'max_share' is 1.5"},
+           std::pair{R"({"columns": {"a": [1]}, "threshold": 6})", "which are given here"},
+           std::pair{R"({"columns": {"a": [1, 1]}})", "the column 1 is there twice"},
+           std::pair{R"({"columns": {"a": [-1]}})", "whole numbers from 0 on"},
+           std::pair{R"({"columns": {"a": 1}})", "a list of columns"},
+           std::pair{R"({"columns": [1]})", "an object of layer names"},
+           std::pair{R"({"columns": {"a.{b}": [1], "a.b": [2]}})", "two lists of columns for the layer 'a.b'"},
+       }) {
+    EXPECT_THAT(refusal(fmt::format(R"({{"weights": {{}}, "outliers": {}}})", outliers)), HasSubstr(words)) << outliers;
+  }
+  EXPECT_THAT(refusal(R"({"activations": {}, "outliers": {}})"), HasSubstr("leaves all weights as they are"));
+}
+
+TEST(Recipe, TheLargestColumnsBeyondTheThresholdAreOutliers) {
+  const std::vector<float> absmax = {1, 7, 6, 9, 7, 100, 6.5f, 0};
+  const auto found = [&](const OutlierOptions& options) { return find_outlier_columns(absmax, options); };
+  EXPECT_THAT(found({}), ElementsAre(1, 3, 4, 5, 6));
+  EXPECT_THAT(found({.max_columns = 3}), ElementsAre(1, 3, 5));
+  EXPECT_THAT(found({.max_share = 0.25}), ElementsAre(3, 5));
+  EXPECT_THAT(found({.max_share = 0.1}), testing::IsEmpty());
+  EXPECT_THAT(found({.threshold = 100}), testing::IsEmpty());
+  EXPECT_THAT(found({.threshold = 0}), testing::SizeIs(7));
 }
 
 }  // namespace

@@ -122,7 +122,8 @@ struct Finish {
   const float* activation_scales = nullptr;  ///< [rows]
   const float* weight_minima = nullptr;      ///< [cols]
   const float* sums = nullptr;               ///< [rows], what the minima meet
-  const float* bias = nullptr;               ///< [cols], or null
+  const float* bias = nullptr;               ///< [cols], or [rows, cols], or null
+  int64_t bias_stride = 0;                   ///< 0: every row has the same
   Nonlinearity nonlinearity = Nonlinearity::kNone;
   const float* residual = nullptr;  ///< or null; may be y
   int64_t residual_stride = 0;

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <bit>
+#include <cmath>
+#include <utility>
 
 #include "octet/backend/cpu/code_writer.h"
 #include "octet/backend/cpu/group_sums.h"
@@ -111,6 +114,54 @@ void gather(const T* x, std::span<const int32_t> order, T* y) {
   std::ranges::transform(order, y, [x](int32_t column) { return x[column]; });
 }
 
+// Some numbers of a row to y, and zeros in their place in `rest`.
+void take_out(std::span<const int32_t> columns, float* rest, float* y) {
+  for (const int32_t column : columns) *y++ = std::exchange(rest[column], 0.0f);
+}
+
+// What 16-bit columns of a weight give a tile: bias, or 0, then fma(x, w, …) over ascending columns. It enters Finish
+// as the bias of each row.
+class OutlierTile {
+ public:
+  OutlierTile(const KernelTable& table, const CpuWeight& weight, const Grid& grid, Layout& worker)
+      : weight_(weight.outliers()),
+        columns_(weight.outlier_columns()),
+        tile_(worker.add<float>(weight_ == nullptr ? 0 : grid.row_block * grid.group * table.panel_width)) {}
+
+  bool empty() const noexcept { return columns_.empty(); }
+  std::span<const int32_t> columns() const noexcept { return columns_; }
+  int64_t count() const noexcept { return std::ssize(columns_); }
+
+  // Of the rows x [finish.rows, count()].
+  void add_to(Finish& finish, const float* x, int64_t panel, int64_t panels, std::byte* memory) const {
+    float* const tile = tile_.in(memory);
+    for (int64_t r = 0; r < finish.rows; ++r) {
+      float* const row = tile + r * finish.tile_stride;
+      std::fill_n(row, finish.tile_stride, 0.0f);
+      if (finish.bias != nullptr) std::copy_n(finish.bias, finish.cols, row);
+    }
+    FloatProduct product;
+    product.x = x;
+    product.x_stride = count();
+    product.rows = finish.rows;
+    product.depth = count();
+    product.panels = weight_->panels(panel, 0);
+    product.panel_stride = weight_->panel_stride();
+    product.panel_count = panels;
+    product.tile = tile;
+    product.tile_stride = finish.tile_stride;
+    product.start = Start::kFromTile;
+    weight_->float_kernels()->product(product);
+    finish.bias = tile;
+    finish.bias_stride = finish.tile_stride;
+  }
+
+ private:
+  const CpuWeight* weight_;  // of 16-bit floats
+  std::span<const int32_t> columns_;
+  Layout::Part<float> tile_;
+};
+
 // Calls body(first, count, worker) for blocks of rows.
 template <class Body>
 void for_row_blocks(int threads, int64_t rows, int64_t depth, Body body) {
@@ -137,6 +188,9 @@ Faults float_linear(const KernelTable& table, Workspace& workspace, const Linear
   const auto normalized = shared.add<float>(op.normalize && !op.normalize->y ? op.x.rows * depth : 0);
   const std::span<const int32_t> order = weight.column_order();
   const auto ordered = shared.add<float>(order.empty() ? 0 : op.x.rows * depth);
+  const OutlierTile outliers(table, weight, grid, layout);
+  const auto outlier_rows = shared.add<float>(op.x.rows * outliers.count());
+  const auto cleared = shared.add<float>(outliers.empty() ? 0 : op.x.rows * depth);
   CodeWriter writer(table, op.y, grid.row_block, grid.group * width, layout);
   workspace.reserve(shared, layout);
 
@@ -150,6 +204,18 @@ Faults float_linear(const KernelTable& table, Workspace& workspace, const Linear
     });
     x = y;
     x_stride = y_stride;
+  }
+  float* const taken = outlier_rows.in(workspace.shared());
+  if (!outliers.empty()) {
+    float* const y = cleared.in(workspace.shared());
+    for_row_blocks(grid.threads, op.x.rows, depth, [&](int64_t first, int64_t count, int) {
+      for (int64_t r = first; r < first + count; ++r) {
+        std::copy_n(x + r * x_stride, depth, y + r * depth);
+        take_out(outliers.columns(), y + r * depth, taken + r * outliers.count());
+      }
+    });
+    x = y;
+    x_stride = depth;
   }
   if (!order.empty()) {
     float* const y = ordered.in(workspace.shared());
@@ -212,6 +278,7 @@ Faults float_linear(const KernelTable& table, Workspace& workspace, const Linear
                        : minima                        ? Rescale::kWeightMinimum
                                                        : Rescale::kWeight;
       finish.sums = group_sums + task.first_row * sum_count;
+      if (!outliers.empty()) outliers.add_to(finish, taken + task.first_row * outliers.count(), panel, panels, memory);
       table.finish(finish);
       writer.write(task.first_row, task.rows, panel * width, finish.cols, memory);
     }
@@ -235,6 +302,10 @@ class Int8Linear {
         rows_(kernels_, ahead_ ? op.x.rows : grid_.row_block, depth_, group_,
               weight.scheme().mapping == CodeMapping::kMinimum, ahead_ ? shared_ : worker_),
         normalized_(worker_.add<float>(op.normalize && !op.normalize->y ? depth_ : 0)),
+        outliers_(table, weight, grid_, worker_),
+        outlier_rows_(
+            (ahead_ ? shared_ : worker_).add<float>((ahead_ ? op.x.rows : grid_.row_block) * outliers_.count())),
+        cleared_(worker_.add<float>(outliers_.empty() ? 0 : depth_)),
         ordered_(worker_.add<float>(std::ssize(weight.column_order()))),
         tile_(worker_.add<int32_t>(grid_.row_block * grid_.group * table_.panel_width)),
         writer_(table, op.y, grid_.row_block, grid_.group * table_.panel_width, worker_) {}
@@ -279,6 +350,7 @@ class Int8Linear {
         normalize(table_, op_, first + i, 1, y, depth_);
         x = y;
       }
+      if (!outliers_.empty()) x = take_outliers(x, outlier_rows_.in(memory) + (place + i) * outliers_.count(), worker);
       if (!order.empty()) {
         gather(x, order, ordered);
         x = ordered;
@@ -290,6 +362,14 @@ class Int8Linear {
       }
       sum_groups_of(codes, group_sums);
     }
+  }
+
+  // What is left of a row for codes. A row whose outliers are not finite stays whole, so that it has none.
+  const float* take_outliers(const float* x, float* taken, int worker) const {
+    float* const rest = cleared_.in(workspace_.worker(worker));
+    std::copy_n(x, depth_, rest);
+    take_out(outliers_.columns(), rest, taken);
+    return std::isfinite(std::bit_cast<float>(table_.absmax_bits(taken, outliers_.count()))) ? rest : x;
   }
 
   // What minima meet of a row, if the weight has any.
@@ -335,6 +415,9 @@ class Int8Linear {
       finish.rescale = group_ != 0              ? Rescale::kActivation
                        : rows_.group_count != 0 ? Rescale::kBothMinimum
                                                 : Rescale::kBoth;
+      if (!outliers_.empty()) {
+        outliers_.add_to(finish, outlier_rows_.in(quantized) + place * outliers_.count(), panel, panels, memory);
+      }
       table_.finish(finish);
       writer_.write(task.first_row, task.rows, panel * table_.panel_width, finish.cols, memory);
     }
@@ -352,8 +435,11 @@ class Int8Linear {
   Layout shared_, worker_;
   QuantizedRows rows_;
   Layout::Part<float> normalized_;  // one row
-  Layout::Part<float> ordered_;     // one row, of floats or of codes
-  Layout::Part<int32_t> tile_;      // or floats, if sums are rescaled by the product
+  OutlierTile outliers_;
+  Layout::Part<float> outlier_rows_;  // as many as rows_
+  Layout::Part<float> cleared_;       // one row
+  Layout::Part<float> ordered_;       // one row, of floats or of codes
+  Layout::Part<int32_t> tile_;        // or floats, if sums are rescaled by the product
   CodeWriter writer_;
   LowestRow lowest_;
 };
@@ -370,6 +456,8 @@ Faults linear(const KernelTable& table, Workspace& workspace, const LinearOp& op
   if (op.x.codes && (op.normalize || !op.x.codes->matches(weight->activations(), op.input))) {
     fail("linear: x holds codes, but not those that the weight was packed for");
   }
+  if (op.x.codes && weight->outliers() != nullptr)
+    fail("linear: x holds codes; the weight's outlier columns read fp32");
   if (!op.bias.empty()) check_vector(op.bias, weight->rows(), "linear: bias");
   if (op.residual) check_shape(*op.residual, op.x.rows, weight->rows(), "linear: residual");
   if (op.normalize) {

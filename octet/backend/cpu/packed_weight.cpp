@@ -96,6 +96,18 @@ Tensor column_order_of(std::span<const QTensor* const> parts) {
   return out;
 }
 
+// The outlier columns of all parts.
+Tensor outlier_columns_of(std::span<const QTensor* const> parts) {
+  const QTensor& first = *parts.front();
+  for (const QTensor* part : parts) {
+    if (!std::ranges::equal(part->outlier_indices(), first.outlier_indices()) ||
+        part->outliers.dtype() != first.outliers.dtype()) {
+      fail<ShapeError>("weights of different outlier columns cannot be stacked into one product");
+    }
+  }
+  return Tensor::copy_of(first.outlier_columns.view());
+}
+
 CpuWeight::Kind kind_of(std::span<const ConstTensorView> parts) {
   const auto all = [parts](DType dtype) {
     return std::ranges::all_of(parts, [dtype](const ConstTensorView& part) { return part.dtype == dtype; });
@@ -282,6 +294,12 @@ CpuWeight::CpuWeight(const KernelTable& table, int threads, std::span<const QTen
     if (bits() != 8) fail<ShapeError>("activations with a zero point need 8-bit weights, not {}-bit ones", bits());
     column_sums_ = Tensor(DType::kI32, {checked_mul(checked_mul(panel_count(), table.panel_width), sum_count())});
   }
+  if (scheme_.outliers) {
+    outlier_columns_ = outlier_columns_of(parts);
+    std::vector<ConstTensorView> outliers;
+    for (const QTensor* part : parts) outliers.push_back(part->outliers.view());
+    if (outlier_columns_.bytes() != 0) outliers_ = std::make_unique<CpuWeight>(table, threads, outliers);
+  }
   holds_lowest_codes_ =
       meets_int8() && bits() == 8 && std::ranges::any_of(parts, [](const QTensor* part) {
         return std::ranges::find(part->codes.as<int8_t>(), int8_t{-128}) != part->codes.as<int8_t>().end();
@@ -406,6 +424,10 @@ QTensor CpuWeight::unpack() const {
     const std::span<int32_t> groups = out.group_index.mutable_as<int32_t>();
     for (int64_t k = 0; k < cols_; ++k) groups[column(k)] = static_cast<int32_t>(k / scheme_.group_size);
   }
+  if (scheme_.outliers) {
+    out.outlier_columns = Tensor::copy_of(outlier_columns_.view());
+    out.outliers = outliers_ == nullptr ? Tensor(DType::kF16, {rows_, 0}) : outliers_->unpack_floats();
+  }
   int8_t* codes = out.codes.mutable_as<int8_t>().data();
   for (int64_t n = 0, i = 0; n < rows_; ++n, codes += cols_) {
     for_codes(n, [codes, &column](int64_t k, int8_t code) { codes[column(k)] = code; });
@@ -421,8 +443,20 @@ QTensor CpuWeight::unpack() const {
   return out;
 }
 
+Tensor CpuWeight::unpack_floats() const {
+  Tensor out(panels_.dtype(), {rows_, cols_});
+  const int64_t size = byte_size(panels_.dtype());
+  const std::byte* const panels = panels_.view().data;
+  std::byte* to = out.mutable_view().data;
+  for (int64_t n = 0; n < rows_; ++n, to += cols_ * size) {
+    for_places(n, [&](int64_t k, int64_t byte, int) { std::memcpy(to + k * size, panels + byte, size); });
+  }
+  return out;
+}
+
 void CpuWeight::read_row(int64_t index, Start start, float* y) const {
   if (is_float()) fail("a row of a weight that is not quantized was asked for");
+  if (outliers_ != nullptr) fail("a row of a weight with outlier columns was asked for; only products read those");
   const int64_t group = scheme_.group_size == 0 ? cols_ : scheme_.group_size;
   const float* scales = scales_.as<float>().data();
   const uint8_t* zeros = scheme_.mapping == CodeMapping::kZeroPoint ? zero_points_.as<uint8_t>().data() : nullptr;

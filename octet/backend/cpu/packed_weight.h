@@ -35,12 +35,12 @@ class PanelLayout {
 /// first.
 class CpuWeight final : public PackedWeight {
  public:
-  /// The last two are quantized.
+  /// The last two are quantized; columns of outliers in them are a weight of kF16 or kBF16 of their own.
   enum class Kind : uint8_t { kF32, kF16, kBF16, kFloatActivations, kInt8Activations };
 
   /// Parts stacked along their outputs. Throw ShapeError for parts that are not matrices of one width and, quantized,
-  /// of one scheme and group index, or are empty. Float parts that are all fp16 or all bf16 are kept so; any others
-  /// become fp32.
+  /// of one scheme, group index and kind of outlier columns, or are empty. Float parts that are all fp16 or all bf16
+  /// are kept so; any others become fp32.
   CpuWeight(const KernelTable& table, int threads, std::span<const ConstTensorView> parts);
   CpuWeight(const KernelTable& table, int threads, std::span<const QTensor* const> parts, ActivationMode activations);
 
@@ -49,7 +49,7 @@ class CpuWeight final : public PackedWeight {
   int64_t bytes() const noexcept override {
     if (is_float()) return panels_.bytes();
     return panels_.bytes() + scales_.bytes() + zero_points_.bytes() + minima_.bytes() + column_sums_.bytes() +
-           column_order_.bytes();
+           column_order_.bytes() + outlier_columns_.bytes() + (outliers_ == nullptr ? 0 : outliers_->bytes());
   }
 
   const KernelTable& table() const noexcept { return *table_; }
@@ -79,12 +79,17 @@ class CpuWeight final : public PackedWeight {
   std::span<const int32_t> column_order() const {
     return column_order_.bytes() == 0 ? std::span<const int32_t>() : column_order_.as<int32_t>();
   }
+  /// The columns of x that meet outliers() in the place of codes, ascending; empty where there are none, and null.
+  std::span<const int32_t> outlier_columns() const {
+    return outliers_ == nullptr ? std::span<const int32_t>() : outlier_columns_.as<int32_t>();
+  }
+  const CpuWeight* outliers() const noexcept { return outliers_.get(); }
   /// Whether it meets int8 and some of its 8-bit codes are -128.
   bool holds_lowest_codes() const noexcept { return holds_lowest_codes_; }
 
   QTensor unpack() const;
-  /// y[k] = (code - zero point) · scale, or fma(code, scale, minimum), of the row `index`; y[k] + that for
-  /// Start::kFromTile.
+  /// Of a weight without outliers: y[k] = (code - zero point) · scale, or fma(code, scale, minimum), of the row
+  /// `index`; y[k] + that for Start::kFromTile.
   void read_row(int64_t index, Start start, float* y) const;
 
  private:
@@ -98,6 +103,9 @@ class CpuWeight final : public PackedWeight {
   // Lays out float parts, read as the elements that the panels have.
   template <class Element>
   void fill(int threads, std::span<const ConstTensorView> parts);
+
+  // The values of a float weight as they were stored.
+  Tensor unpack_floats() const;
 
   const PanelFormat& format() const noexcept;
   int bits() const noexcept { return format().bits; }
@@ -131,6 +139,8 @@ class CpuWeight final : public PackedWeight {
   Tensor panels_, scales_, zero_points_, minima_;
   Tensor column_order_;  ///< I32 [K], or none
   Tensor column_sums_;   ///< I32 [panel][sum][output of the panel], for activations with a zero point
+  Tensor outlier_columns_;
+  std::unique_ptr<CpuWeight> outliers_;
 };
 
 }  // namespace octet::cpu

@@ -28,7 +28,7 @@ void finish_columns(const Finish& f) {
   for (int64_t c = 0; c < f.cols; c += kLanes) {
     const int64_t n = f.cols - c;
     const bool biased = f.bias != nullptr;
-    const V bias = biased ? load_upto<V>(f.bias + c, n) : V::all(0.0f);
+    V bias = biased ? load_upto<V>(f.bias + c, n) : V::all(0.0f);
     constexpr bool minimum = rescale == Rescale::kWeightMinimum || rescale == Rescale::kBothMinimum;
     V scales = V::all(1.0f), minima = V::all(0.0f);
     if constexpr (rescale == Rescale::kWeight || rescale == Rescale::kBoth || minimum)
@@ -36,6 +36,7 @@ void finish_columns(const Finish& f) {
     if constexpr (minimum) minima = load_upto<V>(f.weight_minima + c, n);
     for (int64_t r = 0; r < f.rows; ++r) {
       const int64_t at = r * f.tile_stride + c;
+      if (f.bias_stride != 0) bias = load_upto<V>(f.bias + r * f.bias_stride + c, n);
       V y = V::all(0.0f);
       if constexpr (rescale == Rescale::kBoth) {
         y = fma(V::from_int32(static_cast<const int32_t*>(f.tile) + at), V::all(f.activation_scales[r]) * scales, bias);

@@ -67,7 +67,7 @@ float apply_to(float x, Nonlinearity kind) {
 
 float rescaled(const Finish& f, int64_t r, int64_t c) {
   const int64_t at = r * f.tile_stride + c;
-  const float bias = f.bias != nullptr ? f.bias[c] : 0.0f;
+  const float bias = f.bias != nullptr ? f.bias[r * f.bias_stride + c] : 0.0f;
   const auto with_minimum = [&f, r, c](float t) {
     return std::fma(f.weight_minima[c], f.sums[r], std::fma(t, f.weight_scales[c], 0.0f));
   };
