@@ -73,12 +73,11 @@ inline std::vector<Weights> all_weights() {
   }
   all.push_back(quantized(4, 64, CodeMapping::kSymmetric, ActivationMode::kStaticPerTensor));
   for (const int64_t group : {0, 32}) {
-    for (const ActivationMode mode : {ActivationMode::kFloat, ActivationMode::kDynamicPerToken,
-                                      ActivationMode::kStaticPerTensor, ActivationMode::kStaticPerTensorZeroPoint}) {
+    for (const ActivationMode mode :
+         {ActivationMode::kFloat, ActivationMode::kDynamicPerToken, ActivationMode::kStaticPerTensorZeroPoint}) {
       all.push_back(quantized(8, group, CodeMapping::kZeroPoint, mode));
     }
   }
-  all.push_back(reordered(quantized(8, 64, CodeMapping::kZeroPoint, ActivationMode::kDynamicPerToken)));
   for (const ActivationMode mode :
        {ActivationMode::kFloat, ActivationMode::kDynamicPerToken, ActivationMode::kStaticPerTensor}) {
     for (const CodeMapping mapping : kMappings) all.push_back(reordered(quantized(4, 32, mapping, mode)));

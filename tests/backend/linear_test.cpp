@@ -439,6 +439,7 @@ TEST(Linear, StaticActivationsWithAZeroPointMultiplyExactly) {
     for (const int64_t depth : {3, 70, 1060, kSanitized ? 257 : 33'025, kSanitized ? 257 : 70'000}) {
       if (group != 0 && depth > 2000) continue;
       for (const int zero_point : {0, 1, 5, 128, 254, 255}) {
+        if (depth > 2000 && zero_point % 255 != 0) continue;  // the ends go farthest
         const int64_t rows = depth > 2000 ? 2 : 7;
         LinearData data(fitted({rows, 18, depth, Nonlinearity::kNone, false, false, "zero point"}, weights), weights,
                         26);
