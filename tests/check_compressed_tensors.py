@@ -12,7 +12,8 @@ of the tokens that the mask keeps:
     top-1       share of tokens after which both find the same next token the likeliest (decoders)
 
 Weight-only checkpoints must agree to 1e-4 of the range. (Those with packed zero points, and those with packed embeddings,
-are loaded with dequantize=True, which leaves activations in float. Laying a model out for the default way,
+are loaded with dequantize=True, which leaves activations in float and, in transformers 5.24, takes every layer to have the
+scheme of the first group: of several schemes nothing comes of it. Laying a model out for the default way,
 compressed-tensors gives zero points their unpacked shape, so that transformers refuses the packed ones of any writer;
 and of an embedding without a plain weight transformers cannot say what it is.) With dynamic activations the two quantizers differ by design
 (compressed-tensors divides by absmax / 127.5, Octet by absmax / 127), so codes differ, and an encoder is only held to the

@@ -33,7 +33,7 @@ void check_storable(const WeightScheme& scheme, const std::string& layer);
 WeightFormat format_for(const Scheme& scheme) noexcept;
 
 /// The same of an embedding and its output head: 8-bit codes plain, which transformers loads as they are; 4-bit ones
-/// packed, half as large, which it loads with dequantize=True.
+/// packed, half as large, which it loads with dequantize=True where all layers have that scheme.
 WeightFormat embedding_format(const WeightScheme& scheme) noexcept;
 
 /// What a name in a model stands for, as "targets" name kinds too.
