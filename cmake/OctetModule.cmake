@@ -12,6 +12,16 @@ add_library(octet_flags INTERFACE)
 target_compile_options(octet_flags INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion
                                              -ffp-contract=off)
 
+# What most files include takes longer to read than they do. Precompiled it hides an include that is missing, which the
+# tsan preset finds: it does without.
+if(OCTET_PRECOMPILED_HEADERS)
+  add_library(octet_headers OBJECT ${CMAKE_CURRENT_LIST_DIR}/headers.cpp)
+  target_link_libraries(octet_headers PRIVATE octet_flags fmt::fmt nlohmann_json::nlohmann_json)
+  target_precompile_headers(octet_headers PRIVATE
+    <algorithm> <array> <cmath> <cstdint> <filesystem> <functional> <map> <memory> <optional> <set> <span> <string>
+    <string_view> <utility> <variant> <vector> <fmt/format.h> <fmt/ranges.h> <nlohmann/json.hpp>)
+endif()
+
 function(octet_module name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;LINKS")
   list(FIND OCTET_LAYERS ${name} place)
@@ -35,5 +45,8 @@ function(octet_module name)
       message(FATAL_ERROR "octet/${name} may not link octet/${link}: it stands above or beside it (cmake/OctetModule.cmake)")
     endif()
   endforeach()
+  if(OCTET_PRECOMPILED_HEADERS)
+    target_precompile_headers(octet_${name} REUSE_FROM octet_headers)
+  endif()
   set_property(GLOBAL APPEND PROPERTY OCTET_MODULES octet_${name})
 endfunction()

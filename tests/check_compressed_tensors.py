@@ -11,9 +11,11 @@ of the tokens that the mask keeps:
     KL          mean Kullback-Leibler divergence of octet's next-token distribution from transformers', in nats (decoders)
     top-1       share of tokens after which both find the same next token the likeliest (decoders)
 
-Weight-only checkpoints must agree to 1e-4 of the range. (Those with packed zero points are loaded with dequantize=True:
-laying a model out for the default way, compressed-tensors gives zero points their unpacked shape, so that transformers
-refuses the packed ones of any writer.) With dynamic activations the two quantizers differ by design
+Weight-only checkpoints must agree to 1e-4 of the range. (Those with packed zero points, and those with packed embeddings,
+are loaded with dequantize=True, which leaves activations in float and, in transformers 5.24, takes every layer to have the
+scheme of the first group: of several schemes nothing comes of it. Laying a model out for the default way,
+compressed-tensors gives zero points their unpacked shape, so that transformers refuses the packed ones of any writer;
+and of an embedding without a plain weight transformers cannot say what it is.) With dynamic activations the two quantizers differ by design
 (compressed-tensors divides by absmax / 127.5, Octet by absmax / 127), so codes differ, and an encoder is only held to the
 direction (cosine at least 0.99). A decoder is held to its distribution: octet must not be farther from transformers than
 quantization took transformers from float, by KL and by top-1 (give it a --text, for distributions after random tokens say
@@ -22,7 +24,9 @@ little). Exits with 1 beyond these bounds.
 With static scales both compute the same but for the last bits of what is rounded to codes, and where activations have
 outliers a deep model makes much of a code that differs; the same bounds hold.
 
-Tried with torch 2.15, transformers 5.24 and compressed-tensors 0.20.1.
+Tried with torch 2.15, transformers 5.24 and compressed-tensors 0.20.1. Layers with reordered groups (GPTQ with act_order and
+without static_groups, "actorder": "group") need compressed-tensors up to 0.18: 0.19 and later refuse them. A folder with another
+version, such as pip's --target makes, can be named in PYTHONPATH.
 """
 
 import argparse
@@ -124,9 +128,15 @@ def main():
     config = json.loads((pathlib.Path(arguments.model_quantized) / "config.json").read_text())
     groups = config["quantization_config"]["config_groups"].values()
     dynamic = any(group.get("input_activations") for group in groups)
+    ids, mask = make_inputs(arguments.model_float, config["vocab_size"], arguments.text)
+    model = load(arguments.model_float, dtype=torch.float32)
+    floats = output_of(model, ids, mask)
+    embeddings = {name for name, module in model.named_modules() if isinstance(module, torch.nn.Embedding)}
+    del model
 
     options = {}
-    if any(not group["weights"].get("symmetric", True) and group.get("format") == "pack-quantized" for group in groups):
+    packed = [group for group in groups if group.get("format") == "pack-quantized"]
+    if any(not group["weights"].get("symmetric", True) or embeddings & set(group["targets"]) for group in packed):
         options["quantization_config"] = transformers.CompressedTensorsConfig(dequantize=True)
     quantized = load(arguments.model_quantized, **options)  # no dtype: what config.json says must do
     narrow = [name for name, value in quantized.named_parameters() if name.endswith("weight_scale") and
@@ -134,12 +144,10 @@ def main():
     if narrow:
         sys.exit(f"transformers loaded scales such as {narrow[0]} in 16 bits: config.json must say \"dtype\": \"float32\"")
 
-    ids, mask = make_inputs(arguments.model_float, config["vocab_size"], arguments.text)
     theirs = output_of(quantized, ids, mask)
     ours = octet_output(arguments.octet, arguments.model_quantized, ids, mask)
     del quantized
 
-    floats = output_of(load(arguments.model_float, dtype=torch.float32), ids, mask)
     decoder = config["architectures"][0].endswith("ForCausalLM")
     _, _, own_kl, own_top1 = compare("transformers: quantized against float", theirs, floats, mask, decoder)
     difference, cosine, kl, top1 = compare("quantized: octet against transformers", ours, theirs, mask, decoder)

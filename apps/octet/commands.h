@@ -20,6 +20,7 @@ void add_info(CLI::App& app);
 void add_inspect(CLI::App& app);
 void add_lower(CLI::App& app);
 void add_logits(CLI::App& app);
+void add_prepare(CLI::App& app);
 void add_quantize(CLI::App& app);
 void add_report(CLI::App& app);
 void add_rotate(CLI::App& app);

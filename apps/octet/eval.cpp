@@ -117,6 +117,7 @@ void add_eval(CLI::App& app) {
                   "  octet eval bert-mnli --task mnli --data MNLI --json\n"
                   "  octet eval bert-imdb --task classification --data reviews.csv --text-column review\n"
                   "  octet eval bert-squad --task squad --data dev-v1.1.json --limit 1000\n"
+                  "  octet eval bert --task mlm --data wikitext.txt --window 128\n"
                   "  octet eval smollm2 --task perplexity --data wikitext.txt --window 512 --limit 64\n"
                   "  octet eval stories --task perplexity --data stories.txt --documents end-of-text --truncate 512\n"
                   "  octet eval smollm2 --task multiple_choice --data hellaswag_val.jsonl --limit 1000\n"

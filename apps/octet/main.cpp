@@ -35,6 +35,7 @@ int run(int argc, char** argv) {
   add_demo(app);
   add_rotate(app);
   add_quantize(app);
+  add_prepare(app);
   add_train(app);
   add_lower(app);
   add_export(app);

@@ -137,10 +137,12 @@ void print_outliers(const QuantizeReport& report) {
       format_count(most->inputs));
 }
 
-// "36 linear layers → int8 weights per channel, …;  kept in float: pooler.dense, embeddings, normalization"
+// "36 linear layers → int8 weights per channel, …
+//  model.embed_tokens → int8 weights per channel, …
+//  kept in float: pooler.dense, other embeddings, normalization"
 void print_for_people(const Recipe& recipe, const QuantizeReport& report) {
   std::vector<std::pair<std::string, int64_t>> schemes;
-  std::string kept;
+  std::string kept, vocabulary;
   const LayerReport* worst = nullptr;
   for (const LayerReport& layer : report.layers) {
     if (!layer.scheme) {
@@ -148,6 +150,11 @@ void print_for_people(const Recipe& recipe, const QuantizeReport& report) {
       continue;
     }
     const std::string scheme = to_string(*layer.scheme);
+    if (worst == nullptr || layer.relative_error > worst->relative_error) worst = &layer;
+    if (layer.over_vocabulary) {
+      vocabulary += fmt::format("{} → {}\n", layer.name, scheme);
+      continue;
+    }
     const auto known =
         std::find_if(schemes.begin(), schemes.end(), [&](const auto& entry) { return entry.first == scheme; });
     if (known == schemes.end()) {
@@ -155,9 +162,9 @@ void print_for_people(const Recipe& recipe, const QuantizeReport& report) {
     } else {
       ++known->second;
     }
-    if (worst == nullptr || layer.relative_error > worst->relative_error) worst = &layer;
   }
   for (const auto& [scheme, count] : schemes) fmt::print("{} linear layers → {}\n", count, scheme);
+  fmt::print("{}", vocabulary);
   if (report.resumed_layers > 0) {
     fmt::print("{} of them were finished by a run that was interrupted\n", report.resumed_layers);
   }
@@ -176,7 +183,10 @@ void print_for_people(const Recipe& recipe, const QuantizeReport& report) {
     fmt::print("{}: {}{}\n", first_noted->name, fmt::join(first_noted->notes, "; "),
                noted == 1 ? "" : fmt::format("  (and {} other layers; --json has them all)", noted - 1));
   }
-  fmt::print("kept in float: {}embeddings, normalization\n", kept);
+  const char* const tables = !recipe.quantizes_embeddings() ? "embeddings, "
+                             : report.float_tables          ? "other embeddings, "
+                                                            : "";
+  fmt::print("kept in float: {}{}normalization\n", kept, tables);
   fmt::print("{} → {}      worst layer: {}, relative error {}\n", format_bytes(report.bytes_before),
              format_bytes(report.bytes_after), worst->name, format_percent(worst->relative_error, 2));
 }

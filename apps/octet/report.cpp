@@ -224,7 +224,13 @@ void Reporter::measure_activations() {
                                      .sequence_length = std::min<int64_t>(128, model->info().max_positions)};
   const CalibrationData data = read_calibration_data(options_.data, tokenizer, model->info(), sample);
   Progress progress("activations", data.samples.sequences() * model->pieces(), "samples");
-  const SiteObservation seen(*model, *backend, data.samples, [&](int64_t samples) { progress.advance(samples); });
+  const bool static_attention = std::ranges::any_of(candidates_, [](const Candidate& candidate) {
+    return candidate.recipe && is_static(candidate.recipe->attention());
+  });
+  const SiteObservation seen(
+      *model, *backend, data.samples,
+      static_attention ? SiteObservation::Attention::kWatched : SiteObservation::Attention::kLeftOut,
+      [&](int64_t samples) { progress.advance(samples); });
   facts_.sample = fmt::format("{} tokens in {} samples of {}", format_count(data.samples.tokens()),
                               data.samples.sequences(), base_name(options_.data));
   facts_.reference.sites = seen.facts();

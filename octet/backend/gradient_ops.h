@@ -131,6 +131,18 @@ struct CrossEntropyOp {
   Activation dx;
 };
 
+/// Knowledge distillation (Hinton, Vinyals and Dean, 2015) of rows of logits: with q = softmax(teacher / T) and
+/// p = softmax(x / T), loss_r = T² · Σ q · (log q - log p) and dx = (p - q) · T · factor. Rows whose label is negative
+/// have no loss and the gradient 0. dx may be x or teacher.
+struct DistillOp {
+  Activation x, teacher;
+  DeviceSpan labels;  ///< int32 [rows], of which the sign counts
+  float temperature = 1;
+  float factor = 1;
+  DeviceSpan losses;  ///< fp32 [rows]
+  Activation dx;
+};
+
 /// A step of stochastic gradient descent with momentum:  v ← momentum · v + g + decay · w,  w ← w - rate · v
 struct SgdOp {
   DeviceSpan weights, gradient, v;  ///< fp32 [count]

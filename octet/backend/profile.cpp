@@ -102,6 +102,9 @@ void ProfilingBackend::dropout(const DropoutOp& op) {
 void ProfilingBackend::cross_entropy(const CrossEntropyOp& op) {
   timed("cross_entropy", op.x.rows, 0, [&] { inner().cross_entropy(op); });
 }
+void ProfilingBackend::distill(const DistillOp& op) {
+  timed("distill", op.x.rows, 0, [&] { inner().distill(op); });
+}
 void ProfilingBackend::adamw(const AdamwOp& op) {
   timed("adamw", op.count, 0, [&] { inner().adamw(op); });
 }

@@ -52,6 +52,7 @@ class ProfilingBackend final : public ForwardingBackend {
   void round_trip(const RoundTripOp& op) override;
   void clip_gradient(const ClipGradientOp& op) override;
   void cross_entropy(const CrossEntropyOp& op) override;
+  void distill(const DistillOp& op) override;
   void adamw(const AdamwOp& op) override;
 
  private:

@@ -107,6 +107,17 @@ std::vector<std::string> best_answers(const std::vector<SquadQuestion>& question
   return answers;
 }
 
+SpanOptions span_options(const Tokenizer& tokenizer, const ModelInfo& model, std::optional<int64_t> length,
+                         std::optional<int64_t> stride) {
+  const int64_t longest = std::min(tokenizer.model_max_length().value_or(model.max_positions), model.max_positions);
+  SpanOptions spans;
+  spans.length = length.value_or(std::min(spans.length, longest));
+  if (spans.length > longest)
+    fail<UsageError>("windows of {} tokens; this model's longest is {}", spans.length, longest);
+  spans.stride = stride.value_or(spans.length / 3);  // the usual 128 of 384
+  return spans;
+}
+
 std::vector<SpanLogits> run_span_logits(Session& session, std::span<const SpanFeature> features,
                                         const std::function<void(int64_t windows)>& advance) {
   if (const std::string& architecture = session.model().info().architecture;

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -29,6 +30,11 @@ struct AnswerOptions {
 std::vector<std::string> best_answers(const std::vector<SquadQuestion>& questions,
                                       std::span<const SpanFeature> features, std::span<const SpanLogits> logits,
                                       const AnswerOptions& options = {});
+
+/// Windows of `length` tokens, or of 384 or the model's longest if that is less, that share `stride` tokens, or a third
+/// of them. Throws UsageError for windows that are too long for the model.
+SpanOptions span_options(const Tokenizer& tokenizer, const ModelInfo& model, std::optional<int64_t> length,
+                         std::optional<int64_t> stride);
 
 /// Runs windows in batches by length. Throws Error where the model has no head for spans.
 std::vector<SpanLogits> run_span_logits(Session& session, std::span<const SpanFeature> features,

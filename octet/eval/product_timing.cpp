@@ -51,7 +51,7 @@ void fill(std::span<int8_t> codes, int low, int high) {
 QTensor random_weight(const ProductShape& shape) {
   QTensor weight{
       .scheme = shape.scheme->weight, .codes = Tensor(DType::kI8, {shape.outputs, shape.inputs}), .scales = {}};
-  const bool signed_codes = weight.scheme.mapping == CodeMapping::kSymmetric;
+  const bool signed_codes = weight.scheme.mapping == CodeMapping::kSymmetric || weight.scheme.bits == 8;
   fill(weight.codes.mutable_as<int8_t>(), signed_codes ? (weight.scheme.bits == 8 ? -127 : -8) : 0,
        signed_codes ? (weight.scheme.bits == 8 ? 127 : 7) : 15);
   const Shape groups{shape.outputs, weight.scheme.groups(shape.inputs)};

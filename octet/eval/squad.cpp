@@ -38,13 +38,7 @@ std::vector<TaskResult::Metric> squad_metrics(const std::vector<SquadQuestion>& 
 
 TaskResult run_squad(Session& session, const TaskInput& input) {
   const Tokenizer tokenizer = Tokenizer::load(input.model);
-  const ModelInfo& info = session.model().info();
-  const int64_t longest = std::min(tokenizer.model_max_length().value_or(info.max_positions), info.max_positions);
-  SpanOptions spans;
-  spans.length = input.windows.window.value_or(std::min(spans.length, longest));
-  if (spans.length > longest)
-    fail<UsageError>("windows of {} tokens; this model's longest is {}", spans.length, longest);
-  spans.stride = input.overlap.value_or(spans.length / 3);  // the usual 128 of 384
+  const SpanOptions spans = span_options(tokenizer, session.model().info(), input.windows.window, input.overlap);
   const std::vector<SquadQuestion> questions = read_squad(input.data, input.limit);
   const std::vector<SpanFeature> features = make_span_features(questions, tokenizer, spans);
   int64_t done = 0;

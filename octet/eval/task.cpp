@@ -21,6 +21,8 @@ std::vector<Task> make_tasks() {
        Task::Data::kTexts, "texts", run_classification},
       {"perplexity", "how well a decoder predicts a text, per token, word and byte, in windows of its tokens",
        Task::Data::kText, "windows", run_perplexity},
+      {"mlm", "masked tokens of a text, found by an encoder with such a head: loss, pseudo-perplexity, accuracy",
+       Task::Data::kText, "windows", run_masked_language},
       {"multiple_choice",
        "questions that a decoder answers by the likelihood of each choice (JSON lines: context, choices, answer)",
        Task::Data::kLines, "questions", run_multiple_choice},

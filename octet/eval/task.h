@@ -37,6 +37,7 @@ struct TaskInput {
   WindowOptions windows = {};         ///< of tasks that read a text
   std::optional<int64_t> overlap = {};  ///< SpanOptions::stride; none: a third of the window
   ColumnNames columns = {};             ///< of tasks that read labelled texts
+  double mask_probability = 0.15;       ///< of the task mlm
   int threads = 0;                      ///< for work outside the model; 0: all
   std::function<void(int64_t done, int64_t total)> advance = [](int64_t, int64_t) {};
 };
@@ -93,6 +94,12 @@ std::vector<TaskResult::Metric> squad_metrics(const std::vector<SquadQuestion>& 
 /// Perplexity of a decoder per token, word and byte, and bits per byte, each with its standard error (see NllSums), on
 /// the windows of a text (see TextWindows).
 TaskResult run_perplexity(Session& session, const TaskInput& input);
+
+/// An encoder with such a head finds the tokens that are masked in a text (see TokenMask), always the same ones: loss,
+/// the mean of their negative log-likelihoods, pseudo_perplexity, e to that, and accuracy, with their standard errors.
+/// Windows as TokenWindows cuts them, of windows.window tokens, 512 where it is not given, or the model's longest if
+/// that is less. The data may also be a file of tokens (octet prepare).
+TaskResult run_masked_language(Session& session, const TaskInput& input);
 
 /// A decoder answers questions by the log-likelihood of each choice after the context (a space between them where
 /// neither has white space there): accuracy of the most likely, and of the most likely a byte of the choice, each with

@@ -5,37 +5,15 @@
 
 #include "octet/base/error.h"
 #include "octet/base/mapped_file.h"
-#include "octet/base/suggest.h"
 #include "octet/data/lines.h"
 
 namespace octet {
 namespace {
 
-constexpr std::string_view kEndOfText = "<|endoftext|>";
 constexpr std::string_view kSpace = " \t\n\v\f\r";
 constexpr int64_t kDefaultWindow = 1024;
 
 bool is_space(char c) { return kSpace.find(c) != std::string_view::npos; }
-
-std::string_view trimmed(std::string_view text) {
-  const size_t first = text.find_first_not_of(kSpace);
-  if (first == std::string_view::npos) return {};
-  return text.substr(first, text.find_last_not_of(kSpace) + 1 - first);
-}
-
-bool separates(std::string_view line, Documents documents) {
-  switch (documents) {
-    case Documents::kWhole:
-      return false;
-    case Documents::kLines:
-      return true;
-    case Documents::kBlankLines:
-      return trimmed(line).empty();
-    case Documents::kEndOfText:
-      return trimmed(line) == kEndOfText;
-  }
-  return false;
-}
 
 // Offsets may leave out white space between tokens and may be shared by the tokens of one character: a token's text
 // goes from where those before it end to where it ends.
@@ -78,18 +56,6 @@ void add_windows(TextWindows& text, size_t document) {
 
 }  // namespace
 
-const std::vector<std::string>& documents_names() {
-  static const std::vector<std::string> names = {"whole", "lines", "blank-lines", "end-of-text"};
-  return names;
-}
-
-Documents parse_documents(const std::string& name) {
-  const std::vector<std::string>& names = documents_names();
-  const auto found = std::find(names.begin(), names.end(), name);
-  if (found == names.end()) fail<UsageError>("unknown kind of documents '{}'.{}", name, did_you_mean(name, names));
-  return static_cast<Documents>(found - names.begin());
-}
-
 TokenBatch TextWindows::batch(size_t first, size_t last) const {
   TokenBatch batch;
   for (size_t i = first; i < last; ++i) {
@@ -107,27 +73,6 @@ size_t TextWindows::batch_end(size_t first, int64_t tokens) const {
     if (last > first && sum > tokens) break;
   }
   return last;
-}
-
-std::vector<std::string_view> split_documents(std::string_view text, Documents documents) {
-  if (documents == Documents::kWhole) return {text};
-  std::vector<std::string_view> result;
-  size_t document = 0;  // where it begins
-  const auto end_document = [&](size_t end) {
-    const std::string_view body = trimmed(text.substr(document, end - document));
-    if (!body.empty()) result.push_back(body);
-  };
-  for (size_t begin = 0; begin < text.size();) {
-    const size_t end = std::min(text.find('\n', begin), text.size());
-    const size_t next = std::min(end + 1, text.size());
-    if (separates(text.substr(begin, end - begin), documents)) {
-      end_document(documents == Documents::kLines ? end : begin);
-      document = next;
-    }
-    begin = next;
-  }
-  end_document(text.size());
-  return result;
 }
 
 TextWindows make_windows(std::string_view text, const Tokenizer& tokenizer, const WindowOptions& options,

@@ -8,25 +8,11 @@
 #include <string_view>
 #include <vector>
 
+#include "octet/data/documents.h"
 #include "octet/models/token_batch.h"
 #include "octet/text/tokenizer.h"
 
 namespace octet {
-
-/// What a text file holds. Each document begins anew: its first tokens are those that the tokenizer puts before a text,
-/// and it is never seen by another's tokens. White space around a document that is part of a file is not part of it,
-/// and documents without anything else are left out.
-enum class Documents : uint8_t {
-  kWhole,       ///< the file, every byte of it, is one document
-  kLines,       ///< a line a document
-  kBlankLines,  ///< documents with blank lines between them
-  kEndOfText,   ///< documents with lines "<|endoftext|>" between them
-};
-
-/// The names of Documents, "whole", "lines", "blank-lines", "end-of-text", in their order.
-const std::vector<std::string>& documents_names();
-/// Throws UsageError, with the nearest name, for another.
-Documents parse_documents(const std::string& name);
 
 /// How a text is cut into windows that a decoder reads one by one.
 struct WindowOptions {
@@ -63,9 +49,6 @@ struct TextWindows {
   /// How many windows from `first` on make a batch of about `tokens` tokens; one at least.
   size_t batch_end(size_t first, int64_t tokens) const;
 };
-
-/// The documents of a text, white space around them taken off unless it is the whole.
-std::vector<std::string_view> split_documents(std::string_view text, Documents documents);
 
 /// `longest_context` is the model's. Throws UsageError where window or stride do not fit it or each other, Error where
 /// nothing is left to score.

@@ -25,11 +25,11 @@ constexpr const char* kGroupIndex = ".weight_g_idx";
 constexpr const char* kOutlierColumns = ".outlier_columns";
 constexpr const char* kOutliers = ".outliers";
 
-// What a code with a zero point is more than in a file, and what is added to 4-bit codes before they are packed: the
-// two cancel where both apply.
+// What a 4-bit code with a zero point is more than in a file, and what is added to 4-bit codes before they are packed:
+// the two cancel where both apply.
 constexpr int kHalfOf4Bits = 8;
 
-// The same of uint8 activations.
+// What is added to 8-bit codes before they are packed, and what a uint8 code of activations is more than in a file.
 constexpr int kHalfOf8Bits = 128;
 
 // Adds to every code.
@@ -41,17 +41,24 @@ Tensor shifted(ConstTensorView codes, int offset) {
   return out;
 }
 
-// From a QTensor's codes to those that words hold.
+// From a QTensor's codes, or zero points, to those that words hold,
 int packed_offset(const WeightScheme& scheme) {
-  if (scheme.bits == 8) return 128;
+  if (scheme.bits == 8) return kHalfOf8Bits;
   return scheme.mapping == CodeMapping::kSymmetric ? kHalfOf4Bits : 0;
 }
+
+// and to those that bytes hold.
+int plain_offset(const WeightScheme& scheme) { return packed_offset(scheme) - (1 << (scheme.bits - 1)); }
 
 // A layer's stored tensors, fetched and checked one by one.
 class LayerReader {
  public:
   LayerReader(const Checkpoint& checkpoint, const std::string& layer, const StoredScheme& stored)
-      : checkpoint_(checkpoint), layer_(layer), scheme_(stored.scheme.weight), format_(stored.format) {}
+      : checkpoint_(checkpoint),
+        layer_(layer),
+        scheme_(stored.scheme.weight),
+        format_(stored.format),
+        one_scale_(stored.one_scale) {}
 
   Tensor codes() const {
     if (format_ == WeightFormat::kPackQuantized) return packed_codes();
@@ -62,17 +69,24 @@ class LayerReader {
     const auto bad = std::find_if(values.begin(), values.end(), [](int8_t code) { return code < -8 || code > 7; });
     if (bad != values.end()) fail<FormatError>("{}: the 4-bit code {}; they lie in [-8, 7]", where(kWeight), *bad);
     if (scheme_.mapping == CodeMapping::kSymmetric) return codes;
-    Tensor out = shifted(codes.view(), kHalfOf4Bits);
+    Tensor out = shifted(codes.view(), -plain_offset(scheme_));
     codes.release_pages();
     return out;
   }
 
-  // [out, groups] F32; [out] will do where a row has one.
+  // [out, groups] F32; [out] will do where a row has one, and [1] or [] where they all share it.
   Tensor scales(const Shape& per_group) const {
     const Tensor stored = checkpoint_.tensor(layer_ + kScale);
     const bool narrow_or_float =
         stored.dtype() == DType::kF32 || stored.dtype() == DType::kF16 || stored.dtype() == DType::kBF16;
     const bool one_a_row = per_group[1] == 1 && stored.shape() == Shape{per_group[0]};
+    if (one_scale_ && narrow_or_float && stored.shape().elements() == 1) {
+      Tensor out(DType::kF32, per_group);
+      float scale = 0;
+      read_f32(stored.view(), 0, std::span(&scale, 1));
+      std::ranges::fill(out.mutable_as<float>(), scale);
+      return out;
+    }
     if (!narrow_or_float || (stored.shape() != per_group && !one_a_row)) {
       fail<FormatError>("{} is {} {}; F32, F16 or BF16 {} is needed", where(kScale), name(stored.dtype()),
                         to_string(stored.shape()), to_string(per_group));
@@ -82,20 +96,30 @@ class LayerReader {
     return out;
   }
 
-  // [out, groups] in [0, 15].
+  // [out, groups], as a QTensor has them. One that all share is not packed.
   Tensor zero_points(const Shape& per_group) const {
+    if (one_scale_) {
+      const Tensor stored = checkpoint_.tensor(layer_ + kZeroPoint);
+      if (stored.dtype() != DType::kI8 || stored.shape().elements() != 1) {
+        fail<FormatError>("{} is {} {}; one number is needed, I8", where(kZeroPoint), name(stored.dtype()),
+                          to_string(stored.shape()));
+      }
+      Tensor out(DType::kI8, per_group);
+      std::ranges::fill(out.mutable_as<int8_t>(), plain_zero_point(stored.as<int8_t>()[0]));
+      return out;
+    }
     if (format_ == WeightFormat::kIntQuantized) {
       const Tensor stored = matrix(kZeroPoint, DType::kI8);
       expect_shape(stored, per_group);
-      const std::span<const int8_t> values = stored.as<int8_t>();
-      const auto bad = std::find_if(values.begin(), values.end(), [](int8_t value) { return value < -8 || value > 7; });
-      if (bad != values.end()) fail<FormatError>("{}: the zero point {}; they lie in [-8, 7]", where(kZeroPoint), *bad);
-      return shifted(stored.view(), kHalfOf4Bits);
+      Tensor out(DType::kI8, per_group);
+      std::ranges::transform(stored.as<int8_t>(), out.mutable_as<int8_t>().begin(),
+                             [this](int8_t value) { return plain_zero_point(value); });
+      return out;
     }
     const Tensor stored = matrix(kZeroPoint, DType::kI32);
     expect_shape(stored, {words_for(per_group[0], scheme_.bits), per_group[1]});
     const Tensor words = transposed(stored.view());
-    return transposed(unpack_codes(words.view(), per_group[0], scheme_.bits, 0).view());
+    return transposed(unpack_codes(words.view(), per_group[0], scheme_.bits, packed_offset(scheme_)).view());
   }
 
   // Some writers store zero points of symmetric weights: zeros, as they are or packed, which change nothing.
@@ -142,6 +166,13 @@ class LayerReader {
   }
 
  private:
+  // What a byte of a file says.
+  int8_t plain_zero_point(int8_t value) const {
+    if (scheme_.bits == 4 && (value < -8 || value > 7))
+      fail<FormatError>("{}: the zero point {}; they lie in [-8, 7]", where(kZeroPoint), value);
+    return static_cast<int8_t>(value - plain_offset(scheme_));
+  }
+
   Tensor matrix(const char* part, DType dtype) const {
     Tensor tensor = checkpoint_.tensor(layer_ + part);
     if (tensor.dtype() != dtype || tensor.shape().rank() != 2) {
@@ -184,12 +215,13 @@ class LayerReader {
   const std::string& layer_;
   const WeightScheme scheme_;
   const WeightFormat format_;
+  const bool one_scale_;
 };
 
 Tensor zero_points_to_write(const QTensor& grid, WeightFormat format) {
-  if (format == WeightFormat::kIntQuantized) return shifted(grid.zero_points.view(), -kHalfOf4Bits);
+  if (format == WeightFormat::kIntQuantized) return shifted(grid.zero_points.view(), plain_offset(grid.scheme));
   const Tensor columns = transposed(grid.zero_points.view());
-  return transposed(pack_codes(columns.view(), grid.scheme.bits, 0).view());
+  return transposed(pack_codes(columns.view(), grid.scheme.bits, packed_offset(grid.scheme)).view());
 }
 
 }  // namespace
@@ -212,9 +244,9 @@ std::vector<TensorSource> encode_weight(const std::string& layer, const Shape& s
   std::vector<TensorSource> out;
   switch (format) {
     case WeightFormat::kIntQuantized:
-      out.push_back({layer + kWeight, DType::kI8, shape, [symmetric, weight] {
+      out.push_back({layer + kWeight, DType::kI8, shape, [offset = plain_offset(scheme), weight] {
                        const ConstTensorView codes = weight().codes.view();
-                       return symmetric ? Tensor::copy_of(codes) : shifted(codes, -kHalfOf4Bits);
+                       return offset == 0 ? Tensor::copy_of(codes) : shifted(codes, offset);
                      }});
       break;
     case WeightFormat::kPackQuantized:

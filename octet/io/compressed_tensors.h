@@ -35,8 +35,9 @@ namespace octet {
 ///
 /// A reordered scheme is what compressed-tensors up to 0.18 reads; later versions refuse its "actorder": "group".
 ///
-/// Codes with a zero point lie in [-8, 7] there, as the zero point does: each is 8 less than in a QTensor; and so in
-/// [-128, 127] an activation's, 128 less than in an ActivationScale.
+/// 4-bit codes with a zero point lie in [-8, 7] there, as the zero point does: each is 8 less than in a QTensor; and so
+/// in [-128, 127] an activation's, 128 less than in an ActivationScale. Of the strategy "tensor", which is read and not
+/// written, weight_scale and weight_zero_point are [1] or [], the latter I8 in either format.
 ///
 /// Others do not know outliers and would take the columns for zeros; quantization_config sees to it that they refuse.
 ///
@@ -73,7 +74,7 @@ ActivationScale decode_activation_scale(const Checkpoint& checkpoint, const std:
 TensorSource encode_attention_scale(const std::string& operand, float scale);
 float decode_attention_scale(const Checkpoint& checkpoint, const std::string& operand);
 
-/// Reads a weight back. Codes of int-quantized files without zero points stay mapped; narrow scales are widened
+/// Reads a weight back. Codes of int-quantized files that lie as a QTensor's stay mapped; narrow scales are widened
 /// exactly. Throws FormatError where a tensor is missing, has another dtype or shape, or holds what a weight of the
 /// scheme cannot: a 4-bit code in a byte that is none, a scale that is not finite, a zero point of a symmetric weight,
 /// groups of unequal sizes.

@@ -106,7 +106,9 @@ QTensor GptqLayout::codes(const Checkpoint& checkpoint, const std::string& layer
   stored.expect_whole_groups(out.scheme, inputs);
   const int64_t groups = out.scheme.groups(inputs);
   const int middle = 1 << (bits - 1);
-  out.codes = unpack_codes(transposed(words.view()).view(), inputs, bits, symmetric ? middle : 0);
+  // Codes of 8 bits lie around 0 in either case.
+  const int offset = symmetric || bits == 8 ? middle : 0;
+  out.codes = unpack_codes(transposed(words.view()).view(), inputs, bits, offset);
   words.release_pages();
   out.scales = transposed(stored.scales({groups, outputs}).view());
 
@@ -115,11 +117,9 @@ QTensor GptqLayout::codes(const Checkpoint& checkpoint, const std::string& layer
     const uint32_t ones = bits == 4 ? 0x11111111u : 0x01010101u;
     for (int32_t& word : zeros.mutable_as<int32_t>()) word = static_cast<int32_t>(static_cast<uint32_t>(word) + ones);
   }
-  const Tensor zero_points = unpack_codes(zeros.view(), outputs, bits, 0);
+  const Tensor zero_points = unpack_codes(zeros.view(), outputs, bits, offset);
   if (symmetric) {
-    // 128 is -128 in a byte with a sign.
-    const auto is_middle = [middle](int8_t zero) { return static_cast<uint8_t>(zero) == middle; };
-    if (!std::ranges::all_of(zero_points.as<int8_t>(), is_middle)) {
+    if (!std::ranges::all_of(zero_points.as<int8_t>(), [](int8_t zero) { return zero == 0; })) {
       fail<FormatError>(
           "{}: not every zero point is {}, though 'sym' is true in {}. If the codes are asymmetric, "
           "'sym' must be false.",

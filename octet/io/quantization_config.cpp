@@ -26,6 +26,8 @@ constexpr const char* kCacheScheme = "kv_cache_scheme";
 constexpr const char* kOutliers = "octet_outlier_columns";
 // How compressed-tensors calls the search for a range.
 constexpr const char* kMse = "mse";
+// What shares a scale.
+constexpr const char *kTensor = "tensor", *kChannel = "channel", *kGroup = "group";
 // And groups of columns that an order by activations has put together.
 constexpr const char* kReordered = "group";
 
@@ -73,19 +75,23 @@ void check_integers(const Config& args, const std::string& where) {
 }
 
 // Of weights; compressed-tensors' own defaults: one scale in all, or, with group_size -1, one an output channel.
-int64_t read_group_size(const Config& weights, const std::string& where) {
+std::string read_strategy(const Config& weights) {
   const bool sized = weights.has("group_size");
+  return weights.text("strategy", !sized ? kTensor : weights.integer("group_size") == -1 ? kChannel : kGroup);
+}
+
+int64_t read_group_size(const Config& weights, const std::string& where) {
   const int64_t group_size = weights.integer("group_size", -1);
-  const std::string strategy = weights.text("strategy", !sized ? "tensor" : group_size == -1 ? "channel" : "group");
-  if (strategy == "channel") {
-    if (sized && group_size != -1) {
-      refuse(weights, where + ".group_size", group_size, "the strategy \"channel\" has no groups");
-    }
+  const std::string strategy = read_strategy(weights);
+  if (strategy == kChannel || strategy == kTensor) {
+    if (group_size != -1)
+      refuse(weights, where + ".group_size", group_size, fmt::format("the strategy \"{}\" has no groups", strategy));
     return 0;
   }
-  if (strategy != "group") {
+  if (strategy != kGroup) {
     refuse(weights, where + ".strategy", strategy,
-           "one scale an output channel (\"channel\") or a group of its inputs (\"group\") is supported");
+           "one scale in all (\"tensor\"), an output channel (\"channel\") or a group of its inputs (\"group\") is "
+           "supported");
   }
   if (group_size != 32 && group_size != 64 && group_size != 128 && group_size != 256) {
     refuse(weights, where + ".group_size", group_size, "groups of 32, 64, 128 and 256 are supported");
@@ -100,10 +106,7 @@ WeightScheme read_weights(const Config& weights, const std::string& where) {
   if (bits != 8 && bits != 4) refuse(weights, where + ".num_bits", bits, "8 and 4 bits are supported");
   scheme.bits = static_cast<int>(bits);
   scheme.group_size = read_group_size(weights, where);
-  if (!weights.flag("symmetric", true)) {
-    if (scheme.bits != 4) refuse(weights, where + ".symmetric", false, "a zero point is supported at 4 bits only");
-    scheme.mapping = CodeMapping::kZeroPoint;
-  }
+  if (!weights.flag("symmetric", true)) scheme.mapping = CodeMapping::kZeroPoint;
   if (weights.has("observer") && weights.json().at("observer") == kMse) scheme.range = RangeEstimator::kMse;
   scheme.outliers = weights.flag(kOutliers, false);
   if (weights.flag("dynamic", false)) refuse(weights, where + ".dynamic", true, "weights have stored scales");
@@ -162,7 +165,11 @@ StoredScheme read_group(const Config& group, const std::string& where, std::opti
     }
   }
   const std::optional<WeightFormat> own = read_format(group);
-  return {scheme, own ? *own : common ? *common : format_for(scheme)};
+  return {.scheme = scheme,
+          .format = own      ? *own
+                    : common ? *common
+                             : format_for(scheme),
+          .one_scale = read_strategy(group.object("weights")) == kTensor};
 }
 
 // What a text of "targets" or "ignore" counts as, the first counting most.
@@ -188,7 +195,7 @@ json to_json(const Scheme& scheme, const json& targets, WeightFormat format) {
   json weights = {{"num_bits", weight.bits},
                   {"type", "int"},
                   {"symmetric", weight.mapping == CodeMapping::kSymmetric},
-                  {"strategy", weight.group_size == 0 ? "channel" : "group"},
+                  {"strategy", weight.group_size == 0 ? kChannel : kGroup},
                   {"dynamic", false},
                   {"observer", weight.range == RangeEstimator::kMse ? kMse : "minmax"}};
   if (weight.group_size != 0) weights["group_size"] = weight.group_size;
@@ -236,6 +243,10 @@ WeightFormat format_for(const Scheme& scheme) noexcept {
   return scheme.activations == ActivationMode::kFloat ? WeightFormat::kPackQuantized : WeightFormat::kIntQuantized;
 }
 
+WeightFormat embedding_format(const WeightScheme& scheme) noexcept {
+  return scheme.bits == 8 ? WeightFormat::kIntQuantized : WeightFormat::kPackQuantized;
+}
+
 StoredQuantization::Matcher::Matcher(const std::string& text, const std::string& source) : target(text) {
   if (rank_of(target) == Rank::kPattern) pattern.emplace(target.substr(kPatternPrefix.size()), source);
 }
@@ -255,7 +266,8 @@ StoredQuantization StoredQuantization::parse(const Config& config) {
   }
   refuse_other_keys(config, "quantization_config",
                     {"quant_method", "format", "config_groups", "ignore", "quantization_status", "sparsity_config",
-                     "global_compression_ratio", "version", "run_compressed", "dequantize", kAttention, kCacheScheme});
+                     "global_compression_ratio", "version", "run_compressed", "dequantize", "use_optimized_inference",
+                     kAttention, kCacheScheme});
   if (config.has("sparsity_config") && config.object("sparsity_config").text("format", "dense") != "dense") {
     fail<FormatError>("{}: sparse weights (sparsity_config) are not supported", source);
   }
@@ -324,7 +336,7 @@ json quantization_config(const std::map<std::string, Scheme>& schemes, std::span
   std::vector<TargetGroup> groups = by_scheme(schemes);
   if (groups.size() == 1) groups.front().targets = json::array({kLinear});
   for (TargetGroup& group : by_scheme(embeddings)) {
-    group.format = WeightFormat::kIntQuantized;
+    group.format = embedding_format(group.scheme.weight);
     groups.push_back(std::move(group));
   }
 

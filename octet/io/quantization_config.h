@@ -32,6 +32,10 @@ void check_storable(const WeightScheme& scheme, const std::string& layer);
 /// quantized activations 4-bit codes take a byte each in it.)
 WeightFormat format_for(const Scheme& scheme) noexcept;
 
+/// The same of an embedding and its output head: 8-bit codes plain, which transformers loads as they are; 4-bit ones
+/// packed, half as large, which it loads with dequantize=True where all layers have that scheme.
+WeightFormat embedding_format(const WeightScheme& scheme) noexcept;
+
 /// What a name in a model stands for, as "targets" name kinds too.
 enum class LayerKind : uint8_t {
   kLinear,     ///< "Linear"
@@ -42,6 +46,7 @@ enum class LayerKind : uint8_t {
 struct StoredScheme {
   Scheme scheme;
   WeightFormat format;
+  bool one_scale = false;  ///< "strategy": "tensor": a file has one scale, and zero point, which all channels share
 
   friend bool operator==(const StoredScheme&, const StoredScheme&) = default;
 };
@@ -53,7 +58,7 @@ struct StoredScheme {
 class StoredQuantization {
  public:
   /// Throws FormatError, naming file and feature, for everything Octet does not run: other methods,
-  /// other widths and groups, zero points at 8 bits, static activations, quantized KV caches, sparsity, transforms.
+  /// other widths and groups, scales of blocks, quantized KV caches, sparsity, transforms.
   static StoredQuantization parse(const Config& quantization_config);
 
   /// The scheme of a layer; none where it is kept in float. An exact name counts before a pattern, patterns count in
@@ -78,11 +83,10 @@ class StoredQuantization {
 };
 
 /// The "quantization_config" for linear layers quantized by `schemes` (name → scheme), other linear layers of the model
-/// being `float_layers`, and for `embeddings` stored as int-quantized codes: the input embedding, whose activations
-/// stay float, as what it reads are ids, and its output head. (transformers loads neither packed embeddings nor a tied
-/// head that has no scheme; a tied head needs a weight_scale of its own beside it, equal to the embedding's.) Linear
-/// layers of one scheme are targeted as "Linear", which vLLM likes best; of several, by name; embeddings and head
-/// always by name.
+/// being `float_layers`, and for `embeddings`: the input embedding, whose activations stay float, as what it reads are
+/// ids, and its output head. (Beside a plain embedding transformers loads no tied head that has no scheme; it needs a
+/// weight_scale of its own, equal to the embedding's. Beside a packed one it must have none.) Linear layers of one
+/// scheme are targeted as "Linear", which vLLM likes best; of several, by name; embeddings and head always by name.
 nlohmann::json quantization_config(const std::map<std::string, Scheme>& schemes,
                                    std::span<const std::string> float_layers,
                                    const std::map<std::string, Scheme>& embeddings = {},

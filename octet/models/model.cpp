@@ -144,15 +144,21 @@ std::vector<std::string> unmatched_patterns(const Recipe& recipe, const Model& m
 }
 
 WeightFormat stored_format(const Parameter& weight) {
-  return weight.over_vocabulary ? WeightFormat::kIntQuantized : format_for(*weight.scheme);
+  return weight.over_vocabulary ? embedding_format(weight.scheme->weight) : format_for(*weight.scheme);
+}
+
+bool repeats_scales(const Parameter& weight) {
+  return !weight.tied_head.empty() && stored_format(weight) == WeightFormat::kIntQuantized;
 }
 
 int64_t stored_bytes(const Parameter& weight) {
   const int64_t bytes = encoded_bytes(weight.shape, weight.scheme->weight, stored_format(weight)) +
                         encoded_scale_bytes(weight.scheme->activations) +
                         encoded_outlier_bytes(weight.shape[0], std::ssize(weight.outlier_columns));
-  const int64_t scales = weight.shape[0] * weight.scheme->weight.groups(weight.shape[1]) * byte_size(DType::kF32);
-  return weight.tied_head.empty() ? bytes : bytes + scales;
+  if (!repeats_scales(weight)) return bytes;
+  const bool zero_points = weight.scheme->weight.mapping == CodeMapping::kZeroPoint;
+  const int64_t beside = byte_size(DType::kF32) + (zero_points ? byte_size(DType::kI8) : 0);
+  return bytes + weight.shape[0] * weight.scheme->weight.groups(weight.shape[1]) * beside;
 }
 
 int64_t stored_bytes(const Checkpoint& checkpoint, const Model& model) {

@@ -160,10 +160,11 @@ std::vector<std::string> layers_left_float(const Recipe& recipe, const Model& mo
 /// Patterns of `recipe` that match no layer of `model` (see Recipe::unmatched_patterns).
 std::vector<std::string> unmatched_patterns(const Recipe& recipe, const Model& model);
 
-/// How a quantized weight of a model is written: embeddings plain, which transformers reads where it does not read
-/// packed ones.
+/// How a quantized weight of a model is written.
 WeightFormat stored_format(const Parameter& weight);
-/// Bytes that it then takes. A tied head has a copy of the scales under its own name.
+/// Whether a tied head has a copy of the scales, and zero points, under its own name: beside plain codes.
+bool repeats_scales(const Parameter& weight);
+/// Bytes that it then takes.
 int64_t stored_bytes(const Parameter& weight);
 
 /// Bytes of the checkpoint's tensors with the model's schemes applied: what a written checkpoint of it holds.

@@ -56,7 +56,15 @@ std::unique_ptr<TrainingPass> Transformer::forward(Training& training, const Dev
   const Activation x = training.context.workspace.take_matrix(batch.host.tokens(), width_);
   embed(training, batch, *pass, x);
   const Rotary* const rotary = rotary_ ? &*rotary_ : nullptr;
-  for (const TransformerBlock& block : blocks_) pass->blocks.push_back(block.forward(training, rotary, batch, x));
+  for (const TransformerBlock& block : blocks_) {
+    if (training.recomputes_blocks) {
+      pass->blocks.push_back({.stream = training.streams, .x = keep_copy(training, x)});
+      const Workspace::Scope passing(training.kept);
+      block.forward(training, rotary, batch, x);
+    } else {
+      pass->blocks.push_back(block.forward(training, rotary, batch, x));
+    }
+  }
   head(training, batch, *pass, x);
   return pass;
 }
@@ -68,7 +76,17 @@ void Transformer::backward(Training& training, const DeviceBatch& batch, const T
   const Activation dx = training.context.workspace.take_matrix(batch.host.tokens(), width_);
   head_backward(training, batch, own, d, dx);
   const Rotary* const rotary = rotary_ ? &*rotary_ : nullptr;
-  for (size_t i = blocks_.size(); i-- > 0;) blocks_[i].backward(training, rotary, batch, own.blocks[i], dx);
+  for (size_t i = blocks_.size(); i-- > 0;) {
+    TransformerBlock::Record record = own.blocks[i];
+    const Workspace::Scope passing(training.kept), block(training.context.workspace);
+    if (training.recomputes_blocks) {
+      const Activation x = training.context.workspace.take_matrix(record.x.rows, record.x.cols);
+      training.context.backend.copy(record.x.memory, x.memory);
+      training.streams = record.stream;
+      record = blocks_[i].forward(training, rotary, batch, x);
+    }
+    blocks_[i].backward(training, rotary, batch, record, dx);
+  }
   embed_backward(training, batch, own, dx);
 }
 

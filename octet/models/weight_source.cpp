@@ -121,7 +121,7 @@ Linear::Part WeightSource::linear(const std::string& layer, int64_t outputs, int
                                   Storage storage) const {
   std::optional<Scheme> asked;
   if (recipe_ != nullptr && role == Role::kBlock) asked = recipe_->scheme_for(layer, inputs);
-  if (recipe_ != nullptr && role == Role::kVocabularyHead) asked = recipe_->embedding_scheme();
+  if (recipe_ != nullptr && role == Role::kVocabularyHead) asked = recipe_->embedding_scheme(layer, inputs);
   Linear::Part part{.weight = parameter(layer, layer, LayerKind::kLinear, {outputs, inputs}, asked, storage),
                     .bias = {}};
   part.weight.over_vocabulary = role == Role::kVocabularyHead;
@@ -160,7 +160,7 @@ Linear::Part WeightSource::embedding(const std::string& table, int64_t entries, 
                                      const std::optional<VocabularyHead>& head) const {
   const bool tied = head && head->tied;
   std::optional<Scheme> asked;
-  if (recipe_ != nullptr) asked = recipe_->embedding_scheme();
+  if (recipe_ != nullptr) asked = recipe_->embedding_scheme(table, width);
   // A table that nothing multiplies by meets no activations.
   if (asked && !tied) asked->activations = ActivationMode::kFloat;
   Linear::Part part{.weight = parameter(table, tied ? head->layer : table, LayerKind::kEmbedding, {entries, width},

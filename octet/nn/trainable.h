@@ -93,6 +93,8 @@ struct Training {
   uint64_t seed = 0;     ///< of dropout
   uint32_t step = 0;     ///< of the optimizer: each draws other masks
   uint32_t streams = 0;  ///< dropouts that were met in this pass: each has its own
+  /// Of a block only its input is kept; backward runs it forward again (Chen et al., 2016), to the same bits.
+  bool recomputes_blocks = false;
 };
 
 }  // namespace octet

@@ -49,8 +49,8 @@ int width_of(int64_t lowest, int64_t highest) noexcept { return std::max(signed_
 
 // The largest magnitude of a weight's step.
 int largest_step(const WeightScheme& scheme) noexcept {
-  if (scheme.bits == 8) return 127;
-  return scheme.mapping == CodeMapping::kSymmetric ? 8 : 15;
+  if (scheme.mapping == CodeMapping::kSymmetric) return scheme.bits == 8 ? 127 : 8;
+  return scheme.bits == 8 ? 255 : 15;
 }
 
 double share_above(const Widths& widths, int width, int64_t sums) noexcept {
@@ -128,10 +128,11 @@ void simulate_accumulators(const QTensor& weight, int64_t first, int64_t outputs
                            AccumulatorUse& use, int threads) {
   const WeightSteps of_weight(weight);
   const int64_t inputs = of_weight.inputs(), length = of_weight.sum_length(), groups = of_weight.groups();
-  // Codes of a byte and K ≤ 66,311 keep every sum in 32 bits: 255 · 127 · K < 2^31.
-  constexpr int64_t kLongestSum = 66'311;
-  if (length > kLongestSum) {
-    fail<ShapeError>("layer '{}': sums of {} products; up to {} are simulated", use.layer, length, kLongestSum);
+  // Sums of products of bytes stay in 32 bits: 255 · 127 · 66,311 < 2^31, and 255 · 255 · 33,025 with zero points on
+  // both sides.
+  const int64_t longest = weight.scheme.bits == 8 && weight.scheme.mapping == CodeMapping::kZeroPoint ? 33'025 : 66'311;
+  if (length > longest) {
+    fail<ShapeError>("layer '{}': sums of {} products; up to {} are simulated", use.layer, length, longest);
   }
   if (std::ssize(steps) % inputs != 0 || first < 0 || outputs < 0 || first + outputs > weight.rows()) {
     fail<ShapeError>("layer '{}': {} activations for outputs {} to {} of a weight of shape {}", use.layer, steps.size(),

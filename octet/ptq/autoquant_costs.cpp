@@ -319,7 +319,7 @@ std::vector<std::pair<std::string, int64_t>> AutoquantCosts::sites_of(const Reci
     count += std::ranges::any_of(layers, [&](const std::string& layer) { return quantized.contains(layer); }) ? 1 : 0;
   }
   std::vector<std::pair<std::string, int64_t>> sites = {{recipe.name(), count}};
-  if (recipe.embedding_scheme()) sites.emplace_back("embeddings", 1);
+  if (recipe.quantizes_embeddings()) sites.emplace_back("embeddings", 1);
   if (recipe.attention() != ActivationMode::kFloat) sites.emplace_back("attention", 1);
   return sites;
 }

@@ -4,6 +4,7 @@
 #include <functional>
 #include <span>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "octet/models/model.h"
@@ -20,6 +21,10 @@ struct SiteInput {
   int64_t columns = 0;          ///< of keys and queries: their heads side by side, position embedding included
   std::span<const float> rows;  ///< [n, columns], normalized where the product normalizes first
 };
+
+/// What attention reads, and what attention_operand calls it.
+inline constexpr std::pair<SiteInput::Role, const char*> kAttentionOperands[] = {
+    {SiteInput::Role::kQuery, "q"}, {SiteInput::Role::kKey, "k"}, {SiteInput::Role::kValue, "v"}};
 
 /// Calibration samples on their way through a float model, one piece (see Model::piece) after another: the hidden
 /// states of all samples wait between two pieces, and of the weights only one piece is laid out. What a piece gives are

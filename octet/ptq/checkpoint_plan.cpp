@@ -113,12 +113,18 @@ CheckpointPlan plan_checkpoint(const Checkpoint& checkpoint, const Model& model,
     if (weight.tied_head.empty()) {
       (weight.over_vocabulary ? plan.embeddings : plan.schemes).emplace(weight.layer, *weight.scheme);
     } else {
-      // To others the head is a layer of its own, which shares the codes and lacks only scales.
+      // To others the head is a layer of its own, which shares the codes and lacks only what lies beside them.
       plan.embeddings.emplace(weight.layer, Scheme{weight.scheme->weight, ActivationMode::kFloat});
       plan.embeddings.emplace(weight.tied_head, *weight.scheme);
       const Shape scales{weight.shape[0], weight.scheme->weight.groups(weight.shape[1])};
-      unit.tensors.push_back({weight.tied_head + ".weight_scale", DType::kF32, scales,
-                              [value] { return Tensor::copy_of(value().scales.view()); }});
+      if (repeats_scales(weight)) {
+        unit.tensors.push_back({weight.tied_head + ".weight_scale", DType::kF32, scales,
+                                [value] { return Tensor::copy_of(value().scales.view()); }});
+        if (weight.scheme->weight.mapping == CodeMapping::kZeroPoint) {
+          unit.tensors.push_back({weight.tied_head + ".weight_zero_point", DType::kI8, scales,
+                                  [value] { return Tensor::copy_of(value().zero_points.view()); }});
+        }
+      }
       // Some checkpoints store the table twice.
       replaced.insert(weight.tied_head + ".weight");
     }

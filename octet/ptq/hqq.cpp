@@ -77,7 +77,8 @@ class Group {
     if (scheme_.mapping == CodeMapping::kMinimum) {
       grid.minimum = static_cast<float>(minimum);
     } else {
-      grid.zero_point = static_cast<int8_t>(std::clamp(std::nearbyint(-minimum / grid.scale), 0.0, 15.0));
+      const double lowest = scheme_.bits == 8 ? -128 : 0, highest = scheme_.bits == 8 ? 127 : 15;
+      grid.zero_point = static_cast<int8_t>(std::clamp(std::nearbyint(-minimum / grid.scale), lowest, highest));
     }
     return grid;
   }

@@ -72,7 +72,7 @@ CodePlaces places_on_codes(ConstTensorView weight, const QTensor& quantized) {
   const bool eight_bits = scheme.bits == 8;
   CodePlaces out;
   if (eight_bits) {
-    out.lowest = -127, out.highest = 127;
+    out.lowest = scheme.mapping == CodeMapping::kSymmetric ? -127 : -128, out.highest = 127;
   } else if (scheme.mapping == CodeMapping::kSymmetric) {
     out.lowest = -8, out.highest = 7;
   } else {

@@ -67,10 +67,6 @@ void run(BlockStream& stream, Outputs outputs, std::span<const int> sites, auto&
   });
 }
 
-// What attention reads, and what it is called.
-constexpr std::pair<SiteInput::Role, const char*> kOperands[] = {
-    {SiteInput::Role::kQuery, "q"}, {SiteInput::Role::kKey, "k"}, {SiteInput::Role::kValue, "v"}};
-
 // Values of its own, as [out, in].
 void set_values(Parameter& weight, Tensor values) {
   weight.value = std::move(values);
@@ -386,7 +382,7 @@ void PieceQuantizer::run_step(BlockStream& stream, const Step& step, const NextO
     of_site.sample.emplace(linear->site().name, linear->inputs());
   }
   if (step.attention) {
-    for (const auto& [role, operand] : kOperands) {
+    for (const auto& [role, operand] : kAttentionOperands) {
       collected[{step.attention->id, role}].range.emplace(attention_operand(*step.attention, operand), kBatchRows,
                                                           backend_.threads());
     }
@@ -442,7 +438,7 @@ void PieceQuantizer::find_scales(const Linear& linear, const Collected& inputs, 
 void PieceQuantizer::find_attention_scales(const QuantSite& attention, const SeenBySite& seen,
                                            PieceResult& result) const {
   constexpr ActivationMode kMode = ActivationMode::kStaticPerTensor;
-  for (const auto& [role, operand] : kOperands) {
+  for (const auto& [role, operand] : kAttentionOperands) {
     const ActivationRangeEstimator& range = *seen.at({attention.id, role}).range;
     SiteReport report{.site = range.site(), .given = recipe_.has_scale(range.site())};
     report.dynamic_error = range.dynamic_relative_error();

@@ -143,6 +143,12 @@ void check_something_is_quantized(const CheckpointPlan& plan, const Model& model
        recipe.name(), parts.size(), parts.empty() ? std::string() : parts.front()->weight.layer);
 }
 
+// Of vectors that are looked up: a matrix that no layer multiplies by.
+bool is_table(const TensorSource& tensor, std::span<const std::string> float_layers) {
+  return tensor.shape.rank() == 2 &&
+         std::ranges::none_of(float_layers, [&](const std::string& layer) { return tensor.name == layer + ".weight"; });
+}
+
 // Now that the outliers are known, layers without any are as those of schemes without.
 void set_outliers(Model& model, const QuantizedPieces& pieces) {
   for (int64_t piece = 0; piece < model.pieces(); ++piece) {
@@ -213,6 +219,7 @@ std::vector<LayerReport> report_layers(const Checkpoint& checkpoint, const Model
     const DType dtype = pieces.changes(weight.layer + ".weight") ? DType::kF32 : stored.dtype;
     LayerReport layer{.name = weight.layer,
                       .scheme = weight.scheme,
+                      .over_vocabulary = weight.over_vocabulary,
                       .bytes_before = stored.bytes,
                       .bytes_after = stored.shape.elements() * byte_size(dtype),
                       .inputs = weight.shape[1]};
@@ -295,6 +302,7 @@ QuantizeReport quantize_model(const Checkpoint& checkpoint, const Recipe& recipe
     for (CheckpointPlan::Unit& unit : shards[i]) {
       for (TensorSource& tensor : unit.tensors) {
         report.bytes_after += tensor.shape.elements() * byte_size(tensor.dtype);
+        report.float_tables = report.float_tables || (unit.layer == nullptr && is_table(tensor, plan.float_layers));
         places[tensor.name] = file;
         if (!finished) writer.add(std::move(tensor));
       }

@@ -21,6 +21,7 @@ namespace octet {
 struct LayerReport {
   std::string name;
   std::optional<Scheme> scheme;  ///< none: kept in float
+  bool over_vocabulary = false;  ///< an input embedding, or an output head beside one
   int64_t bytes_before = 0, bytes_after = 0;
   int64_t inputs = 0;
   int64_t outlier_columns = 0,
@@ -46,6 +47,7 @@ struct QuantizeReport {
   std::vector<LayerReport> layers;              ///< in the order of the forward pass
   std::vector<std::string> unmatched_patterns;  ///< of the recipe: they name no layer of this model
   std::vector<GroupFallback> group_fallbacks;
+  bool float_tables = false;                  ///< other embeddings are left in float: of positions, of token types
   int64_t bytes_before = 0, bytes_after = 0;  ///< of all tensors
   int64_t resumed_layers = 0;                 ///< quantized by a run that was killed
   std::vector<SiteReport> sites;              ///< static ones, in the order of the forward pass

@@ -37,19 +37,29 @@ StaticFacts static_range(ActivationMode mode, const ActivationScale& scale) {
   return facts;
 }
 
-SiteObservation::SiteObservation(Model& model, Backend& backend, const TokenBatch& samples,
+SiteObservation::SiteObservation(Model& model, Backend& backend, const TokenBatch& samples, Attention attention,
                                  const std::function<void(int64_t samples)>& advance) {
   std::vector<int> sites;
-  std::map<int, size_t> places;
+  std::map<std::pair<int, SiteInput::Role>, size_t> places;
+  const auto watch = [&](int site, SiteInput::Role role, const std::string& name) {
+    places[{site, role}] = estimators_.size();
+    estimators_.emplace_back(name, 512, backend.threads());
+  };
   for (const Linear* linear : std::as_const(model).linears()) {
-    places[linear->site().id] = estimators_.size();
     sites.push_back(linear->site().id);
-    estimators_.emplace_back(linear->site().name, 512, backend.threads());
+    watch(linear->site().id, SiteInput::Role::kInput, linear->site().name);
+  }
+  if (attention == Attention::kWatched) {
+    for (const AttentionSite& products : model.attention_sites()) {
+      sites.push_back(products.site.id);
+      for (const auto& [role, operand] : kAttentionOperands)
+        watch(products.site.id, role, attention_operand(products.site, operand));
+    }
   }
   BlockStream stream(model, backend, samples, advance);
   while (!stream.done()) {
     stream.run(BlockStream::Outputs::kTaken, sites, [&](const SiteInput& input) {
-      if (input.role == SiteInput::Role::kInput) estimators_[places.at(input.site.id)].add(input.rows, input.columns);
+      estimators_[places.at({input.site.id, input.role})].add(input.rows, input.columns);
     });
   }
 }
@@ -62,24 +72,34 @@ std::vector<SiteFacts> SiteObservation::facts() const {
   return out;
 }
 
+void SiteObservation::add_static(std::vector<SiteFacts>& out, std::string_view name, ActivationMode mode,
+                                 const ActivationScale& scale) const {
+  for (const ActivationRangeEstimator& seen : estimators_) {
+    if (seen.site() != name || seen.rows() == 0) continue;
+    const QuantizationLoss loss = seen.measure(mode, scale);
+    SiteFacts site = describe(seen);
+    StaticFacts fixed = static_range(mode, scale);
+    fixed.clipped_share = loss.clipped_share;
+    fixed.clipped_energy = loss.clipped_energy;
+    fixed.zeroed_share = loss.zeroed_share;
+    fixed.relative_error = loss.relative_error;
+    site.fixed = fixed;
+    out.push_back(std::move(site));
+  }
+}
+
 std::vector<SiteFacts> SiteObservation::static_facts(const Model& model) const {
   std::vector<SiteFacts> out;
   for (const Linear* linear : model.linears()) {
     const Parameter& weight = linear->parts().front().weight;
     if (!weight.scheme || !is_static(weight.scheme->activations)) continue;
-    for (const ActivationRangeEstimator& seen : estimators_) {
-      if (seen.site() != linear->site().name || seen.rows() == 0) continue;
-      const ActivationMode mode = weight.scheme->activations;
-      const QuantizationLoss loss = seen.measure(mode, weight.input);
-      SiteFacts site = describe(seen);
-      StaticFacts fixed = static_range(mode, weight.input);
-      fixed.clipped_share = loss.clipped_share;
-      fixed.clipped_energy = loss.clipped_energy;
-      fixed.zeroed_share = loss.zeroed_share;
-      fixed.relative_error = loss.relative_error;
-      site.fixed = fixed;
-      out.push_back(std::move(site));
-    }
+    add_static(out, linear->site().name, weight.scheme->activations, weight.input);
+  }
+  for (const AttentionSite& products : model.attention_sites()) {
+    if (!is_static(products.site.mode)) continue;
+    const AttentionScales& scales = products.scales;
+    for (const auto& [operand, scale] : {std::pair{"q", scales.q}, {"k", scales.k}, {"v", scales.v}})
+      add_static(out, attention_operand(products.site, operand), products.site.mode, {.scale = scale});
   }
   return out;
 }

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <bit>
 #include <cmath>
+#include <utility>
 #include <vector>
 
 #include "octet/base/error.h"
@@ -21,6 +22,8 @@ constexpr float kInt4Limit = 7.5f;
 constexpr float kInt4Lowest = -8.0f, kInt4Highest = 7.0f;
 constexpr float kUint4Steps = 15.0f;
 constexpr float kUint8Steps = 255.0f;
+// What codes with a zero point are less than unsigned ones, to be bytes with a sign.
+constexpr int kHalfOf8Bits = 128;
 
 // The largest magnitude, or NaN or infinity if there is one: both survive the maximum of the bit patterns, which for
 // non-negative floats are ordered as the floats are.
@@ -66,7 +69,10 @@ Grid grid_with(const WeightScheme& scheme, float scale, int8_t zero_point, float
             .high = kInt8Limit,
             .zero_point = zero_point,
             .minimum = minimum};
-  if (scheme.mapping != CodeMapping::kSymmetric) {
+  if (scheme.mapping == CodeMapping::kZeroPoint && scheme.bits == 8) {
+    grid.low = static_cast<float>(-kHalfOf8Bits - zero_point);
+    grid.high = static_cast<float>(kHalfOf8Bits - 1 - zero_point);
+  } else if (scheme.mapping != CodeMapping::kSymmetric) {
     grid.low = static_cast<float>(-zero_point);
     grid.high = kUint4Steps - static_cast<float>(zero_point);
   } else if (scheme.bits == 4) {
@@ -103,11 +109,28 @@ Range shortened(Range range, CodeMapping mapping, int hundredths) noexcept {
   return {range.low + cut, range.high - cut};
 }
 
+float sawb_clip(std::span<const float> x, int bits, float absmax) noexcept {
+  double magnitudes = 0, squares = 0;
+  for (const double value : x) {
+    magnitudes += std::abs(value);
+    squares += value * value;
+  }
+  const auto count = static_cast<double>(x.size());
+  const auto [of_square, of_magnitude] = bits == 8 ? std::pair(31.76, 35.04) : std::pair(12.68, 12.80);
+  const auto clip = static_cast<float>(of_square * std::sqrt(squares / count) - of_magnitude * (magnitudes / count));
+  return clip > 0.0f && clip < absmax ? clip : absmax;
+}
+
 Grid grid_for(const WeightScheme& scheme, Range range) noexcept {
   switch (scheme.mapping) {
     case CodeMapping::kSymmetric:
       return grid_with(scheme, scheme.bits == 8 ? int8_scale(range.high) : int4_scale(range.high), 0, 0.0f);
     case CodeMapping::kZeroPoint: {
+      if (scheme.bits == 8) {
+        const ActivationScale unsigned_codes = uint8_scale(range.low, range.high);
+        return grid_with(scheme, unsigned_codes.scale, static_cast<int8_t>(unsigned_codes.zero_point - kHalfOf8Bits),
+                         0.0f);
+      }
       const auto [scale, zero_point] = uint4_scale(range.low, range.high);
       return grid_with(scheme, scale, zero_point, 0.0f);
     }
@@ -158,9 +181,10 @@ Grid find_grid(std::span<const float> x, const WeightScheme& scheme) noexcept {
     return mapping == CodeMapping::kMinimum ? squared_error<CodeMapping::kMinimum>(x, grid)
                                             : squared_error<CodeMapping::kZeroPoint>(x, grid);
   };
-  const Range range = range_of(x, mapping);
+  Range range = range_of(x, mapping);
+  if (scheme.range == RangeEstimator::kSawb) range.high = sawb_clip(x, scheme.bits, range.high);
   Grid best = grid_for(scheme, range);
-  if (scheme.range == RangeEstimator::kAbsmax) return best;
+  if (scheme.range != RangeEstimator::kMse) return best;
   double least = error_of(best);
   for (int hundredths = kLargestShare - 1; hundredths >= kSmallestShare && least > 0; --hundredths) {
     const Grid grid = grid_for(scheme, shortened(range, mapping, hundredths));

@@ -200,17 +200,46 @@ CodeMapping read_mapping(Reader& reader, int bits) {
   const bool says_symmetric = reader.find("symmetric") != nullptr;
   const bool symmetric = reader.choice("symmetric", {true, false}).get<bool>();
   const bool minima = reader.choice("minima", {false, true}).get<bool>();
-  const auto refuse = [&](const char* key, const char* what) {
-    fail<FormatError>("{}: {} needs \"bits\": 4; 8-bit weights have no {}", reader.where(), key, what);
-  };
-  if (minima && bits != 4) refuse("\"minima\": true", "minima");
+  if (minima && bits != 4)
+    fail<FormatError>("{}: \"minima\": true needs \"bits\": 4; 8-bit weights have no minima", reader.where());
   if (minima && says_symmetric && symmetric) {
     fail<FormatError>("{}: \"minima\": true contradicts \"symmetric\": true; leave one of them out", reader.where());
   }
   if (minima) return CodeMapping::kMinimum;
-  if (symmetric) return CodeMapping::kSymmetric;
-  if (bits != 4) refuse("\"symmetric\": false", "zero points");
-  return CodeMapping::kZeroPoint;
+  return symmetric ? CodeMapping::kSymmetric : CodeMapping::kZeroPoint;
+}
+
+// The keys from "bits" to "range": a scheme, and the group sizes to try where its own does not divide; 0 is a whole
+// row.
+std::pair<WeightScheme, std::vector<int64_t>> read_grid(Reader& reader) {
+  const std::string& where = reader.where();
+  WeightScheme scheme;
+  std::vector<int64_t> fallback;
+  scheme.bits = reader.choice("bits", {8, 4}).get<int>();
+  const bool sized = reader.find("group_size") != nullptr;
+  const bool grouped = reader.choice("granularity", {sized ? "per_group" : "per_channel",
+                                                     sized ? "per_channel" : "per_group"}) == "per_group";
+  if (grouped && !sized) fail<FormatError>("{}: 'per_group' needs a 'group_size', such as 128", where);
+  if (sized && !grouped) fail<FormatError>("{}: a 'group_size' needs \"granularity\": \"per_group\"", where);
+  if (grouped) scheme.group_size = reader.choice("group_size", {32, 64, 128, 256}).get<int64_t>();
+  for (const json& size : reader.choices("group_size_fallback", {32, 64, 128, 256, kRow})) {
+    if (!grouped) fail<FormatError>("{}: a 'group_size_fallback' needs a 'group_size'", where);
+    if (!fallback.empty() && fallback.back() == 0) {
+      fail<FormatError>("{}: in 'group_size_fallback' nothing is tried after \"row\", which every layer can have",
+                        where);
+    }
+    fallback.push_back(size == kRow ? 0 : size.get<int64_t>());
+  }
+  scheme.mapping = read_mapping(reader, scheme.bits);
+  const json range = reader.choice("range", scheme.bits == 4 ? std::vector<json>{"mse", "absmax", "sawb"}
+                                                             : std::vector<json>{"absmax", "mse", "sawb"});
+  if (range == "mse") scheme.range = RangeEstimator::kMse;
+  if (range == "sawb") {
+    if (scheme.mapping != CodeMapping::kSymmetric)
+      fail<FormatError>("{}: the range \"sawb\" is of symmetric codes", where);
+    scheme.range = RangeEstimator::kSawb;
+  }
+  return {scheme, std::move(fallback)};
 }
 
 constexpr std::array kAlgorithms = {
@@ -274,31 +303,29 @@ std::vector<std::string> Recipe::built_in_names(AppliesTo models) {
 std::optional<Recipe::Weights> Recipe::read_weights(const json& value, const std::string& where) {
   if (value.is_null()) return std::nullopt;
   Reader reader(value, where);
+  auto [scheme, fallback] = read_grid(reader);
   Weights out;
-  out.scheme.bits = reader.choice("bits", {8, 4}).get<int>();
-  const bool sized = reader.find("group_size") != nullptr;
-  const bool grouped = reader.choice("granularity", {sized ? "per_group" : "per_channel",
-                                                     sized ? "per_channel" : "per_group"}) == "per_group";
-  if (grouped && !sized) fail<FormatError>("{}: 'per_group' needs a 'group_size', such as 128", where);
-  if (sized && !grouped) fail<FormatError>("{}: a 'group_size' needs \"granularity\": \"per_group\"", where);
-  if (grouped) out.scheme.group_size = reader.choice("group_size", {32, 64, 128, 256}).get<int64_t>();
-  for (const json& size : reader.choices("group_size_fallback", {32, 64, 128, 256, kRow})) {
-    if (!grouped) fail<FormatError>("{}: a 'group_size_fallback' needs a 'group_size'", where);
-    if (!out.fallback.empty() && out.fallback.back() == 0) {
-      fail<FormatError>("{}: in 'group_size_fallback' nothing is tried after \"row\", which every layer can have",
-                        where);
-    }
-    out.fallback.push_back(size == kRow ? 0 : size.get<int64_t>());
-  }
-  out.scheme.mapping = read_mapping(reader, out.scheme.bits);
+  out.scheme = scheme;
+  out.fallback = std::move(fallback);
   out.algorithm = read_algorithm_options(reader);
   out.true_sequential = reader.choice("true_sequential", {true, false}).get<bool>();
   refuse_unless(reader, "true_sequential", needs_statistics(out.algorithm.algorithm), "\"gptq\" or \"hessian\"");
-  const bool search = reader.choice("range", out.scheme.bits == 4 ? std::vector<json>{"mse", "absmax"}
-                                                                  : std::vector<json>{"absmax", "mse"}) == "mse";
-  out.scheme.range = search ? RangeEstimator::kMse : RangeEstimator::kAbsmax;
   reader.refuse_unknown_keys();
   return out;
+}
+
+std::optional<Recipe::Grid> Recipe::read_embeddings(const json& value, const std::string& where) {
+  if (value.is_null()) return std::nullopt;
+  if (value == 8) return Grid{{.bits = 8}, {}};
+  if (value == 4) return Grid{{.bits = 4, .group_size = 32, .range = RangeEstimator::kMse}, {0}};
+  if (!value.is_object()) {
+    fail<FormatError>("{} is {}; null, 8, 4 or an object such as {{\"bits\": 4, \"group_size\": 64}} is needed", where,
+                      quote_json(value));
+  }
+  Reader reader(value, where);
+  auto [scheme, fallback] = read_grid(reader);
+  reader.refuse_unknown_keys();
+  return Grid{scheme, std::move(fallback)};
 }
 
 namespace {
@@ -444,7 +471,8 @@ Recipe Recipe::from_json(const json& recipe, const std::string& source) {
   if (const json* scales = reader.find("activation_scales")) {
     out.scales_ = read_scales(*scales, reader.where() + ", activation_scales");
   }
-  out.embeddings_ = reader.choice("embeddings", {nullptr, 8}) == 8;
+  if (const json* embeddings = reader.find("embeddings"))
+    out.embeddings_ = read_embeddings(*embeddings, reader.where() + ", embeddings");
   if (const json* attention = reader.find("attention"); attention != nullptr && attention->is_object()) {
     const Activations read = read_attention(*attention, reader.where() + ", attention");
     out.attention_ = read.mode;
@@ -549,23 +577,27 @@ bool Recipe::finds_outliers() const noexcept {
 std::optional<Scheme> Recipe::scheme_for(std::string_view layer, int64_t inputs) const {
   const std::optional<Layer> found = find(layer);
   if (!found) return std::nullopt;
-  const auto& [weights, activations, outliers] = *found;
-  const auto divides = [inputs](int64_t group_size) { return group_size == 0 || inputs % group_size == 0; };
-  Scheme scheme{weights.scheme, activations.mode};
+  Scheme scheme = fit(found->weights, found->activations.mode, layer, inputs);
   const std::span<const int32_t> given = outlier_columns(layer);
   check_outlier_columns(given, inputs, fmt::format("recipe '{}', outliers, layer '{}'", name_, layer));
-  scheme.weight.outliers = outliers.has_value() || !given.empty();
-  if (weights.scheme.bits != 8 && activations.mode == ActivationMode::kStaticPerTensorZeroPoint) {
+  scheme.weight.outliers = found->outliers.has_value() || !given.empty();
+  return scheme;
+}
+
+Scheme Recipe::fit(const Grid& grid, ActivationMode activations, std::string_view layer, int64_t inputs) const {
+  const auto divides = [inputs](int64_t group_size) { return group_size == 0 || inputs % group_size == 0; };
+  Scheme scheme{grid.scheme, activations};
+  if (grid.scheme.bits != 8 && activations == ActivationMode::kStaticPerTensorZeroPoint) {
     fail<UsageError>("recipe '{}': layer '{}' has {}-bit weights; activations with a zero point need 8-bit ones", name_,
-                     layer, weights.scheme.bits);
+                     layer, grid.scheme.bits);
   }
-  if (divides(weights.scheme.group_size)) return scheme;
-  const auto fallback = std::find_if(weights.fallback.begin(), weights.fallback.end(), divides);
-  if (fallback == weights.fallback.end()) {
+  if (divides(grid.scheme.group_size)) return scheme;
+  const auto fallback = std::find_if(grid.fallback.begin(), grid.fallback.end(), divides);
+  if (fallback == grid.fallback.end()) {
     fail<ShapeError>(
         "recipe '{}': layer '{}' has {} inputs, which {} does not divide{}. Add \"row\" to its group_size_fallback, or "
         "exclude the layer.",
-        name_, layer, inputs, weights.scheme.group_size, weights.fallback.empty() ? "" : ", nor does a fallback");
+        name_, layer, inputs, grid.scheme.group_size, grid.fallback.empty() ? "" : ", nor does a fallback");
   }
   scheme.weight.group_size = *fallback;
   return scheme;
@@ -642,9 +674,9 @@ Recipe Recipe::to_be_calibrated() const {
   return recipe;
 }
 
-std::optional<Scheme> Recipe::embedding_scheme() const {
+std::optional<Scheme> Recipe::embedding_scheme(std::string_view layer, int64_t width) const {
   if (!embeddings_) return std::nullopt;
-  return Scheme{WeightScheme{.bits = 8}, activations_.mode};
+  return fit(*embeddings_, activations_.mode, layer, width);
 }
 
 std::optional<int64_t> Recipe::asked_group_size(std::string_view layer) const {

@@ -53,7 +53,7 @@ struct CalibrationOptions {
 ///     "fold":        {"method": "smoothquant", "alpha": 0.5},                         null or left out: nothing
 ///     "bias_correction": true,                                                        left out: false
 ///     "calibration": {"samples": 128, "sequence_length": 512, "seed": 0},
-///     "embeddings":  8,                                                               null or left out: float
+///     "embeddings":  8,                 null or left out: float; or 4, or {"bits": 4, "granularity": "per_channel", …}
 ///     "attention":   8,                     null or left out: float; or {"bits": 8, "mode": "static", "range": "mse"}
 ///     "include":     ["*"],                                       layer names; * is any run of characters, ? any one
 ///     "exclude":     ["encoder.layer.0.*"],
@@ -67,11 +67,12 @@ struct CalibrationOptions {
 ///   group_size            32, 64, 128 or 256, "per_group" only
 ///   group_size_fallback   what to try in turn where group_size does not divide a layer's inputs; "row" is one scale an
 ///                         output. Left out or exhausted, such a layer is an error.
-///   symmetric             false: a zero point beside each scale; 4 bits only
+///   symmetric             false: a zero point beside each scale
 ///   minima                true: instead a real minimum beside each scale; 4 bits only. Such weights are quantized
 ///                         while loading; the compressed-tensors layout has no place for them. Left out: false
-///   range                 "absmax", or "mse", a search for the range with the least squared error. Left out: "mse" at
-///                         4 bits, "absmax" at 8, where the search gains nothing
+///   range                 "absmax"; "mse", a search for the range with the least squared error; or "sawb", the range
+///                         that mean magnitude and mean square say (see quantize_weight). Left out: "mse" at 4 bits,
+///                         "absmax" at 8, where the search gains nothing
 ///
 ///   algorithm             how codes are found (see WeightAlgorithm): "rtn", rounded to nearest, "gptq", "hessian",
 ///   "hqq".
@@ -102,12 +103,13 @@ struct CalibrationOptions {
 ///                         of calibration, see CalibrationOptions
 ///
 /// An unknown key, a value that is not offered, or an impossible combination is a FormatError that names it.
-/// Recipes speak of a model's block layers. With "embeddings": 8, the table of input embeddings is stored in 8 bits
-/// with one scale an entry, and so is the output head, which reads what "activations" says; else both stay float. With
-/// "attention": 8, both products of every attention are in INT8, one scale a token and head, and so are a cache's keys
-/// and values. With "mode": "static" queries, keys and values of a layer have one scale each, which activation_scales
-/// has by the names MODULE.q, .k and .v ("model.layers.0.self_attn.k"), or calibration finds by the "range" (left out:
-/// "mse"; all but "best") and the "percentile" that activations have too.
+/// Recipes speak of a model's block layers. With "embeddings", the table of input embeddings is quantized, and so is
+/// the output head, which reads what "activations" says; else both stay float. It is an object with the keys of
+/// "weights" from "bits" to "range", or short for one: 8 is one scale an entry, 4 groups of 32, or one scale an entry
+/// where 32 does not divide its width. With "attention": 8, both products of every attention are in INT8, one scale a
+/// token and head, and so are a cache's keys and values. With "mode": "static" queries, keys and values of a layer have
+/// one scale each, which activation_scales has by the names MODULE.q, .k and .v ("model.layers.0.self_attn.k"), or
+/// calibration finds by the "range" (left out: "mse"; all but "best") and the "percentile" that activations have too.
 ///
 /// Some recipes need calibration data (see needs_data): they are for octet quantize, not for quantizing while loading.
 ///
@@ -163,8 +165,11 @@ class Recipe {
   /// The same recipe to load a model by whose scales, folds and weights are found afterwards.
   Recipe to_be_calibrated() const;
   bool is_to_be_calibrated() const noexcept { return to_be_calibrated_; }
-  /// The scheme of input embeddings and output head; none where they stay float.
-  std::optional<Scheme> embedding_scheme() const;
+  /// Whether input embeddings and output head are quantized.
+  bool quantizes_embeddings() const noexcept { return embeddings_.has_value(); }
+  /// The scheme of the input embedding or output head `layer` of vectors of `width`; none where they stay float. Throws
+  /// as scheme_for does.
+  std::optional<Scheme> embedding_scheme(std::string_view layer, int64_t width) const;
   /// How products of attention are computed: in INT8 on both sides, with scales found on the way (kDynamicPerToken) or
   /// fixed (kStaticPerTensor), or in float.
   ActivationMode attention() const noexcept { return attention_; }
@@ -182,9 +187,11 @@ class Recipe {
                                               std::span<const std::string> operands = {}) const;
 
  private:
-  struct Weights {
+  struct Grid {
     WeightScheme scheme;
     std::vector<int64_t> fallback;  ///< group sizes; 0 is a whole row
+  };
+  struct Weights : Grid {
     WeightAlgorithmOptions algorithm;
     bool true_sequential = true;
   };
@@ -207,6 +214,7 @@ class Recipe {
   };
 
   static Recipe from_json(const nlohmann::json& json, const std::string& source);
+  static std::optional<Grid> read_embeddings(const nlohmann::json& value, const std::string& where);
   static std::optional<Weights> read_weights(const nlohmann::json& value, const std::string& where);
   static Activations read_activations(const nlohmann::json& value, const std::string& where);
   static Activations read_attention(const nlohmann::json& value, const std::string& where);
@@ -220,6 +228,8 @@ class Recipe {
   /// Of everything that the recipe says of weights, anywhere.
   bool any_weights(const std::function<bool(const Weights&)>& holds) const;
   std::optional<Layer> find(std::string_view layer) const;
+  /// The scheme for `inputs` inputs.
+  Scheme fit(const Grid& grid, ActivationMode activations, std::string_view layer, int64_t inputs) const;
 
   std::string name_, text_;
   std::optional<Weights> weights_;
@@ -233,7 +243,7 @@ class Recipe {
   bool to_be_calibrated_ = false;
   ActivationMode attention_ = ActivationMode::kFloat;
   RangeOptions attention_range_ = {.method = RangeMethod::kMse};
-  bool embeddings_ = false;
+  std::optional<Grid> embeddings_;
   std::vector<std::string> include_, exclude_;
   std::vector<Override> overrides_;
 };

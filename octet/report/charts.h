@@ -22,6 +22,7 @@ struct AxisTitle {
 };
 
 /// Points of two measures of which less is better. Those that no other beats in both are joined: the Pareto front.
+/// Where there is not room for all names, others go without.
 struct ScatterChart {
   struct Point {
     double x = 0, y = 0;
@@ -37,7 +38,7 @@ struct ScatterChart {
   AxisTitle x, y;
   Axis::Scale y_scale = Axis::Scale::kLinear;
   std::vector<Point> points;
-  /// Points without names that a line joins: what was predicted.
+  /// Points without names, what was predicted; a line joins those that no other beats.
   std::vector<std::pair<double, double>> curve = {};
   std::string curve_name = {};
   std::optional<Line> line = {};  ///< upright: what has no y, as the reference on a logarithmic axis

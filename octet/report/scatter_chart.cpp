@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cmath>
+#include <numeric>
+#include <utility>
 #include <vector>
 
 #include "octet/base/error.h"
@@ -47,28 +49,41 @@ std::vector<NamePlace> places(double x, double y, double width) {
   return out;
 }
 
+// The share of a name that others may cover.
+constexpr double kReadable = 0.1;
+
+double covered(const Box& box, const std::vector<Box>& taken) {
+  double sum = 0;
+  for (const Box& other : taken) sum += box.overlap(other);
+  return sum;
+}
+
 // The place that covers least of what is there already and sticks out least.
 NamePlace free_place(const std::vector<NamePlace>& offered, const std::vector<Box>& taken, const Box& inside) {
   const auto cost = [&](const NamePlace& place) {
     // A name that is 10 away is as bad as one of which a letter is covered.
-    double sum = 3 * (place.box.area() - place.box.overlap(inside)) + 8 * place.away;
-    for (const Box& box : taken) sum += place.box.overlap(box);
-    return sum;
+    return 3 * (place.box.area() - place.box.overlap(inside)) + 8 * place.away + covered(place.box, taken);
   };
   return *std::min_element(offered.begin(), offered.end(),
                            [&](const NamePlace& a, const NamePlace& b) { return cost(a) < cost(b); });
 }
 
-}  // namespace
-
-std::vector<bool> pareto_front(const std::vector<ScatterChart::Point>& points) {
+std::vector<bool> not_beaten(const std::vector<std::pair<double, double>>& points) {
   std::vector<bool> front;
-  for (const ScatterChart::Point& point : points) {
-    front.push_back(std::none_of(points.begin(), points.end(), [&](const ScatterChart::Point& other) {
-      return other.x <= point.x && other.y <= point.y && (other.x < point.x || other.y < point.y);
+  for (const auto& [x, y] : points) {
+    front.push_back(std::none_of(points.begin(), points.end(), [x = x, y = y](const auto& other) {
+      return other.first <= x && other.second <= y && (other.first < x || other.second < y);
     }));
   }
   return front;
+}
+
+}  // namespace
+
+std::vector<bool> pareto_front(const std::vector<ScatterChart::Point>& points) {
+  std::vector<std::pair<double, double>> both;
+  for (const ScatterChart::Point& point : points) both.emplace_back(point.x, point.y);
+  return not_beaten(both);
 }
 
 Markup draw(const ScatterChart& chart, double width) {
@@ -105,11 +120,16 @@ Markup draw(const ScatterChart& chart, double width) {
 
   std::vector<std::pair<double, double>> curve = chart.curve;
   std::sort(curve.begin(), curve.end());
+  // What was searched for by another measure than x is no front here: what others beat is not joined.
+  const std::vector<bool> on_curve = not_beaten(curve);
   PathData joined;
+  bool begun = false;
   for (size_t i = 0; i < curve.size(); ++i) {
     const double x = frame.at_x(curve[i].first), y = frame.at_y(curve[i].second);
-    i == 0 ? joined.move(x, y) : joined.line(x, y);
     svg.rectangle(x - 1.5, y - 1.5, 3, 3, "predicted-point");
+    if (!on_curve[i]) continue;
+    begun ? joined.line(x, y) : joined.move(x, y);
+    begun = true;
   }
   if (curve.size() > 1) svg.path(joined.to_string(), "predicted");
   if (!curve.empty()) {
@@ -139,18 +159,25 @@ Markup draw(const ScatterChart& chart, double width) {
     const double x = frame.at_x(point.x), y = frame.at_y(point.y);
     taken.push_back({x - 7, y - 7, x + 7, y + 7});
   }
-  for (size_t i = 0; i < chart.points.size(); ++i) {
+  // Of names that have no room those of the front stand; the others' points have their tooltips.
+  std::vector<size_t> order(chart.points.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  const auto must_be_named = [&](size_t i) { return front[i] || chart.points[i].marked; };
+  std::stable_partition(order.begin(), order.end(), must_be_named);
+  for (const size_t i : order) {
     const ScatterChart::Point& point = chart.points[i];
     const double x = frame.at_x(point.x), y = frame.at_y(point.y);
     const NamePlace place = free_place(places(x, y, text_width(point.name)), taken, inside);
-    if (place.away > 12) svg.line(x, y, place.x, place.y < y ? place.y + 4 : place.y - kLetterHeight + 2, "leader");
-    svg.text(place.x, place.y, point.name, place.anchor, point.marked ? "point-name marked" : "point-name");
+    if (must_be_named(i) || covered(place.box, taken) < kReadable * place.box.area()) {
+      if (place.away > 12) svg.line(x, y, place.x, place.y < y ? place.y + 4 : place.y - kLetterHeight + 2, "leader");
+      svg.text(place.x, place.y, point.name, place.anchor, point.marked ? "point-name marked" : "point-name");
+      taken.push_back(place.box);
+    }
     if (front[i]) {
       svg.circle(x, y, point.marked ? 7 : 5.5, "point on-front", point.tooltip);
     } else {
       svg.diamond(x, y, point.marked ? 8 : 6.5, "point off-front", point.tooltip);
     }
-    taken.push_back(place.box);
   }
   return svg.finish();
 }

@@ -44,8 +44,8 @@ class HeaderReader {
     while (!take("}")) {
       const std::string_view key = quoted_text();
       expect(":");
-      if (key == "descr" && !dtype_) {
-        dtype_ = dtype();
+      if (key == "descr" && !description_) {
+        description_ = description();
       } else if (key == "fortran_order" && !fortran_order_) {
         fortran_order_ = boolean();
       } else if (key == "shape" && !shape_) {
@@ -60,14 +60,14 @@ class HeaderReader {
     }
     skip_space();
     if (!text_.empty()) refuse();
-    if (!dtype_ || !fortran_order_ || !shape_)
+    if (!description_ || !fortran_order_ || !shape_)
       fail<FormatError>("{}: the header lacks descr, fortran_order or shape", source_);
     if (*fortran_order_ && shape_->rank() > 1) {
       fail<FormatError>("{}: the array is in Fortran order; save numpy.ascontiguousarray(array) instead", source_);
     }
   }
 
-  DType dtype_found() const { return *dtype_; }
+  const std::string& description_found() const { return *description_; }
   const Shape& shape_found() const { return *shape_; }
 
  private:
@@ -108,20 +108,14 @@ class HeaderReader {
     return false;
   }
 
-  DType dtype() {
+  std::string description() {
     if (take("[")) fail<FormatError>("{}: an array of records; save its fields one by one", source_);
-    const std::string_view description = quoted_text();
-    for (const Element& element : kElements) {
-      if (element.description == description) return element.dtype;
-    }
-    if (description.starts_with('>')) {
+    const std::string_view found = quoted_text();
+    if (found.starts_with('>')) {
       fail<FormatError>("{}: the elements {} are big-endian; save array.astype(array.dtype.newbyteorder('<')) instead",
-                        source_, quote_name(description));
+                        source_, quote_name(found));
     }
-    fail<FormatError>(
-        "{}: elements of type {}; float16, float32, float64, int8, uint8, int32, int64 and bool can be read. "
-        "Convert with array.astype.",
-        source_, quote_name(description));
+    return std::string(found);
   }
 
   // (), (3,) or (2, 3)
@@ -149,7 +143,7 @@ class HeaderReader {
 
   std::string_view text_;
   const std::string& source_;
-  std::optional<DType> dtype_;
+  std::optional<std::string> description_;
   std::optional<bool> fortran_order_;
   std::optional<Shape> shape_;
 };
@@ -158,25 +152,39 @@ std::string_view text_of(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
+DType dtype_of(const std::string& description, const std::string& source) {
+  for (const Element& element : kElements) {
+    if (element.description == description) return element.dtype;
+  }
+  fail<FormatError>(
+      "{}: elements of type {}; float16, float32, float64, int8, uint8, int32, int64 and bool can be read. "
+      "Convert with array.astype.",
+      source, quote_name(description));
+}
+
 std::string header_for(ConstTensorView tensor) {
   const auto* element = std::find_if(std::begin(kElements), std::end(kElements),
                                      [&](const Element& candidate) { return candidate.dtype == tensor.dtype; });
   if (element == std::end(kElements)) fail("NumPy has no {}; convert the tensor to F32 first", name(tensor.dtype));
-  const std::span<const int64_t> extents = tensor.shape.extents();
-  std::string dictionary = fmt::format("{{'descr': '{}', 'fortran_order': False, 'shape': ({}{}), }}",
-                                       element->description, fmt::join(extents, ", "), extents.size() == 1 ? "," : "");
+  return npy_header(element->description, tensor.shape);
+}
+
+}  // namespace
+
+std::string npy_header(std::string_view description, const Shape& shape, size_t least) {
+  const std::span<const int64_t> extents = shape.extents();
+  std::string dictionary = fmt::format("{{'descr': '{}', 'fortran_order': False, 'shape': ({}{}), }}", description,
+                                       fmt::join(extents, ", "), extents.size() == 1 ? "," : "");
   // Spaces and a newline fill up to the alignment of the elements.
-  const size_t total = (kPrefix + dictionary.size() + 1 + kAlignment - 1) / kAlignment * kAlignment;
-  dictionary.resize(total - kPrefix - 1, ' ');
+  const size_t needed = std::max(least, kPrefix + dictionary.size() + 1);
+  dictionary.resize((needed + kAlignment - 1) / kAlignment * kAlignment - kPrefix - 1, ' ');
   dictionary += '\n';
   std::string header(kMagic);
   header += {'\x01', '\x00', static_cast<char>(dictionary.size() & 0xff), static_cast<char>(dictionary.size() >> 8)};
   return header + dictionary;
 }
 
-}  // namespace
-
-Tensor parse_npy(std::span<const std::byte> bytes, const std::string& source) {
+NpyHeader parse_npy_header(std::span<const std::byte> bytes, const std::string& source) {
   if (!text_of(bytes).starts_with(kMagic) || bytes.size() < kPrefix) {
     fail<FormatError>("{}: not an npy file", source);
   }
@@ -197,9 +205,16 @@ Tensor parse_npy(std::span<const std::byte> bytes, const std::string& source) {
 
   HeaderReader header(text_of(rest.first(header_bytes)), source);
   header.read();
-  const DType dtype = header.dtype_found();
-  const Shape& shape = header.shape_found();
-  const std::span<const std::byte> elements = rest.subspan(header_bytes);
+  return {.description = header.description_found(),
+          .shape = header.shape_found(),
+          .bytes = bytes.size() - rest.size() + header_bytes};
+}
+
+Tensor parse_npy(std::span<const std::byte> bytes, const std::string& source) {
+  const NpyHeader header = parse_npy_header(bytes, source);
+  const DType dtype = dtype_of(header.description, source);
+  const Shape& shape = header.shape;
+  const std::span<const std::byte> elements = bytes.subspan(header.bytes);
   int64_t needed = 0;
   if (__builtin_mul_overflow(shape.elements(), byte_size(dtype), &needed) ||
       std::cmp_not_equal(needed, elements.size())) {

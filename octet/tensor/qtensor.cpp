@@ -148,8 +148,9 @@ void check(const ActivationScale& scale, ActivationMode mode, const std::string&
 void check(const WeightScheme& scheme, int64_t inputs, const std::string& what) {
   if (scheme.bits != 8 && scheme.bits != 4)
     fail<ShapeError>("{}: {}-bit codes; 8 or 4 are supported", what, scheme.bits);
-  if (scheme.bits == 8 && scheme.mapping != CodeMapping::kSymmetric) {
-    fail<ShapeError>("{}: 8-bit weights{}; they are symmetric", what, beside_scales(scheme.mapping));
+  if (scheme.bits == 8 && scheme.mapping == CodeMapping::kMinimum) {
+    fail<ShapeError>("{}: 8-bit weights{}; they are symmetric or have zero points", what,
+                     beside_scales(scheme.mapping));
   }
   const int64_t group = scheme.group_size;
   if (group != 0 && group != 32 && group != 64 && group != 128 && group != 256) {

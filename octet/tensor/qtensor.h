@@ -15,7 +15,7 @@ namespace octet {
 ///
 ///   codes        [out, in]      I8, one to a byte whatever their bits; ranges as WeightScheme says
 ///   scales       [out, groups]  F32, finite, any sign; groups = 1 where a whole row shares one
-///   zero_points  [out, groups]  I8 in [0, 15]; without elements unless the scheme has them
+///   zero_points  [out, groups]  I8, a code of the scheme; without elements unless the scheme has them
 ///   minima       [out, groups]  F32, finite; without elements unless the scheme has them
 ///   group_index  [in]           I32, the group of each column; without elements unless the scheme is reordered. Every
 ///                               group has group_size columns, whichever they are; codes stay in the order of columns

@@ -10,18 +10,19 @@ namespace octet {
 enum class RangeEstimator : uint8_t {
   kAbsmax,  ///< the largest magnitude (if not symmetric: the smallest and the largest value)
   kMse,     ///< of some shares of that range, the one with the least squared error
+  kSawb,    ///< what mean magnitude and mean square say (SAWB: Choi et al., 2019); symmetric only
 };
 
 /// How a code stands for a value.
 enum class CodeMapping : uint8_t {
   kSymmetric,  ///< code · scale
-  kZeroPoint,  ///< (code - zero point) · scale; 4 bits only
+  kZeroPoint,  ///< (code - zero point) · scale
   kMinimum,    ///< code · scale + minimum; 4 bits only
 };
 
 /// How a weight [out, in] is quantized. Every output channel has a scale, or one for each group of inputs.
 struct WeightScheme {
-  /// 8: codes in [-128, 127], of which -128 is in files of others only; 4: [-8, 7] if symmetric, else [0, 15].
+  /// 8: codes in [-128, 127], Octet's in [-127, 127] if symmetric; 4: [-8, 7] if symmetric, else [0, 15].
   int bits = 8;
   /// Neighbouring inputs that share a scale, and a zero point or a minimum: 32, 64, 128 or 256, dividing `in`; 0: all
   /// of them.

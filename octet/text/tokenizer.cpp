@@ -83,7 +83,23 @@ Tokenizer Tokenizer::load(const std::filesystem::path& model) {
   };
   find_id("bos_token", parts.bos_id);
   find_id("eos_token", parts.eos_id);
+  find_id("sep_token", parts.sep_id);
+  find_id("mask_token", parts.mask_id);
   return *std::move(tokenizer);
+}
+
+Tokenizer::Frame Tokenizer::frame() const {
+  Frame frame;
+  bool after = false;
+  for (const TemplatePiece& piece : parts_.post_processor.single) {
+    if (piece.kind != TemplatePiece::Kind::kSpecial) {
+      after = true;
+      continue;
+    }
+    std::vector<int32_t>& ids = after ? frame.after : frame.before;
+    ids.insert(ids.end(), piece.ids.begin(), piece.ids.end());
+  }
+  return frame;
 }
 
 Tokenizer::Tokens Tokenizer::tokenize(std::string_view text) const {

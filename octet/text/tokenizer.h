@@ -66,7 +66,7 @@ struct TokenizerParts {
   std::optional<Truncation> truncation;
   std::optional<Padding> padding;
   std::optional<int64_t> model_max_length;
-  std::optional<int32_t> bos_id, eos_id;
+  std::optional<int32_t> bos_id, eos_id, sep_id, mask_id;
 };
 
 /// Text to token ids and back, with the ids, offsets and type ids of the Hugging Face `tokenizers` library (0.23). A
@@ -128,7 +128,15 @@ class Tokenizer {
   /// not in the vocabulary.
   std::optional<int32_t> bos_id() const { return parts_.bos_id; }
   std::optional<int32_t> eos_id() const { return parts_.eos_id; }
+  /// The tokens that end a text of a pair and that stand for a hidden one (encoders), in the same way.
+  std::optional<int32_t> sep_id() const { return parts_.sep_id; }
+  std::optional<int32_t> mask_id() const { return parts_.mask_id; }
   const Decoder& decoder() const { return parts_.decoder; }
+  /// The special tokens that the template puts before and after a text.
+  struct Frame {
+    std::vector<int32_t> before, after;
+  };
+  Frame frame() const;
 
   /// The truncation of the model's `tokenizer.json`: apply it by handing it to encode().
   const std::optional<Truncation>& truncation() const { return parts_.truncation; }

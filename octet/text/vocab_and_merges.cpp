@@ -87,7 +87,7 @@ Tokenizer Tokenizer::from_vocab_and_merges(std::string_view vocabulary_text, std
   parts.eos_id = special("eos_token", roberta ? "</s>" : kEnd);
   const auto unknown = special("unk_token", roberta ? "<unk>" : kEnd);
   special("pad_token", roberta ? "<pad>" : "");
-  special("mask_token", roberta ? "<mask>" : "");
+  parts.mask_id = special("mask_token", roberta ? "<mask>" : "");
   const bool add_prefix_space = read_flag(config, "add_prefix_space", false);
   if (qwen2) {
     parts.normalizer = Normalizer({UnicodeNormalizer{NormalizationForm::kNfc}});
@@ -101,6 +101,7 @@ Tokenizer Tokenizer::from_vocab_and_merges(std::string_view vocabulary_text, std
     if (!cls || !sep) {
       fail<FormatError>("{}: the tokens '<s>' and '</s>' of a {} are not there", vocabulary_source, class_name);
     }
+    parts.sep_id = sep;
     parts.post_processor = PostProcessor::roberta(*cls, *sep);
     parts.post_processor.trim_offsets = PostProcessor::TrimOffsets{add_prefix_space};
   } else if (read_flag(config, "add_bos_token", false)) {

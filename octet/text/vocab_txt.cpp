@@ -92,9 +92,11 @@ Tokenizer Tokenizer::from_vocab_txt(std::string_view vocabulary, std::string_vie
   const int32_t cls = required("cls_token", "[CLS]"), sep = required("sep_token", "[SEP]");
   // Inputs need neither of these, and a vocabulary without them is as good.
   special("pad_token", "[PAD]");
-  special("mask_token", "[MASK]");
+  const std::string mask = special("mask_token", "[MASK]");
 
   TokenizerParts parts;
+  parts.sep_id = sep;
+  parts.mask_id = tokens.token_to_id(mask);
   BertNormalizer bert;
   bert.lowercase = read_flag(config, "do_lower_case", true);
   bert.handle_chinese_chars = read_flag(config, "tokenize_chinese_chars", true);

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "octet/train/language_task.h"
 
-#include <limits>
+#include <optional>
 
 #include "octet/base/error.h"
-#include "octet/eval/text_windows.h"
+#include "octet/data/token_windows.h"
 #include "octet/models/session.h"
 
 namespace octet {
@@ -12,35 +12,33 @@ namespace {
 
 constexpr int64_t kUsualLength = 512;
 
+// What the model's context allows is checked when it meets a batch.
+TokenWindows read_windows(const TrainConfig& config) {
+  if (config.train_data.empty()) fail<UsageError>("the task 'lm' needs 'train_data', a text to learn from");
+  if (config.eval_data.empty()) fail<UsageError>("the task 'lm' needs 'eval_data', a text to judge the model on");
+  if (is_token_file(config.eval_data)) {
+    fail<UsageError>("{}: 'eval_data' is to be a text: its perplexity is counted by words and bytes too",
+                     config.eval_data);
+  }
+  const Tokenizer tokenizer = Tokenizer::load(config.model);
+  return {TokenDocuments::load(config.train_data, tokenizer, parse_documents(config.documents)), tokenizer,
+          config.max_length > 0 ? config.max_length : kUsualLength, TokenWindows::Frame::kDocument,
+          config.limit > 0 ? std::optional(config.limit) : std::nullopt};
+}
+
 class LanguageTask : public TrainingTask {
  public:
-  explicit LanguageTask(const TrainConfig& config) : config_(config) {
-    if (config.train_data.empty()) fail<UsageError>("the task 'lm' needs 'train_data', a text to learn from");
-    if (config.eval_data.empty()) fail<UsageError>("the task 'lm' needs 'eval_data', a text to judge the model on");
-    options_.documents = parse_documents(config.documents);
-    options_.window = config.max_length > 0 ? config.max_length : kUsualLength;
-    WindowOptions training = options_;
-    if (config.limit > 0) training.limit = config.limit;
-    // What the model's context allows is checked when it meets a batch.
-    windows_ =
-        read_windows(config.train_data, Tokenizer::load(config.model), training, std::numeric_limits<int32_t>::max());
-  }
+  explicit LanguageTask(const TrainConfig& config) : config_(config), windows_(read_windows(config)) {}
 
   LossKind loss() const noexcept override { return LossKind::kClasses; }
   TaskHead head() const override { return {}; }
-  int64_t examples() const noexcept override { return std::ssize(windows_.windows); }
-  int64_t tokens(size_t example) const override {
-    const TextWindows::Window& window = windows_.windows.at(example);
-    return window.end - window.begin;
-  }
+  int64_t examples() const noexcept override { return windows_.size(); }
+  int64_t tokens(size_t example) const override { return windows_.tokens(example); }
 
-  LabelledBatch batch(std::span<const size_t> examples) const override {
+  LabelledBatch batch(std::span<const size_t> examples, int64_t /*step*/) const override {
     LabelledBatch out;
     for (const size_t i : examples) {
-      const TextWindows::Window& window = windows_.windows.at(i);
-      const std::span<const int32_t> ids =
-          std::span(windows_.documents[window.document].ids)
-              .subspan(static_cast<size_t>(window.begin), static_cast<size_t>(window.end - window.begin));
+      const std::vector<int32_t> ids = windows_.ids(i);
       out.tokens.add(ids);
       out.labels.insert(out.labels.end(), ids.begin() + 1, ids.end());
       out.labels.push_back(-1);  // what follows the last token is not in the window
@@ -49,16 +47,17 @@ class LanguageTask : public TrainingTask {
   }
 
   TaskResult evaluate(Session& session) const override {
-    TaskInput input{.model = session.checkpoint().folder(), .data = config_.eval_data, .windows = options_};
-    if (config_.eval_limit > 0) input.windows.limit = config_.eval_limit;
+    TaskInput input{.model = session.checkpoint().folder(), .data = config_.eval_data};
+    input.windows.documents = parse_documents(config_.documents);
+    input.windows.window = config_.max_length > 0 ? config_.max_length : kUsualLength;
+    if (config_.eval_limit > 0) input.limit = config_.eval_limit;
     return find_task("perplexity").run(session, input);
   }
   std::string metric() const override { return "perplexity"; }
 
  private:
-  TrainConfig config_;
-  WindowOptions options_;
-  TextWindows windows_;
+  const TrainConfig config_;
+  TokenWindows windows_;
 };
 
 }  // namespace

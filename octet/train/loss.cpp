@@ -12,18 +12,13 @@
 namespace octet {
 namespace {
 
-double apply_to_classes(Context& context, std::span<const int32_t> labels, float factor, const Activation& output) {
-  if (std::ssize(labels) != output.rows)
-    fail<ShapeError>("{} labels for {} rows of logits", labels.size(), output.rows);
-  if (const auto wrong = std::ranges::find_if(labels, [&](int32_t label) { return label >= output.cols; });
-      wrong != labels.end()) {
-    fail("a label is {}; the model's output has the classes 0 to {}", *wrong, output.cols - 1);
-  }
+// Of rows that have a label.
+template <class Run>
+double sum_of_rows(Context& context, std::span<const int32_t> labels, const Run& run) {
   const Workspace::Scope scope(context.workspace);
   const DeviceSpan on_device = context.workspace.upload(labels);
-  const Activation losses = context.workspace.take_matrix(1, output.rows);
-  context.backend.cross_entropy(
-      {.x = output, .labels = on_device, .factor = factor, .losses = losses.memory, .dx = output});
+  const Activation losses = context.workspace.take_matrix(1, std::ssize(labels));
+  run(on_device, losses.memory);
   std::vector<float> host(labels.size());
   context.backend.download(losses, host);
   double sum = 0;
@@ -31,6 +26,18 @@ double apply_to_classes(Context& context, std::span<const int32_t> labels, float
     if (labels[i] >= 0) sum += host[i];
   }
   return sum;
+}
+
+double apply_to_classes(Context& context, std::span<const int32_t> labels, float factor, const Activation& output) {
+  if (std::ssize(labels) != output.rows)
+    fail<ShapeError>("{} labels for {} rows of logits", labels.size(), output.rows);
+  if (const auto wrong = std::ranges::find_if(labels, [&](int32_t label) { return label >= output.cols; });
+      wrong != labels.end()) {
+    fail("a label is {}; the model's output has the classes 0 to {}", *wrong, output.cols - 1);
+  }
+  return sum_of_rows(context, labels, [&](DeviceSpan on_device, DeviceSpan losses) {
+    context.backend.cross_entropy({.x = output, .labels = on_device, .factor = factor, .losses = losses, .dx = output});
+  });
 }
 
 // The few numbers of the others are worked on here, in double.
@@ -82,6 +89,54 @@ double apply_to_spans(const LabelledBatch& batch, float factor, std::vector<floa
   return sum;
 }
 
+// exp((x - largest) / T) of one column of a sequence's rows, as shares of their sum, and its logarithm.
+struct Shares {
+  std::vector<double> share;
+  double log_sum = 0;
+};
+
+Shares shares_of(std::span<const float> values, int64_t rows, int column, double temperature) {
+  Shares out;
+  double largest = -std::numeric_limits<double>::infinity(), total = 0;
+  for (int64_t row = 0; row < rows; ++row)
+    largest = std::max(largest, double{values[static_cast<size_t>(2 * row + column)]});
+  for (int64_t row = 0; row < rows; ++row) {
+    out.share.push_back(
+        exp_of_nonpositive((double{values[static_cast<size_t>(2 * row + column)]} - largest) / temperature));
+    total += out.share.back();
+  }
+  for (double& share : out.share) share /= total;
+  out.log_sum = log_of_positive(total) + largest / temperature;
+  return out;
+}
+
+// As apply_to_spans, half of each end.
+double distill_spans(const LabelledBatch& batch, double temperature, double factor, std::span<const float> teacher,
+                     std::vector<float>& values) {
+  double sum = 0;
+  for (size_t b = 0; b < batch.answers.size(); ++b) {
+    const auto first = static_cast<size_t>(2 * batch.tokens.offsets[b]);
+    const int64_t rows = batch.tokens.offsets[b + 1] - batch.tokens.offsets[b];
+    const auto from = teacher.subspan(first, static_cast<size_t>(2 * rows));
+    const auto own = std::span(values).subspan(first, static_cast<size_t>(2 * rows));
+    for (const int column : {0, 1}) {
+      const Shares q = shares_of(from, rows, column, temperature), p = shares_of(own, rows, column, temperature);
+      double divergence = p.log_sum - q.log_sum;
+      for (int64_t row = 0; row < rows; ++row) {
+        const auto at = static_cast<size_t>(2 * row + column), place = static_cast<size_t>(row);
+        divergence += q.share[place] * (double{from[at]} - double{own[at]}) / temperature;
+      }
+      for (int64_t row = 0; row < rows; ++row) {
+        const auto place = static_cast<size_t>(row);
+        own[static_cast<size_t>(2 * row + column)] =
+            static_cast<float>(0.5 * factor * temperature * (p.share[place] - q.share[place]));
+      }
+      sum += 0.5 * temperature * temperature * divergence;
+    }
+  }
+  return sum;
+}
+
 }  // namespace
 
 int64_t LabelledBatch::terms(LossKind kind) const noexcept {
@@ -110,6 +165,28 @@ double apply_loss(Context& context, LossKind kind, const LabelledBatch& batch, f
       return apply_on_host(context, output, [&](std::vector<float>& v) { return apply_to_spans(batch, factor, v); });
   }
   return 0;
+}
+
+double distill(Context& context, LossKind kind, const LabelledBatch& batch, float temperature, float factor,
+               const Activation& teacher, const Activation& output, const Activation& d) {
+  if (kind == LossKind::kClasses) {
+    return sum_of_rows(context, batch.labels, [&](DeviceSpan labels, DeviceSpan losses) {
+      context.backend.distill({.x = output,
+                               .teacher = teacher,
+                               .labels = labels,
+                               .temperature = temperature,
+                               .factor = factor,
+                               .losses = losses,
+                               .dx = d});
+    });
+  }
+  std::vector<float> from(static_cast<size_t>(teacher.rows * teacher.cols));
+  context.backend.download(teacher, from);
+  context.backend.copy(output.memory, d.memory);
+  return apply_on_host(context, d, [&](std::vector<float>& values) {
+    return kind == LossKind::kGrades ? apply_to_grades(from, factor, values)
+                                     : distill_spans(batch, temperature, factor, from, values);
+  });
 }
 
 }  // namespace octet

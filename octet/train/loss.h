@@ -33,4 +33,10 @@ struct LabelledBatch {
 /// Throws Error for a label that is no column of the output.
 double apply_loss(Context& context, LossKind kind, const LabelledBatch& batch, float factor, const Activation& output);
 
+/// The sum of a batch's distances from what `teacher`, of the shape of `output`, says: of classes and spans the
+/// divergence of distributions at `temperature` (see DistillOp), of grades the squared error. `d` becomes the gradient
+/// of `factor` times the sum by `output`.
+double distill(Context& context, LossKind kind, const LabelledBatch& batch, float temperature, float factor,
+               const Activation& teacher, const Activation& output, const Activation& d);
+
 }  // namespace octet

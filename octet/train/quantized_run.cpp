@@ -72,7 +72,7 @@ void check_trainable(const Recipe& recipe) {
         "(\"algorithm\": \"rtn\"), without a fold.",
         recipe.name());
   }
-  if (recipe.embedding_scheme()) {
+  if (recipe.quantizes_embeddings()) {
     fail<UsageError>("recipe '{}': embeddings are trained in float; leave 'embeddings' out", recipe.name());
   }
   if (!recipe.quantizes_weights()) fail<UsageError>("recipe '{}': it quantizes no weights", recipe.name());

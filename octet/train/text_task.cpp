@@ -55,7 +55,7 @@ class TextTask : public TrainingTask {
   int64_t examples() const noexcept override { return std::ssize(encodings_); }
   int64_t tokens(size_t example) const override { return std::ssize(encodings_.at(example).ids); }
 
-  LabelledBatch batch(std::span<const size_t> examples) const override {
+  LabelledBatch batch(std::span<const size_t> examples, int64_t /*step*/) const override {
     LabelledBatch out;
     for (const size_t i : examples) {
       out.tokens.add(encodings_.at(i).ids, encodings_[i].type_ids);

@@ -15,23 +15,27 @@ namespace octet {
 /// A training run as data: a JSON object with these keys, each at its default where it is left out. An unknown key, a
 /// value of another type or out of range is a FormatError that names it.
 struct TrainConfig {
-  std::string task;   ///< one of training_tasks(): "mrpc", "classification", "lm"…
+  std::string task;   ///< one of training_tasks(): "mrpc", "classification", "squad", "lm"…
   std::string model;  ///< a Hugging Face directory with float weights
   std::string data;   ///< the task's folder; or "train_data" and "eval_data" name files
   std::string train_data, eval_data;
-  int64_t labels = 0;        ///< of "classification"; 0: as many as the training data has, or the model's head
-  int64_t max_length = 0;    ///< tokens of an example; 0: 128 for texts, 384 for questions, 512 for language models
-  int64_t doc_stride = 128;  ///< tokens that windows of one text share ("squad")
-  std::string documents = "whole";  ///< how a text is cut into documents ("lm"), see Documents
+  int64_t labels = 0;  ///< of "classification"; 0: as many as the training data has, or the model's head
+  /// Tokens of an example; 0: 128 of texts, 384 of questions, 512 of language models (of encoders at most their
+  /// longest).
+  int64_t max_length = 0;
+  int64_t doc_stride = 128;         ///< tokens that windows of one text share ("squad")
+  std::string documents = "whole";  ///< how a text is cut into documents ("lm", "mlm"), see Documents
+  double mask_probability = 0.15;   ///< of a token to be masked ("mlm")
   int64_t limit = 0;                ///< use the first training examples only; 0: all
   int64_t eval_limit = 0;           ///< the same of evaluation
 
   int64_t epochs = 3;
   int64_t max_steps = 0;  ///< of the optimizer; 0: as the epochs say
   int64_t batch_size = 16;
-  int64_t gradient_accumulation = 1;  ///< a batch goes through the model in so many parts
-  bool by_length = false;             ///< batches of examples of like length
-  bool drop_last = false;             ///< leave out an epoch's last batch if it is not full
+  int64_t gradient_accumulation = 1;    ///< a batch goes through the model in so many parts
+  bool gradient_checkpointing = false;  ///< keep each block's input only, and compute the rest again: less memory
+  bool by_length = false;               ///< batches of examples of like length
+  bool drop_last = false;               ///< leave out an epoch's last batch if it is not full
   uint64_t seed = 1;
 
   std::string optimizer = "adamw";  ///< or "sgd"
@@ -45,8 +49,15 @@ struct TrainConfig {
   double max_grad_norm = 1;                       ///< gradients are scaled down to this norm; 0: never
   std::optional<double> dropout;  ///< of hidden states; none: the model's hidden_dropout_prob or resid_pdrop, or 0
 
+  /// A directory of a model like the trained one, whose outputs are learned too (knowledge distillation): the loss is
+  /// (1 - distill_alpha) · the task's + distill_alpha · the distance from the teacher's. Empty: none.
+  std::string teacher;
+  double distill_alpha = 0.5;      ///< from 0 to 1
+  double distill_temperature = 2;  ///< of logits
+
   /// A recipe's name, file or JSON: layers are quantized in training as it says (quantization-aware training).
   std::string recipe;
+  int64_t qat_start = 0;             ///< steps in float before that
   std::string clips = "pact";        ///< how ranges of static activations learn: "pact", "lsq" or "fixed"
   double pact_a_lr = 0;              ///< learning rate of clips; 0: learning_rate
   double pact_a_decay = 0;           ///< weight decay of clips

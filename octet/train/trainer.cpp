@@ -4,9 +4,11 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
+#include <utility>
 
 #include <nlohmann/json.hpp>
 
@@ -76,8 +78,7 @@ class Trainer {
         folder_(options.out),
         backend_(make_cpu_backend(options.cpu)),
         workspace_(*backend_),
-        kept_(*backend_),
-        trainables_(*backend_, quantized_training(config)) {
+        kept_(*backend_) {
     if (task.examples() == 0) fail<FormatError>("the task '{}' has no training examples", config.task);
     order_ = {.examples = task.examples(),
               .batch_size = config.batch_size,
@@ -98,6 +99,7 @@ class Trainer {
     begin();
     load_model_at(folder_.steps().back());
     dropout_ = config.dropout.value_or(usual_dropout(source_->config()));
+    if (!config.teacher.empty()) teacher_.emplace(config.teacher, LoadOptions{.cpu = options.cpu});
     report_.metric = config.metric.empty() ? task.metric() : config.metric;
   }
 
@@ -116,10 +118,11 @@ class Trainer {
         epoch = now;
         batches = order_.epoch(epoch, [&](size_t example) { return task_.tokens(example); });
       }
+      if (quantizes_from(progress_.step)) begin_quantized();
       step(batches[static_cast<size_t>(progress_.step % order_.batches())]);
       const bool at_end = progress_.step == steps_;
       const int64_t every = config_.eval_steps > 0 ? config_.eval_steps : order_.batches();
-      if (!at_end && progress_.step % every != 0) continue;
+      if (!at_end && progress_.step % every != 0 && !quantizes_from(progress_.step)) continue;
       const auto before = Clock::now();
       log_->flush();
       save();
@@ -162,7 +165,8 @@ class Trainer {
       make_first_checkpoint();
     }
     const fs::path last = folder_.checkpoint(folder_.steps().back());
-    if (recipe && !fs::exists(last / kTrainedRecipe)) write_recipe(last / kTrainedRecipe, calibrate(*recipe));
+    if (recipe && config_.qat_start == 0 && !fs::exists(last / kTrainedRecipe))
+      write_recipe(last / kTrainedRecipe, calibrate(*recipe, folder_.checkpoint(0)));
   }
 
   void make_first_checkpoint() const {
@@ -182,52 +186,88 @@ class Trainer {
   }
 
   // The first batches of the first epoch find the ranges that training starts from.
-  Recipe calibrate(const Recipe& recipe) const {
+  Recipe calibrate(const Recipe& recipe, const std::filesystem::path& weights) const {
     TokenBatch samples;
     const auto batches = order_.epoch(0, [&](size_t example) { return task_.tokens(example); });
     for (size_t i = 0; i < batches.size() && i < static_cast<size_t>(config_.calibration_batches); ++i) {
-      const TokenBatch batch = task_.batch(batches[i]).tokens;
+      const TokenBatch batch = task_.batch(batches[i], 0).tokens;
       for (int64_t b = 0; b < batch.sequences(); ++b) {
         const auto first = static_cast<size_t>(batch.offsets[static_cast<size_t>(b)]);
         const auto count = static_cast<size_t>(batch.offsets[static_cast<size_t>(b) + 1]) - first;
         samples.add(std::span(batch.ids).subspan(first, count), std::span(batch.type_ids).subspan(first, count));
       }
     }
-    return calibrated(Checkpoint::open(folder_.checkpoint(0)), recipe, samples, options_.cpu,
-                      folder_.path() / "calibration");
+    return calibrated(Checkpoint::open(weights), recipe, samples, options_.cpu, folder_.path() / "calibration");
   }
 
   void load_model_at(int64_t step) {
     source_.emplace(Checkpoint::open(folder_.checkpoint(step)));
-    if (!config_.recipe.empty()) recipe_ = Recipe::load((folder_.checkpoint(step) / kTrainedRecipe).string(), {});
+    const std::filesystem::path recipe = folder_.checkpoint(step) / kTrainedRecipe;
+    if (std::filesystem::exists(recipe)) recipe_ = Recipe::load(recipe.string(), {});
+    make_model();
+    progress_ = folder_.load(step, *trainables_, *optimizer_);
+    model_->lay_out_trained(*backend_);  // by the clips that were loaded
+    if (progress_.step > 0) report_.resumed_from = progress_.step;
+    for (const auto& trainable : trainables_->all()) report_.parameters += trainable->elements();
+  }
+
+  // Of source_, by recipe_; with an optimizer that knows nothing yet.
+  void make_model() {
+    optimizer_.reset();
+    model_.reset();
+    trainables_.emplace(*backend_, quantized_training(config_));
     model_ = load_model(*source_, recipe_ ? &*recipe_ : nullptr);
-    model_->train(trainables_);
+    model_->train(*trainables_);
     const ClipOptions clips{.rate_factor = config_.pact_a_lr > 0 ? config_.pact_a_lr / config_.learning_rate : 1,
                             .decay = config_.pact_a_decay};
     optimizer_ = config_.optimizer == "sgd"
-                     ? make_sgd(trainables_,
+                     ? make_sgd(*trainables_,
                                 {.momentum = config_.momentum, .weight_decay = config_.weight_decay, .clips = clips})
-                     : make_adamw(trainables_, {.beta1 = config_.beta1,
-                                                .beta2 = config_.beta2,
-                                                .eps = config_.eps,
-                                                .weight_decay = config_.weight_decay,
-                                                .clips = clips});
-    progress_ = folder_.load(step, trainables_, *optimizer_);
-    model_->lay_out_trained(*backend_);  // by the clips that were loaded
-    if (progress_.step > 0) report_.resumed_from = progress_.step;
-    for (const auto& trainable : trainables_.all()) report_.parameters += trainable->elements();
+                     : make_adamw(*trainables_, {.beta1 = config_.beta1,
+                                                 .beta2 = config_.beta2,
+                                                 .eps = config_.eps,
+                                                 .weight_decay = config_.weight_decay,
+                                                 .clips = clips});
+  }
+
+  bool quantizes_from(int64_t step) const {
+    return !config_.recipe.empty() && config_.qat_start > 0 && step == config_.qat_start;
+  }
+
+  // The step's checkpoint, which is there, goes on as a quantized model; what the optimizer knows stays.
+  void begin_quantized() {
+    std::map<std::pair<std::string, std::string>, std::vector<float>> known;
+    const auto key = [&](const Optimizer::State& state) {
+      return std::pair(state.name, trainables_->all()[state.parameter]->parts().front().tensor);
+    };
+    for (const Optimizer::State& state : optimizer_->states()) {
+      std::vector<float>& values = known[key(state)];
+      values.resize(static_cast<size_t>(trainables_->all()[state.parameter]->elements()));
+      backend_->download(state.memory, std::as_writable_bytes(std::span(values)));
+    }
+    recipe_ = calibrate(load_recipe(config_.recipe), folder_.checkpoint(progress_.step));
+    make_model();
+    for (const Optimizer::State& state : optimizer_->states()) {
+      if (const auto found = known.find(key(state)); found != known.end())
+        backend_->upload(std::as_bytes(std::span(found->second)), state.memory);
+    }
+    optimizer_->set_steps(progress_.step);
+    model_->lay_out_trained(*backend_);
+    progress_.best_step = -1;  // the best of the quantized ones is looked for
+    progress_.since_best = 0;
+    options_.note(fmt::format("from step {} on layers are quantized ('{}')", progress_.step, recipe_->name()));
   }
 
   void step(const std::vector<size_t>& examples) {
-    for (const auto& trainable : trainables_.all()) trainable->zero_gradient(*backend_);
+    for (const auto& trainable : trainables_->all()) trainable->zero_gradient(*backend_);
     std::vector<LabelledBatch> parts;
     int64_t terms = 0;
     const auto count = std::ssize(examples);
     const int64_t wanted = std::min<int64_t>(config_.gradient_accumulation, count);
     for (int64_t part = 0; part < wanted; ++part) {
       const int64_t first = part * count / wanted, last = (part + 1) * count / wanted;
-      parts.push_back(
-          task_.batch(std::span(examples).subspan(static_cast<size_t>(first), static_cast<size_t>(last - first))));
+      parts.push_back(task_.batch(
+          std::span(examples).subspan(static_cast<size_t>(first), static_cast<size_t>(last - first)), progress_.step));
       terms += parts.back().terms(task_.loss());
     }
     if (terms == 0) fail<FormatError>("a batch has no labels");
@@ -238,7 +278,7 @@ class Trainer {
       tokens += parts[part].tokens.tokens();
     }
     loss /= static_cast<double>(terms);
-    const double norm = gradient_norm(trainables_);
+    const double norm = gradient_norm(*trainables_);
     if (!std::isfinite(loss) || !std::isfinite(norm)) fail_not_finite(parts, loss);
     const double factor = config_.max_grad_norm > 0 && norm > config_.max_grad_norm ? config_.max_grad_norm / norm : 1;
     const double rate = schedule_.at(progress_.step);
@@ -271,13 +311,34 @@ class Trainer {
                       .dropout = static_cast<float>(dropout_),
                       .seed = config_.seed,
                       .step = static_cast<uint32_t>(progress_.step),
-                      .streams = static_cast<uint32_t>(part) * kStreamsPerPart};
+                      .streams = static_cast<uint32_t>(part) * kStreamsPerPart,
+                      .recomputes_blocks = config_.gradient_checkpointing};
     const Workspace::Scope kept(kept_), scope(workspace_);
     const DeviceBatch on_device = upload(context, batch.tokens);
     const std::unique_ptr<TrainingPass> pass = model_->forward(training, on_device);
-    const double loss = apply_loss(context, task_.loss(), batch, factor, pass->output);
+    const double loss = teacher_ ? distilled_loss(context, batch, factor, pass->output)
+                                 : apply_loss(context, task_.loss(), batch, factor, pass->output);
     model_->backward(training, on_device, *pass, pass->output);
     return loss;
+  }
+
+  // As apply_loss, of the task's loss and the distance from the teacher together.
+  double distilled_loss(Context& context, const LabelledBatch& batch, float factor, const Activation& output) {
+    const Workspace::Scope scope(workspace_);
+    const Tensor said = teacher_->run(batch.tokens);
+    if (said.shape() != Shape{output.rows, output.cols}) {
+      fail<UsageError>("the teacher {} gives {}, the trained model {}; both must have the same outputs",
+                       config_.teacher, to_string(said.shape()), to_string(Shape{output.rows, output.cols}));
+    }
+    const Activation teacher = workspace_.take_matrix(output.rows, output.cols);
+    const Activation d = workspace_.take_matrix(output.rows, output.cols);
+    backend_->upload(std::as_bytes(said.as<float>()), teacher.memory);
+    const auto share = static_cast<float>(config_.distill_alpha);
+    const double distance = distill(context, task_.loss(), batch, static_cast<float>(config_.distill_temperature),
+                                    share * factor, teacher, output, d);
+    const double loss = apply_loss(context, task_.loss(), batch, (1 - share) * factor, output);
+    backend_->add({.x = d, .y = output});
+    return (1 - config_.distill_alpha) * loss + config_.distill_alpha * distance;
   }
 
   // Where NaN or infinity came up: which piece of the forward pass gives it first, or else whose gradient has it.
@@ -295,7 +356,7 @@ class Trainer {
       }
     }
     if (where.empty() && !std::isfinite(loss)) where = "the head gives it";
-    for (auto it = trainables_.all().rbegin(); it != trainables_.all().rend() && where.empty(); ++it) {
+    for (auto it = trainables_->all().rbegin(); it != trainables_->all().rend() && where.empty(); ++it) {
       if (!is_finite(*backend_, (*it)->gradient()))
         where = fmt::format("the gradient of '{}' has it first", (*it)->parts().front().tensor);
     }
@@ -309,7 +370,7 @@ class Trainer {
   void save() const {
     std::optional<Recipe> recipe;
     if (recipe_) recipe = with_scales_of(*model_, *recipe_);
-    folder_.save(*source_, trainables_, *optimizer_, progress_, recipe ? &*recipe : nullptr);
+    folder_.save(*source_, *trainables_, *optimizer_, progress_, recipe ? &*recipe : nullptr);
   }
 
   double epoch() const { return static_cast<double>(progress_.step) / static_cast<double>(order_.batches()); }
@@ -345,7 +406,7 @@ class Trainer {
     } else {
       ++progress_.since_best;
     }
-    folder_.save_progress(progress_, trainables_);
+    folder_.save_progress(progress_, *trainables_);
     folder_.tidy(config_.keep_checkpoints);
     options_.after_evaluation(evaluation, best);
   }
@@ -356,10 +417,11 @@ class Trainer {
   RunFolder folder_;
   std::unique_ptr<Backend> backend_;
   Workspace workspace_, kept_;
-  Trainables trainables_;
+  std::optional<Trainables> trainables_;
   std::optional<Checkpoint> source_;
   std::optional<Recipe> recipe_;  // none: trained in float
   std::unique_ptr<Model> model_;
+  std::optional<Session> teacher_;
   std::unique_ptr<Optimizer> optimizer_;
   DataOrder order_;
   Schedule schedule_;

@@ -23,8 +23,9 @@ class TrainingTask {
   virtual TaskHead head() const = 0;
   virtual int64_t examples() const noexcept = 0;
   virtual int64_t tokens(size_t example) const = 0;
-  /// The examples, in their order, with what `loss` compares.
-  virtual LabelledBatch batch(std::span<const size_t> examples) const = 0;
+  /// The examples, in their order, with what `loss` compares. What is drawn at random for them is a function of the
+  /// config's seed, of the optimizer's steps before this one and of each example.
+  virtual LabelledBatch batch(std::span<const size_t> examples, int64_t step) const = 0;
   /// The figures of a model on the task's data for evaluation.
   virtual TaskResult evaluate(Session& session) const = 0;
   /// Of these the one that says which model is best.

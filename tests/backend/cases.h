@@ -56,6 +56,8 @@ inline const std::vector<Weights> kMainWeights = {
     quantized(4, 32, CodeMapping::kMinimum, ActivationMode::kDynamicPerToken),
     quantized(8, 0, CodeMapping::kSymmetric, ActivationMode::kStaticPerTensor),
     quantized(8, 0, CodeMapping::kSymmetric, ActivationMode::kStaticPerTensorZeroPoint),
+    quantized(8, 0, CodeMapping::kZeroPoint, ActivationMode::kFloat),
+    quantized(8, 0, CodeMapping::kZeroPoint, ActivationMode::kDynamicPerToken),
     reordered(quantized(4, 32, CodeMapping::kSymmetric, ActivationMode::kFloat)),
     reordered(quantized(4, 32, CodeMapping::kZeroPoint, ActivationMode::kDynamicPerToken)),
 };
@@ -70,6 +72,12 @@ inline std::vector<Weights> all_weights() {
     }
   }
   all.push_back(quantized(4, 64, CodeMapping::kSymmetric, ActivationMode::kStaticPerTensor));
+  for (const int64_t group : {0, 32}) {
+    for (const ActivationMode mode :
+         {ActivationMode::kFloat, ActivationMode::kDynamicPerToken, ActivationMode::kStaticPerTensorZeroPoint}) {
+      all.push_back(quantized(8, group, CodeMapping::kZeroPoint, mode));
+    }
+  }
   for (const ActivationMode mode :
        {ActivationMode::kFloat, ActivationMode::kDynamicPerToken, ActivationMode::kStaticPerTensor}) {
     for (const CodeMapping mapping : kMappings) all.push_back(reordered(quantized(4, 32, mapping, mode)));

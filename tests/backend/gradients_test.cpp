@@ -428,6 +428,52 @@ TEST(CrossEntropy, LossesAndTheirGradient) {
   }
 }
 
+TEST(Distill, LossesAndTheirGradient) {
+  constexpr int64_t kRows = 4;
+  for (const int64_t cols : {1, 3, 200}) {
+    for (const float temperature : {1.0f, 2.5f}) {
+      const std::vector<float> x = random_floats(kRows * cols, 31, 4.0f),
+                               teacher = random_floats(kRows * cols, 32, 4.0f);
+      const std::vector<int32_t> labels = {0, -1, 0, 0};
+      const float factor = 0.25f;
+      const std::vector<float> all = same_everywhere([&](Backend& backend) {
+        const Matrix in(backend, kRows, cols, 1, x), from(backend, kRows, cols, 0, teacher),
+            out(backend, kRows, cols, 2);
+        const Memory at(backend, labels), losses(backend, kRows * 4);
+        backend.distill(
+            {in.activation(), from.activation(), at.span(), temperature, factor, losses.span(), out.activation()});
+        EXPECT_TRUE(out.gaps_untouched());
+        std::vector<float> result(kRows), dx = out.values();
+        backend.download(losses.span(), std::as_writable_bytes(std::span(result)));
+        result.insert(result.end(), dx.begin(), dx.end());
+        return result;
+      });
+      const auto softmax = [&](const double* row) {
+        Doubles out(static_cast<size_t>(cols));
+        double sum = 0;
+        for (int64_t c = 0; c < cols; ++c) sum += out[c] = std::exp(row[c] / temperature);
+        for (double& value : out) value /= sum;
+        return out;
+      };
+      const Doubles from = to_doubles(teacher);
+      const auto losses = [&](const Doubles& at) {
+        Doubles out;
+        for (int64_t r = 0; r < kRows; ++r) {
+          const Doubles p = softmax(at.data() + r * cols), q = softmax(from.data() + r * cols);
+          double loss = 0;
+          for (int64_t c = 0; c < cols; ++c) loss += q[c] * std::log(q[c] / p[c]);
+          out.push_back(labels[r] < 0 ? 0.0 : temperature * temperature * loss);
+        }
+        return out;
+      };
+      Doubles expected = losses(to_doubles(x));
+      const Doubles gradient = differences(losses, to_doubles(x), std::vector<float>(kRows, factor));
+      expected.insert(expected.end(), gradient.begin(), gradient.end());
+      EXPECT_TRUE(close(all, expected, 2e-6)) << cols << " at " << temperature;
+    }
+  }
+}
+
 TEST(CrossEntropy, NanIsNotHidden) {
   const std::unique_ptr<Backend> backend = make_cpu_backend({});
   const Matrix x(*backend, 1, 3, 0, std::vector<float>{1, std::nanf(""), 2});

@@ -307,9 +307,12 @@ float rescaled(const CodesOfRow& row, const QTensor& weight, int64_t n, Activati
   const std::vector<int>& a = row.codes;
   const float activation_scale = row.scale;
   const auto depth = static_cast<int64_t>(a.size());
-  const int64_t longest = mode == ActivationMode::kStaticPerTensorZeroPoint ? 65'793 : 132'104;
+  const bool uint8 = mode == ActivationMode::kStaticPerTensorZeroPoint;
+  const bool shifted = weight.scheme.bits == 8 && weight.scheme.mapping == CodeMapping::kZeroPoint;
+  const int64_t longest = shifted ? (uint8 ? 33'025 : 66'310) : uint8 ? 65'793 : 132'104;
+  const int64_t chunk = shifted && uint8 ? 32'768 : 65'536;
   const bool whole = weight.groups() == 1 && weight.scheme.group_size == 0 && depth <= longest;
-  const int64_t group = whole ? depth : weight.scheme.group_size != 0 ? weight.scheme.group_size : 65'536;
+  const int64_t group = whole ? depth : weight.scheme.group_size != 0 ? weight.scheme.group_size : chunk;
   const bool minima = weight.scheme.mapping == CodeMapping::kMinimum;
   float t = 0;
   int64_t sum = 0, code_sum = 0, added = 0;
@@ -390,7 +393,7 @@ TEST(Linear, ExtremeCodesOfEveryKindDoNotSaturate) {
       }
       if (scheme.mapping == CodeMapping::kZeroPoint) {
         for (int8_t& zero : data.quantized.zero_points.mutable_as<int8_t>()) {
-          zero = static_cast<int8_t>(engine() % 2 == 0 ? 0 : 15);
+          zero = static_cast<int8_t>(engine() % 2 == 0 ? lowest : highest);
         }
       }
       expect_exact(data);
@@ -423,14 +426,20 @@ TEST(Linear, AFewLargeActivationsAmongSmallOnesMultiplyExactly) {
   }
 }
 
-// Zero points at both ends and between, inputs from below the range to above it, extreme weights; long rows in chunks.
+// Zero points at both ends and between, inputs from below the range to above it, extreme weights, with zero points at
+// the other end where they have them; long rows in chunks.
 TEST(Linear, StaticActivationsWithAZeroPointMultiplyExactly) {
   std::mt19937_64 engine(25);
-  for (const int64_t group : {0, 32, 128}) {
-    const Weights weights = quantized(8, group, CodeMapping::kSymmetric, ActivationMode::kStaticPerTensorZeroPoint);
-    for (const int64_t depth : {3, 70, 1060, kSanitized ? 257 : 70'000}) {
+  constexpr ActivationMode kMode = ActivationMode::kStaticPerTensorZeroPoint;
+  for (const Weights& weights :
+       {quantized(8, 0, CodeMapping::kSymmetric, kMode), quantized(8, 32, CodeMapping::kSymmetric, kMode),
+        quantized(8, 128, CodeMapping::kSymmetric, kMode), quantized(8, 0, CodeMapping::kZeroPoint, kMode),
+        quantized(8, 32, CodeMapping::kZeroPoint, kMode)}) {
+    const int64_t group = weights.group_size();
+    for (const int64_t depth : {3, 70, 1060, kSanitized ? 257 : 33'025, kSanitized ? 257 : 70'000}) {
       if (group != 0 && depth > 2000) continue;
       for (const int zero_point : {0, 1, 5, 128, 254, 255}) {
+        if (depth > 2000 && zero_point % 255 != 0) continue;  // the ends go farthest
         const int64_t rows = depth > 2000 ? 2 : 7;
         LinearData data(fitted({rows, 18, depth, Nonlinearity::kNone, false, false, "zero point"}, weights), weights,
                         26);
@@ -445,6 +454,11 @@ TEST(Linear, StaticActivationsWithAZeroPointMultiplyExactly) {
           if (i / k_count < 4) {
             data.quantized.codes.mutable_as<int8_t>()[i] = sign_of(engine, i / k_count, i % k_count) > 0 ? 127 : -128;
           }
+        }
+        if (weights.scheme->weight.mapping == CodeMapping::kZeroPoint) {
+          const std::span<int8_t> zeros = data.quantized.zero_points.mutable_as<int8_t>();
+          const int64_t groups = data.quantized.groups();
+          for (int64_t i = 0; i < 4 * groups; ++i) zeros[i] = i / groups % 2 == 0 ? -128 : 127;
         }
         expect_exact(data);
       }

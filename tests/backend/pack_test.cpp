@@ -63,7 +63,7 @@ TEST(Pack, TakesNoMoreThanCodesAndWhatLiesBesideThem) {
       const int64_t codes = weight.codes.bytes() * weight.scheme.bits / 8;
       int64_t beside = weight.scales.bytes() + weight.zero_points.bytes() + weight.minima.bytes();
       // The sum of codes beside each scale.
-      if (kind.activations() == ActivationMode::kStaticPerTensorZeroPoint) beside *= 2;
+      if (kind.activations() == ActivationMode::kStaticPerTensorZeroPoint) beside += weight.scales.bytes();
       beside += weight.group_index.bytes();
       const int64_t bytes = backend->pack({&part, 1}, kind.scheme->activations)->bytes();
       EXPECT_GE(bytes, codes + beside) << isa << " " << name(kind);

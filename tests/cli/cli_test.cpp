@@ -146,6 +146,22 @@ TEST_F(Cli, MixedSchemesAreWrittenAndReadBack) {
   EXPECT_EQ(run("inspect " + model + " --recipe mixed.json --set 'include=[\"*\", \"nobody\"]'"), 0);
 }
 
+TEST_F(Cli, EmbeddingsOfFourBitsAreNamedAndRunFromTheirFileAsWhileLoading) {
+  for (const std::string name : {"llama_tied", "gpt2"}) {
+    const std::string model = kGolden + "/" + name, recipe = " --recipe w8a16 --set embeddings=4";
+    ASSERT_EQ(run("quantize " + model + recipe + " --out " + name), 0) << err_;
+    EXPECT_THAT(
+        out_, HasSubstr(name == "gpt2" ? "\ntransformer.wte → int4 weights " : "\nmodel.embed_tokens → int4 weights "));
+    EXPECT_THAT(out_, HasSubstr(name == "gpt2" ? "\nkept in float: other embeddings, normalization\n"
+                                               : "\nkept in float: normalization\n"));
+    const std::string inputs = " --ids " + model + "/right.input_ids.npy --out ";
+    ASSERT_EQ(run("logits " + name + inputs + "stored.npy"), 0) << err_;
+    ASSERT_EQ(run("logits " + model + recipe + inputs + "loaded.npy"), 0) << err_;
+    EXPECT_EQ(contents(folder_ / "stored.npy"), contents(folder_ / "loaded.npy")) << name;
+    EXPECT_EQ(run_json("inspect " + name)["bytes"], run_json("inspect " + model + recipe)["bytes"]);
+  }
+}
+
 TEST_F(Cli, MaskedPlacesAreZerosInLogits) {
   const std::string model = kGolden + "/bert_base";
   EXPECT_EQ(run("logits " + model + " --ids " + model + "/hole.input_ids.npy --mask " + model +

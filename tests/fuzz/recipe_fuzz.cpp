@@ -20,12 +20,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   try {
     const octet::Recipe recipe = octet::Recipe::parse(text, "input.json", settings);
     const std::array<std::string, 3> layers = {"", "encoder.layer.0.output.dense", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa!"};
-    recipe.embedding_scheme();
     for (const std::string& layer : layers) {
       recipe.asked_group_size(layer);
       for (const int64_t inputs : {0, 1, 576, 1024}) {
         try {
           recipe.scheme_for(layer, inputs);
+          recipe.embedding_scheme(layer, inputs);
         } catch (const octet::ShapeError&) {  // no group size divides the inputs
         }
       }

@@ -47,6 +47,7 @@ std::vector<Layout> layouts() {
   for (const WeightFormat format : kFormats) {
     for (const int64_t group_size : {0, 32}) {
       all.push_back({{.bits = 8, .group_size = group_size}, format});
+      all.push_back({{.bits = 8, .group_size = group_size, .mapping = CodeMapping::kZeroPoint}, format});
       all.push_back({{.bits = 4, .group_size = group_size}, format});
       all.push_back({{.bits = 4, .group_size = group_size, .mapping = CodeMapping::kZeroPoint}, format});
     }
@@ -77,7 +78,7 @@ QTensor sample(int64_t rows, int64_t cols, const WeightScheme& scheme = {}) {
   if (scheme.mapping == CodeMapping::kZeroPoint) {
     out.zero_points = Tensor(DType::kI8, {rows, groups});
     for (int64_t i = 0; i < rows * groups; ++i)
-      out.zero_points.mutable_as<int8_t>()[i] = static_cast<int8_t>(i * 5 % 16);
+      out.zero_points.mutable_as<int8_t>()[i] = static_cast<int8_t>(scheme.bits == 8 ? i * 85 % 256 - 128 : i * 5 % 16);
   }
   if (scheme.reordered) {
     out.group_index = Tensor(DType::kI32, {cols});
@@ -115,7 +116,8 @@ TEST_F(CompressedTensors, AnyShapeSurvivesWritingAndReading) {
       SCOPED_TRACE(text_of(layout) + ", " + name);
       expect_equal(back, weight);
       EXPECT_EQ(back.codes.is_mapped(),
-                layout.format == WeightFormat::kIntQuantized && layout.scheme.mapping == CodeMapping::kSymmetric);
+                layout.format == WeightFormat::kIntQuantized &&
+                    (layout.scheme.bits == 8 || layout.scheme.mapping == CodeMapping::kSymmetric));
     }
   }
 }
@@ -208,6 +210,8 @@ const std::vector<GoldenLayer>& golden_layers() {
       {"w4_channel_zero_point", {{.bits = 4, .mapping = CodeMapping::kZeroPoint}, kPack}, 11, 13, kFloat},
       {"w4a8_group", {{.bits = 4, .group_size = 32}, kInt}, 5, 96, kDynamic},
       {"w4a8_zero_point", {{.bits = 4, .group_size = 32, .mapping = CodeMapping::kZeroPoint}, kInt}, 11, 96, kDynamic},
+      {"w8_zero_point", {{.bits = 8, .group_size = 32, .mapping = CodeMapping::kZeroPoint}, kPack}, 11, 96, kFloat},
+      {"w8a8_zero_point", {{.bits = 8, .mapping = CodeMapping::kZeroPoint}, kInt}, 11, 13, kDynamic},
   };
   return layers;
 }
@@ -234,6 +238,23 @@ TEST_F(CompressedTensors, AFolderByThePythonLibraryIsRead) {
     }
   }
   EXPECT_EQ(checkpoint.quantization()->scheme_for("head"), std::nullopt);
+}
+
+TEST_F(CompressedTensors, OneScaleOfAllByThePythonLibraryIsRead) {
+  const Checkpoint checkpoint = Checkpoint::open(golden("compressed_tensors"));
+  for (const std::string name : {"one_scale_packed", "one_scale_plain"}) {
+    const StoredScheme stored = *checkpoint.quantization()->scheme_for(name);
+    EXPECT_TRUE(stored.one_scale);
+    const QTensor weight = decode_weight(checkpoint, name, stored);
+    EXPECT_EQ(weight.scales.shape(), (Shape{5, 1}));
+    const Tensor ours = dequantize(weight), theirs = to_f32(checkpoint.tensor("expected." + name).view());
+    const bool half = stored.format == WeightFormat::kPackQuantized;
+    ASSERT_EQ(ours.shape(), theirs.shape());
+    for (int64_t i = 0; i < ours.shape().elements(); ++i) {
+      const float value = ours.as<float>()[i];
+      ASSERT_EQ(half ? to_float(to_half(value)) : to_float(to_bfloat16(value)), theirs.as<float>()[i]) << name << i;
+    }
+  }
 }
 
 TEST_F(CompressedTensors, ThePythonLibraryDequantizesToTheSameValues) {
@@ -483,6 +504,32 @@ TEST_F(CompressedTensors, ShapesWithoutElementsTakeNoTime) {
   const QTensor weight =
       decode_weight(checkpoint(writer), "a", Layout{asymmetric, WeightFormat::kPackQuantized}.stored());
   EXPECT_EQ(weight.codes.shape(), (Shape{0, huge}));
+}
+
+TEST_F(CompressedTensors, OneScaleOfAllIsWidenedToOneARow) {
+  for (const Layout& layout : layouts()) {
+    if (layout.scheme.group_size != 0) continue;
+    for (const Shape& shape : {Shape{}, Shape{1}}) {
+      QTensor weight = sample(3, 8, layout.scheme);
+      SafetensorsWriter writer;
+      for (TensorSource& source : encode_weight("a", weight, layout.format)) {
+        if (!source.name.ends_with("_scale") && !source.name.ends_with("_point")) writer.add(std::move(source));
+      }
+      writer.add("a.weight_scale", tensor_of<float>(shape, {0.25f}));
+      std::ranges::fill(weight.scales.mutable_as<float>(), 0.25f);
+      if (layout.scheme.mapping == CodeMapping::kZeroPoint) {
+        writer.add("a.weight_zero_point", tensor_of<int8_t>(shape, {-5}));
+        std::ranges::fill(weight.zero_points.mutable_as<int8_t>(),
+                          static_cast<int8_t>(layout.scheme.bits == 8 ? -5 : 3));
+      }
+      StoredScheme stored = layout.stored();
+      const Checkpoint opened = checkpoint(writer);
+      EXPECT_THAT(message_of([&] { decode_weight(opened, "a", stored); }), HasSubstr("'a.weight_scale' is F32"));
+      stored.one_scale = true;
+      SCOPED_TRACE(text_of(layout));
+      expect_equal(decode_weight(opened, "a", stored), weight);
+    }
+  }
 }
 
 TEST_F(CompressedTensors, OnlyAZeroPointOfZeroIsRead) {

@@ -7,6 +7,7 @@ A second run writes the same bytes.
 """
 
 import json
+import math
 import pathlib
 
 import torch
@@ -46,7 +47,7 @@ def four_bit_codes(rows, cols):
     return ((torch.arange(rows * cols) * 7) % 16 - 8).to(torch.int8).reshape(rows, cols)
 
 
-# name: bits, group size (None: one scale a row), symmetric, format, rows, columns. Rows end inside a word; zero points do.
+# name: bits, group size (None: one scale a row; 0: one in all), symmetric, format, rows, columns. Rows end inside a word; zero points do.
 LAYERS = {
     "packed": (8, None, True, "pack-quantized", 5, 7),
     "plain": (8, None, True, "int-quantized", 5, 7),
@@ -57,6 +58,10 @@ LAYERS = {
     "w4_channel_zero_point": (4, None, False, "pack-quantized", 11, 13),
     "w4a8_group": (4, 32, True, "int-quantized", 5, 96),
     "w4a8_zero_point": (4, 32, False, "int-quantized", 11, 96),
+    "w8_zero_point": (8, 32, False, "pack-quantized", 11, 96),
+    "w8a8_zero_point": (8, None, False, "int-quantized", 11, 13),
+    "one_scale_packed": (8, 0, False, "pack-quantized", 5, 7),
+    "one_scale_plain": (4, 0, False, "int-quantized", 5, 7),
 }
 
 
@@ -71,19 +76,24 @@ def compressed_tensors():
         weight = codes(rows, cols) if bits == 8 else four_bit_codes(rows, cols)
         columns = cols // group_size if group_size else 1
         dtype = torch.float16 if layout == "pack-quantized" else torch.bfloat16
-        scale = ((torch.arange(rows * columns, dtype=torch.float32).reshape(rows, columns) + 1) / 10).to(dtype)
+        shape = (1,) if group_size == 0 else (rows, columns)
+        count = math.prod(shape)
+        scale = ((torch.arange(count, dtype=torch.float32).reshape(shape) + 1) / 10).to(dtype)
         arguments = {"num_bits": bits, "type": "int", "symmetric": symmetric,
-                     "strategy": "group" if group_size else "channel", "group_size": group_size, "dynamic": False}
+                     "strategy": "group" if group_size else "tensor" if group_size == 0 else "channel",
+                     "group_size": group_size or None, "dynamic": False}
         activations = {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "token", "dynamic": True}
         scheme = QuantizationScheme(targets=[name], weights=arguments, format=layout,
                                     input_activations=activations if layout == "int-quantized" else None)
         state = {"weight_scale": scale}
-        zero = torch.zeros(rows, columns, dtype=torch.int8)
+        zero = torch.zeros(shape, dtype=torch.int8)
         if not symmetric:
-            zero = ((torch.arange(rows * columns) * 5) % 16 - 8).to(torch.int8).reshape(rows, columns)
+            steps = (torch.arange(count) * 85) % 256 - 128 if bits == 8 else (torch.arange(count) * 5) % 16 - 8
+            zero = steps.to(torch.int8).reshape(shape)
             state["weight_zero_point"] = zero
-        wide = scale.double().repeat_interleave(cols // columns, dim=1)
-        values = (weight.double() - zero.double().repeat_interleave(cols // columns, dim=1)) * wide
+        wide, wide_zero = (beside.double().expand(rows, columns).repeat_interleave(cols // columns, dim=1)
+                           for beside in (scale, zero))
+        values = (weight.double() - wide_zero) * wide
         # Compressed from float64, so that every value meets its own code again.
         compressor = BaseCompressor.get_value_from_registry(layout)
         stored = compressor.compress({**state, "weight": values, "weight_scale": scale.double()}, scheme)

@@ -126,6 +126,14 @@ TEST_F(PackedLayouts, SymmetricGptqCodesAreCodesAroundTheMiddle) {
   const QTensor eight = layer();
   EXPECT_EQ(eight.scheme, WeightScheme{});
   EXPECT_THAT(eight.codes.as<int8_t>().first(5), ElementsAre(-127, -1, 0, 127, 0));
+
+  // Zero points of 8 bits are as much less as the codes are.
+  config_["sym"] = false;
+  tensors_["a.qzeros"].mutable_as<int32_t>()[0] = static_cast<int32_t>(0xfe7f007e);
+  const QTensor shifted = layer();
+  EXPECT_EQ(shifted.scheme, WeightScheme{.mapping = CodeMapping::kZeroPoint});
+  EXPECT_THAT(shifted.codes.as<int8_t>().first(5), ElementsAre(-127, -1, 0, 127, 0));
+  EXPECT_THAT(shifted.zero_points.as<int8_t>(), ElementsAre(-1, -127, 0, 127, 0, 0, 0, 0));
 }
 
 TEST_F(PackedLayouts, AGroupIndexInOrderIsNone) {
@@ -267,7 +275,6 @@ TEST_F(PackedLayouts, WhatOctetHasNotIsRefusedWithFileAndKey) {
       {{{"bits", 2}}, "'bits' is 2"},
       {{{"bits", nullptr}}, "'quantization_config.bits' is missing"},
       {{{"bits", "4"}}, "'quantization_config.bits' must be a whole number"},
-      {{{"bits", 8}}, "8-bit weights with zero points; they are symmetric"},
       {{{"group_size", 16}}, "groups of 16; 32, 64, 128, 256 or a whole row"},
       {{{"group_size", 0}}, "'group_size' is 0"},
       {{{"group_size", -2}}, "'group_size' is -2"},

@@ -134,11 +134,9 @@ TEST(QuantizationConfig, EachFeatureNotOfferedIsNamedWithItsFile) {
       {"/config_groups/group_0/weights/num_bits", 3, "weights.num_bits' is 3"},
       {"/config_groups/group_0/weights/num_bits", "4", "num_bits' must be"},
       {"/config_groups/group_0/weights/type", "float", "weights.type' is \"float\""},
-      {"/config_groups/group_0/weights/symmetric", false, "zero point"},
       {"/config_groups/group_0/weights/symmetric", 1, "symmetric' must be"},
       {"/config_groups/group_0/weights/strategy", "group", "weights.group_size' is -1"},
       {"/config_groups/group_0/weights/strategy", "block", "weights.strategy' is \"block\""},
-      {"/config_groups/group_0/weights/strategy", nullptr, "weights.strategy' is \"tensor\""},
       {"/config_groups/group_0/weights/group_size", 128, "weights.group_size' is 128"},
       {"/config_groups/group_0/weights/dynamic", true, "weights.dynamic' is true"},
       {"/config_groups/group_0/weights/actorder", "group", "no groups to reorder"},
@@ -199,6 +197,12 @@ TEST(QuantizationConfig, WeightsMayHaveFourBitsGroupsAndZeroPoints) {
                   {"symmetric", false},
                   {"zp_dtype", "torch.int8"}}),
             (WeightScheme{.bits = 4, .group_size = 128, .mapping = CodeMapping::kZeroPoint}));
+  EXPECT_EQ(read({{"symmetric", false}}), (WeightScheme{.mapping = CodeMapping::kZeroPoint}));
+  EXPECT_EQ(read({{"strategy", "tensor"}}), WeightScheme{});
+  EXPECT_EQ(read({{"strategy", nullptr}, {"group_size", nullptr}}), WeightScheme{});
+  EXPECT_TRUE(parse(changed("/config_groups/group_0/weights/strategy", "tensor")).scheme_for("a")->one_scale);
+  EXPECT_FALSE(parse(uniform()).scheme_for("a")->one_scale);
+  EXPECT_NE(parse(changed("/use_optimized_inference", true)).scheme_for("a"), std::nullopt) << "how to load it";
   EXPECT_EQ(read({{"observer", "mse"}}).range, RangeEstimator::kMse);
   for (const json& observer : {json("minmax"), json("memoryless_minmax"), json(nullptr)}) {
     EXPECT_EQ(read({{"observer", observer}}).range, RangeEstimator::kAbsmax);

@@ -60,13 +60,14 @@ std::vector<float> last_row(const Tensor& rows) {
 }
 
 const std::vector<std::string> kQuantizedEmbeddings = {"embeddings=8"};
+const std::vector<std::string> kSmallEmbeddings = {"embeddings=4"};
 const std::vector<std::string> kInt8Attention = {"attention=8"};
 
 std::vector<std::optional<Recipe>> recipes(const std::filesystem::path& model) {
   std::vector<std::optional<Recipe>> all = {std::nullopt};
   for (const std::string& name : Recipe::built_in_names()) all.emplace_back(Recipe::load(name, {}));
   all.emplace_back(Recipe::load("w8a8_dynamic", kQuantizedEmbeddings));
-  all.emplace_back(Recipe::load("w4a16_g32", kQuantizedEmbeddings));
+  all.emplace_back(Recipe::load("w4a16_g32", kSmallEmbeddings));
   all.emplace_back(Recipe::load("w8a8_dynamic", kInt8Attention));
   all.emplace_back(Recipe::load("w4a16_g32", kInt8Attention));
   all.emplace_back(static_attention(model));

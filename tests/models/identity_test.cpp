@@ -36,6 +36,8 @@ std::vector<std::optional<Recipe>> recipes(const std::filesystem::path& model) {
   all.emplace_back(Recipe::load("w4a16_g32", with_minima));
   const std::vector<std::string> with_embeddings = {"embeddings=8"};
   all.emplace_back(Recipe::load("w8a8_dynamic", with_embeddings));
+  const std::vector<std::string> with_small_embeddings = {"embeddings=4", "weights.symmetric=false"};
+  all.emplace_back(Recipe::load("w8a8_dynamic", with_small_embeddings));
   const std::vector<std::string> with_attention = {"attention=8"};
   all.emplace_back(Recipe::load("w8a8_dynamic", with_attention));
   all.emplace_back(static_attention(model));

@@ -34,7 +34,8 @@ class Trained {
   // Σ weights ∘ outputs, for weights that depend on their place alone; and, if asked, its gradients.
   double loss(const TokenBatch& batch, bool gradients, std::vector<float>* outputs = nullptr) {
     Context context{*backend_, workspace_};
-    Training training{.context = context, .kept = kept_, .dropout = dropout_, .seed = 7};
+    Training training{
+        .context = context, .kept = kept_, .dropout = dropout_, .seed = 7, .recomputes_blocks = recomputes_blocks};
     const Workspace::Scope kept(kept_), scope(workspace_);
     const DeviceBatch on_device = upload(context, batch);
     const std::unique_ptr<TrainingPass> pass = model_->forward(training, on_device);
@@ -53,6 +54,12 @@ class Trained {
     return std::inner_product(y.begin(), y.end(), weights.begin(), 0.0);
   }
 
+  std::vector<std::vector<float>> gradients() {
+    std::vector<std::vector<float>> all;
+    for (const auto& trainable : trainables_.all()) all.push_back(gradient(*trainable));
+    return all;
+  }
+
   std::vector<float> gradient(const Trainable& trainable) {
     std::vector<float> out(static_cast<size_t>(trainable.elements()));
     backend_->download(trainable.gradient(), out);
@@ -62,6 +69,10 @@ class Trained {
     backend_->upload(std::as_bytes(values), trainable.values().memory);
     model_->lay_out_trained(*backend_);
   }
+
+  int64_t kept_bytes() const { return kept_.bytes(); }
+
+  bool recomputes_blocks = false;
 
  private:
   Checkpoint checkpoint_;
@@ -120,8 +131,7 @@ TEST(TrainingPass, GradientsOfEveryParameterOfEveryArchitecture) {
     Trained trained(golden(name));
     const TokenBatch batch = sequences(trained.model());
     trained.loss(batch, true);
-    std::vector<std::vector<float>> gradients;
-    for (const auto& trainable : trained.trainables().all()) gradients.push_back(trained.gradient(*trainable));
+    const std::vector<std::vector<float>> gradients = trained.gradients();
     std::mt19937 engine(5);
     std::normal_distribution<float> normal;
     for (size_t i = 0; i < gradients.size(); ++i) {
@@ -154,10 +164,30 @@ TEST(TrainingPass, GradientsDoNotDependOnThreads) {
       Trained trained(golden("bert_sequence_classification"), threads, dropout);
       const TokenBatch batch = random_batch(trained.model().info(), 40, 12);
       trained.loss(batch, true);
-      std::vector<std::vector<float>> all;
-      for (const auto& trainable : trained.trainables().all()) all.push_back(trained.gradient(*trainable));
+      const std::vector<std::vector<float>> all = trained.gradients();
       if (first.empty()) first = all;
       EXPECT_EQ(all, first) << threads << " threads, dropout " << dropout;
+    }
+  }
+}
+
+TEST(TrainingPass, RecomputedBlocksGiveTheSameBits) {
+  for (const char* name : kModels) {
+    std::vector<std::vector<float>> kept;
+    int64_t kept_bytes = 0;
+    for (const bool recomputes : {false, true}) {
+      Trained trained(golden(name), 1, 0.2f);
+      trained.recomputes_blocks = recomputes;
+      const TokenBatch batch = random_batch(trained.model().info(), 24, 16);
+      trained.loss(batch, true);
+      trained.loss(batch, true);  // now that the workspace has its size
+      if (recomputes) {
+        EXPECT_EQ(trained.gradients(), kept) << name;
+        EXPECT_LT(trained.kept_bytes(), kept_bytes) << name;
+      } else {
+        kept = trained.gradients();
+        kept_bytes = trained.kept_bytes();
+      }
     }
   }
 }

@@ -144,5 +144,30 @@ TEST(SiteObservation, SeesTheInputsOfAllProducts) {
   }
 }
 
+TEST(SiteObservation, SeesWhatStaticAttentionReads) {
+  const Checkpoint checkpoint = Checkpoint::open(OCTET_GOLDEN "/llama_base");
+  const std::unique_ptr<Backend> backend = make_cpu_backend({.threads = 1});  // outlives the model
+  const std::unique_ptr<Model> model = load_model(checkpoint, nullptr);
+  TokenBatch samples;
+  samples.add(std::vector<int32_t>{1, 2, 3, 4, 5});
+  const SiteObservation seen(*model, *backend, samples, SiteObservation::Attention::kWatched);
+  std::string scales;
+  for (int64_t block = 0; block < model->info().blocks; ++block) {
+    for (const char* operand : {"q", "k", "v"})
+      scales += fmt::format("{}\"model.layers.{}.self_attn.{}\": {}", scales.empty() ? "" : ", ", block, operand,
+                            operand[0] == 'k' ? 1e-4 : 1.0);
+  }
+  const Recipe recipe =
+      Recipe::parse(R"({"attention": {"mode": "static"}, "activation_scales": {)" + scales + "}}", "static");
+  const std::vector<SiteFacts> fixed = seen.static_facts(*load_model(checkpoint, &recipe));
+  ASSERT_EQ(std::ssize(fixed), 3 * model->info().blocks);
+  for (const SiteFacts& site : fixed) {
+    ASSERT_TRUE(site.fixed && site.block) << site.name;
+    EXPECT_EQ(site.rows, 5) << site.name;
+    const bool key = site.name.ends_with(".k");
+    EXPECT_EQ(site.fixed->clipped_share > 0.5, key) << site.name;
+  }
+}
+
 }  // namespace
 }  // namespace octet

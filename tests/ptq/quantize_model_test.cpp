@@ -60,7 +60,7 @@ TEST_F(QuantizeModel, WhatIsWrittenIsWhatTheRecipeMakesWhileLoading) {
   for (const std::string& name : Recipe::built_in_names()) {
     expect_the_same("bert_base", Recipe::load(name, {}));
     const std::vector<std::string> zero_points = {"weights.symmetric=false"};
-    if (name.starts_with("w4")) expect_the_same("bert_base", Recipe::load(name, zero_points));
+    expect_the_same("bert_base", Recipe::load(name, zero_points));
   }
 }
 
@@ -70,6 +70,9 @@ TEST_F(QuantizeModel, EmbeddingsAreWrittenToo) {
     for (const std::string recipe : {"w8a16", "w8a8_dynamic", "w4a16_g32"})
       expect_the_same(model, Recipe::load(recipe, embeddings));
     expect_the_same(model, Recipe::parse(R"({"embeddings": 8})", "embeddings"));
+    expect_the_same(model, Recipe::parse(R"({"embeddings": 4})", "4-bit embeddings"));
+    expect_the_same(model, Recipe::parse(R"({"embeddings": {"bits": 4, "symmetric": false}, "activations": {}})",
+                                         "4-bit embeddings with zero points"));
   }
 }
 

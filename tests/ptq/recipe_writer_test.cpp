@@ -33,9 +33,9 @@ void expect_says(const RecipeContent& content) {
   SCOPED_TRACE(text);
   const Recipe recipe = Recipe::parse(text, "written");
   EXPECT_EQ(recipe.name(), content.name);
-  EXPECT_EQ(recipe.embedding_scheme().has_value(), content.embeddings);
+  EXPECT_EQ(recipe.quantizes_embeddings(), content.embeddings);
   if (content.embeddings) {
-    EXPECT_EQ(recipe.embedding_scheme()->activations,
+    EXPECT_EQ(recipe.embedding_scheme("words", 64)->activations,
               content.head_activations.is_null() ? ActivationMode::kFloat : ActivationMode::kDynamicPerToken);
   }
   EXPECT_EQ(recipe.attention() != ActivationMode::kFloat, content.attention);

@@ -302,8 +302,13 @@ void expect_codes_of_absmax(std::span<const float> values, const QTensor& quanti
         break;
       case CodeMapping::kZeroPoint:
         zero_point = quantized.zero_points.as<int8_t>()[at];
-        ASSERT_EQ(scale, uint4_scale(low, high).scale);
-        ASSERT_EQ(zero_point, uint4_scale(low, high).zero_point);
+        if (scheme.bits == 8) {
+          ASSERT_EQ(scale, uint8_scale(low, high).scale);
+          ASSERT_EQ(zero_point, uint8_scale(low, high).zero_point - 128);
+        } else {
+          ASSERT_EQ(scale, uint4_scale(low, high).scale);
+          ASSERT_EQ(zero_point, uint4_scale(low, high).zero_point);
+        }
         break;
       case CodeMapping::kMinimum:
         minimum = quantized.minima.as<float>()[at];
@@ -314,7 +319,9 @@ void expect_codes_of_absmax(std::span<const float> values, const QTensor& quanti
     for (int64_t i = 0; i < width; ++i) {
       const float x = group[i], inverse = 1 / scale;
       const int8_t code = quantized.codes.as<int8_t>()[at * width + i];
-      ASSERT_EQ(code, scheme.bits == 8                            ? int8_code(x, inverse)
+      const bool shifted = scheme.mapping == CodeMapping::kZeroPoint;
+      ASSERT_EQ(code, scheme.bits == 8 && shifted                 ? uint8_code(x, inverse, zero_point + 128) - 128
+                      : scheme.bits == 8                          ? int8_code(x, inverse)
                       : scheme.mapping == CodeMapping::kSymmetric ? int4_code(x, inverse)
                       : scheme.mapping == CodeMapping::kZeroPoint ? uint4_code(x, inverse, zero_point)
                                                                   : minimum_code(x, inverse, minimum))
@@ -328,6 +335,7 @@ std::vector<WeightScheme> schemes() {
   std::vector<WeightScheme> all;
   for (const int64_t group_size : {0, 32, 64, 128, 256}) {
     all.push_back({.bits = 8, .group_size = group_size});
+    all.push_back({.bits = 8, .group_size = group_size, .mapping = CodeMapping::kZeroPoint});
     for (const CodeMapping mapping : {CodeMapping::kSymmetric, CodeMapping::kZeroPoint, CodeMapping::kMinimum}) {
       all.push_back({.bits = 4, .group_size = group_size, .mapping = mapping});
     }
@@ -457,8 +465,10 @@ TEST(QuantizeWeight, TheSearchFindsTheShareWithTheLeastError) {
             other.minima.mutable_as<float>()[0] = smallest + cut;
           } else {
             const ScaleAndZeroPoint grid = uint4_scale(low * share, high * share);
-            scale = grid.scale;
-            other.zero_points.mutable_as<int8_t>()[0] = grid.zero_point;
+            const ActivationScale bytes = uint8_scale(low * share, high * share);
+            scale = scheme.bits == 8 ? bytes.scale : grid.scale;
+            other.zero_points.mutable_as<int8_t>()[0] =
+                scheme.bits == 8 ? static_cast<int8_t>(bytes.zero_point - 128) : grid.zero_point;
           }
           offered = offered || scale == found.scales.as<float>()[0];
           other.codes = quantize_codes(weight.view(), other, "w");
@@ -482,6 +492,38 @@ TEST(QuantizeWeight, OfEqualErrorsTheLargestShareIsTaken) {
                       {.bits = 4, .mapping = CodeMapping::kZeroPoint, .range = RangeEstimator::kMse}, "w");
   EXPECT_EQ(one.scales.as<float>()[0], 1.0f);
   EXPECT_EQ(one.codes.as<int8_t>()[0], 15);
+}
+
+// A sum of uniforms is near enough to a bell. What SAWB finds without a search loses little beside the search at 4
+// bits, and the largest magnitude loses much; on that magnitude the range never grows.
+TEST(QuantizeWeight, SawbFitsBellShapedWeights) {
+  std::mt19937 random(7);
+  std::uniform_real_distribution<float> uniform(-1, 1);
+  std::vector<float> values(8 * 4096);
+  for (float& value : values) {
+    value = 0;
+    for (int i = 0; i < 12; ++i) value += uniform(random);
+  }
+  const Tensor weight = matrix(8, 4096, values);
+  const auto error_of = [&](RangeEstimator range) {
+    return relative_error(weight.view(), quantize_weight(weight.view(), {.bits = 4, .range = range}, "w"));
+  };
+  EXPECT_LT(error_of(RangeEstimator::kSawb), 1.05 * error_of(RangeEstimator::kMse));
+  EXPECT_GT(error_of(RangeEstimator::kAbsmax), 1.2 * error_of(RangeEstimator::kSawb));
+
+  const WeightScheme sawb{.bits = 8, .range = RangeEstimator::kSawb};
+  for (const std::vector<float>& flat : {std::vector<float>(64, 3.0f), std::vector<float>(64, 0.0f)}) {
+    const Tensor row = matrix(1, 64, flat);
+    EXPECT_EQ(quantize_weight(row.view(), sawb, "w").scales.as<float>()[0],
+              quantize_weight(row.view(), {.bits = 8}, "w").scales.as<float>()[0]);
+  }
+  // By hand: 31.76 · √(2.5) - 35.04 · 1.5 = -2.3 is no range, so 2 is; of 0, 0, 0, 1 it is 7.12, beyond 1.
+  EXPECT_EQ(quantize_weight(matrix(1, 2, {1, -2}).view(), sawb, "w").scales.as<float>()[0], int8_scale(2));
+  EXPECT_EQ(quantize_weight(matrix(1, 4, {0, 0, 0, 1}).view(), sawb, "w").scales.as<float>()[0], int8_scale(1));
+  std::vector<float> peak(256, 0.5f);  // 31.76 · √((255 · 0.25 + 100) / 256) - 35.04 · (127.5 + 10) / 256
+  peak[17] = -10;
+  EXPECT_NEAR(quantize_weight(matrix(1, 256, peak).view(), sawb, "w").scales.as<float>()[0],
+              (31.76 * std::sqrt((255 * 0.25 + 100) / 256) - 35.04 * 137.5 / 256) / 127, 1e-6);
 }
 
 TEST(QuantizeWeight, GroupsOfOneValueAreThatMinimum) {
@@ -567,7 +609,7 @@ TEST(QuantizeWeight, GroupsMustDivideTheInputs) {
   EXPECT_NO_THROW(quantize_weight(weight.view(), {.bits = 4, .group_size = 32}, "w"));
   EXPECT_THROW(quantize_weight(weight.view(), {.bits = 4, .group_size = 64}, "w"), ShapeError);
   EXPECT_THROW(quantize_weight(weight.view(), {.bits = 4, .group_size = 48}, "w"), ShapeError);
-  EXPECT_THROW(quantize_weight(weight.view(), {.bits = 8, .mapping = CodeMapping::kZeroPoint}, "w"), ShapeError);
+  EXPECT_THROW(quantize_weight(weight.view(), {.bits = 8, .mapping = CodeMapping::kMinimum}, "w"), ShapeError);
   EXPECT_THROW(quantize_weight(weight.view(), {.bits = 3}, "w"), ShapeError);
 }
 
@@ -589,7 +631,8 @@ TEST(QuantizeWeight, TheFirstBadChannelIsNamedWhateverTheThreads) {
 
 TEST(QuantizeCodes, AreTheCodesThatQuantizingGave) {
   for (WeightScheme scheme : schemes()) {
-    for (const RangeEstimator range : {RangeEstimator::kAbsmax, RangeEstimator::kMse}) {
+    for (const RangeEstimator range : {RangeEstimator::kAbsmax, RangeEstimator::kMse, RangeEstimator::kSawb}) {
+      if (range == RangeEstimator::kSawb && scheme.mapping != CodeMapping::kSymmetric) continue;
       scheme.range = range;
       const Tensor weight = matrix(19, 256, odd_rows(19, 256));
       QTensor quantized = quantize_weight(weight.view(), scheme, "w");

@@ -43,7 +43,8 @@ TEST(Recipe, BuiltInsSayWhatTheirNamesSay) {
                                                                          : 0);
     EXPECT_EQ(scheme.weight.mapping, CodeMapping::kSymmetric);
     EXPECT_EQ(scheme.weight.range == RangeEstimator::kMse, scheme.weight.bits == 4) << name;
-    EXPECT_EQ(recipe.embedding_scheme(), std::nullopt);
+    EXPECT_FALSE(recipe.quantizes_embeddings());
+    EXPECT_EQ(recipe.embedding_scheme("words", 384), std::nullopt);
   }
 }
 
@@ -121,13 +122,39 @@ TEST(Recipe, WeightsAreAsTheySay) {
 
 TEST(Recipe, EmbeddingsAreQuantizedWhereTheRecipeSaysSo) {
   const std::vector<std::string> settings = {"embeddings=8"};
-  EXPECT_EQ(Recipe::load("w8a16", settings).embedding_scheme(), kWeightOnly);
-  EXPECT_EQ(Recipe::load("w4a16_g32", settings).embedding_scheme(), kWeightOnly);
-  EXPECT_EQ(Recipe::load("w4a8_g32_dynamic", settings).embedding_scheme(), kDynamic);
-  EXPECT_EQ(Recipe::parse(R"({"weights": {}, "embeddings": null})", "m").embedding_scheme(), std::nullopt);
+  const auto scheme = [](const Recipe& recipe, int64_t width) { return recipe.embedding_scheme("words", width); };
+  EXPECT_EQ(scheme(Recipe::load("w8a16", settings), 384), kWeightOnly);
+  EXPECT_EQ(scheme(Recipe::load("w4a16_g32", settings), 384), kWeightOnly);
+  EXPECT_EQ(scheme(Recipe::load("w4a8_g32_dynamic", settings), 384), kDynamic);
+  EXPECT_EQ(scheme(Recipe::parse(R"({"weights": {}, "embeddings": null})", "m"), 384), std::nullopt);
   const Recipe alone = Recipe::parse(R"({"embeddings": 8, "activations": {}})", "m");
-  EXPECT_EQ(alone.embedding_scheme(), kDynamic);
+  EXPECT_EQ(scheme(alone, 384), kDynamic);
+  EXPECT_TRUE(alone.quantizes_embeddings());
   EXPECT_EQ(alone.scheme_for("a", 384), std::nullopt);
+}
+
+TEST(Recipe, EmbeddingsMayHaveFourBitsAndWhatelseWeightsHave) {
+  const auto scheme = [](const char* embeddings, int64_t width) {
+    return Recipe::parse(fmt::format(R"({{"embeddings": {}}})", embeddings), "m")
+        .embedding_scheme("words", width)
+        ->weight;
+  };
+  constexpr RangeEstimator kMse = RangeEstimator::kMse;
+  EXPECT_EQ(scheme("4", 384), (WeightScheme{.bits = 4, .group_size = 32, .range = kMse}));
+  EXPECT_EQ(scheme("4", 100), (WeightScheme{.bits = 4, .range = kMse}));
+  EXPECT_EQ(scheme("{}", 384), WeightScheme{});
+  EXPECT_EQ(scheme(R"({"bits": 4, "granularity": "per_channel", "range": "absmax"})", 384), WeightScheme{.bits = 4});
+  EXPECT_EQ(scheme(R"({"group_size": 128, "group_size_fallback": [64], "symmetric": false})", 576),
+            (WeightScheme{.bits = 8, .group_size = 64, .mapping = CodeMapping::kZeroPoint}));
+  const std::vector<std::string> settings = {"embeddings.bits=4", "embeddings.group_size=64"};
+  EXPECT_EQ(Recipe::load("w8a8_dynamic", settings).embedding_scheme("words", 576)->weight,
+            (WeightScheme{.bits = 4, .group_size = 64, .range = kMse}));
+  try {
+    scheme(R"({"bits": 4, "group_size": 128})", 576);
+    ADD_FAILURE() << "128 divides 576";
+  } catch (const ShapeError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("layer 'words' has 576 inputs, which 128 does not divide"));
+  }
 }
 
 TEST(Recipe, DefaultsAreAllLayersAndFloatActivations) {
@@ -374,7 +401,6 @@ TEST(Recipe, ValuesNotOfferedAreNamed) {
       {R"({"weights": {"bits": 8.5}})", "'bits' is 8.5"},
       {R"({"weights": {"bits": "8"}})", "'bits' is \"8\""},
       {R"({"weights": {"granularity": "per_tensor"}})", "'granularity' is \"per_tensor\""},
-      {R"({"weights": {"symmetric": false}})", "weights: \"symmetric\": false needs \"bits\": 4"},
       {R"({"weights": {"symmetric": null}})", "'symmetric' is null; true or false"},
       {R"({"weights": {"minima": true}})", "weights: \"minima\": true needs \"bits\": 4; 8-bit weights have no minima"},
       {R"({"weights": {"bits": 4, "minima": 1}})", "'minima' is 1; false or true"},
@@ -390,7 +416,8 @@ TEST(Recipe, ValuesNotOfferedAreNamed) {
       {R"({"weights": {"group_size_fallback": [32]}})", "needs a 'group_size'"},
       {R"({"weights": {"range": "minmax"}})", "'range' is \"minmax\"; \"absmax\" or \"mse\" is"},
       {R"({"weights": {"groupsize": 32}})", "unknown key 'groupsize'. Did you mean 'group_size'?"},
-      {R"({"weights": {}, "embeddings": 4})", "'embeddings' is 4; null or 8 is"},
+      {R"({"weights": {}, "embeddings": 3})", "embeddings is 3; null, 8, 4 or an object"},
+      {R"({"weights": {}, "embeddings": {"bits": 4, "algorithm": "gptq"}})", "embeddings: unknown key 'algorithm'"},
       {R"({"weights": {}, "attention": 4})", "'attention' is 4; null or 8 is"},
       {R"({"weights": {}, "attention": "8"})", "'attention' is \"8\"; null or 8 is"},
       {R"({"weights": {}, "atention": 8})", "Did you mean 'attention'?"},

@@ -87,6 +87,28 @@ TEST(ScatterChart, NamesOfNeighboursDoNotCoverEachOther) {
   ASSERT_EQ(lines.size(), 6u);
 }
 
+TEST(ScatterChart, InACrowdTheFrontKeepsItsNames) {
+  ScatterChart chart = scatter();
+  chart.points.clear();
+  for (int i = 0; i < 40; ++i)
+    chart.points.push_back({100 + i * 0.5, 0.1 + 0.001 * i, "a recipe with a long name " + std::to_string(i), ""});
+  const PageReader page = read_chart(draw(chart, 330), chart.label);
+  EXPECT_THAT(texts(page), Contains("a recipe with a long name 0"));
+  EXPECT_LT(page.all("text").size(), 30u);
+  EXPECT_EQ(count_class(page, "off-front"), 39u);
+}
+
+TEST(ScatterChart, APredictionThatAnotherBeatsIsNotJoined) {
+  ScatterChart chart = scatter();
+  chart.curve = {{100, 0.4}, {120, 0.2}, {130, 0.3}, {140, 0.1}};
+  const PageReader page = read_chart(draw(chart, 720), chart.label);
+  EXPECT_EQ(count_class(page, "predicted-point"), 4u);
+  for (const PageElement& path : page.all("path")) {
+    if (path.attributes.at("class") != "predicted") continue;
+    EXPECT_EQ(std::ranges::count_if(path.attributes.at("d"), [](char c) { return c == 'M' || c == 'L'; }), 3);
+  }
+}
+
 TEST(ScatterChart, OnePointAndEqualPointsAreDrawnToo) {
   ScatterChart chart = scatter();
   chart.points = {{5, 0.1, "a", ""}};

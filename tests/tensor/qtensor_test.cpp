@@ -81,6 +81,12 @@ TEST(QTensor, EachFaultIsRefusedByName) {
     bits.scheme.mapping = mapping;
     EXPECT_THROW(check(bits, "a"), ShapeError);
   }
+  bits.zero_points = Tensor(DType::kI8, {2, 1});
+  bits.minima = Tensor(DType::kF32, {2, 1});
+  EXPECT_THROW(check(bits, "a"), ShapeError) << "8 bits with minima";
+  bits.minima = Tensor();
+  bits.scheme.mapping = CodeMapping::kZeroPoint;
+  EXPECT_NO_THROW(check(bits, "a"));
 
   QTensor group = grouped_sample();
   group.scheme.group_size = 128;

@@ -65,11 +65,13 @@ class Training : public ScratchFolder {
 };
 
 TEST_F(Training, GoesOnAfterAKillWithTheSameBitsOnAnyThreads) {
-  for (const std::string changes : {"", R"("recipe": "qat_int8", "pact_a_lr": 0.01)"}) {
+  for (const std::string changes :
+       {"", R"("recipe": "qat_int8", "pact_a_lr": 0.01)", R"("recipe": "qat_int8", "qat_start": 3)"}) {
     const fs::path whole = folder_ / ("whole" + std::to_string(changes.size())),
                    cut = folder_ / ("cut" + std::to_string(changes.size()));
     const TrainReport report = run(config(changes), whole);
     EXPECT_EQ(report.steps, 6);
+    EXPECT_EQ(fs::exists(whole / "checkpoint-6" / kTrainedRecipe), !changes.empty());
     EXPECT_THROW(run(config(changes), cut, 2, false, 5), std::runtime_error);
     const TrainReport rest = run(config(changes), cut, 2, true);
     EXPECT_EQ(rest.resumed_from, 4);
@@ -81,11 +83,42 @@ TEST_F(Training, GoesOnAfterAKillWithTheSameBitsOnAnyThreads) {
   }
 }
 
+TEST_F(Training, BecomesQuantizedAtAStepWithTheSameBitsAfterAKillThere) {
+  const std::string changes = R"("recipe": "qat_int8", "qat_start": 3)";
+  const TrainReport report = run(config(changes), folder_ / "whole");
+  std::vector<int64_t> judged;
+  for (const Evaluation& evaluation : report.evaluations) judged.push_back(evaluation.step);
+  EXPECT_THAT(judged, testing::ElementsAre(2, 3, 4, 6));
+  // The float checkpoint of step 3 is the last one when this is killed.
+  EXPECT_THROW(run(config(changes + R"(, "max_steps": 6)"), folder_ / "cut", 1, false, 4), std::runtime_error);
+  run(config(changes + R"(, "max_steps": 6)"), folder_ / "cut", 1, true);
+  for (const char* file : {"model.safetensors", "optimizer.safetensors", "qat_recipe.json"})
+    EXPECT_EQ(bytes_of(folder_ / "whole" / "checkpoint-6" / file), bytes_of(folder_ / "cut" / "checkpoint-6" / file));
+}
+
 TEST_F(Training, LearnsTheTextsThatItIsShown) {
   const TrainReport report = run(config(R"("epochs": 20, "dropout": 0, "eval_steps": 60)"), folder_ / "out");
   EXPECT_EQ(report.best_value, 1);
   EXPECT_FALSE(fs::exists(folder_ / "out" / "best" / "optimizer.safetensors"));
   EXPECT_FALSE(fs::exists(folder_ / "out" / "checkpoint-0")) << "one checkpoint is kept";
+}
+
+// Its own labels all say the opposite, and count for nothing.
+TEST_F(Training, AStudentSaysWhatItsTeacherSays) {
+  run(config(R"("epochs": 20, "dropout": 0, "eval_steps": 60)"), folder_ / "teacher");
+  std::string text = bytes_of(data());
+  for (char& c : text) {
+    if (c == '0' || c == '1') c = static_cast<char>('0' + '1' - c);
+  }
+  std::ofstream(data()) << text;
+  const std::string teacher = (folder_ / "teacher" / "best").string();
+  const TrainReport report = run(
+      config(fmt::format(R"("epochs": 20, "eval_steps": 60, "seed": 9, "teacher": "{}", "distill_alpha": 1)", teacher)),
+      folder_ / "student");
+  EXPECT_EQ(report.best_value, 0);
+  EXPECT_THAT(message_of<UsageError>(
+                  [&] { run(config(fmt::format(R"("labels": 3, "teacher": "{}")", teacher)), folder_ / "three"); }),
+              HasSubstr("the same outputs"));
 }
 
 TEST_F(Training, LoweredModelsHaveTheBitsThatWereTrained) {

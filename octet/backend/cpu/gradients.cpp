@@ -179,6 +179,22 @@ void dropout(int threads, const DropoutOp& op) {
   });
 }
 
+namespace {
+
+// exp(x - max x) in place of x, whose block of sixteen at the end may be written to; returns 1 / their sum.
+float exponentials(const KernelTable& table, float* x, int64_t cols) {
+  float inverse = 0;
+  Softmax softmax;
+  softmax.scores = x;
+  softmax.rows = 1;
+  softmax.cols = cols;
+  softmax.inverse_sums = &inverse;
+  table.softmax(softmax);
+  return inverse;
+}
+
+}  // namespace
+
 void cross_entropy(const KernelTable& table, Workspace& workspace, const CrossEntropyOp& op) {
   const int64_t rows = op.x.rows, cols = op.x.cols;
   check_shape(op.x, rows, cols, "cross_entropy: x");
@@ -202,18 +218,60 @@ void cross_entropy(const KernelTable& table, Workspace& workspace, const CrossEn
     const float below = *std::max_element(x, x + cols) - x[label];
     float* const p = scratch.in(workspace.worker(by));
     std::copy_n(x, cols, p);
-    float inverse = 0;
-    Softmax softmax;
-    softmax.scores = p;
-    softmax.rows = 1;
-    softmax.cols = cols;
-    softmax.inverse_sums = &inverse;
-    table.softmax(softmax);
+    const float inverse = exponentials(table, p, cols);
     // 1 / inverse is Σ exp(x - max x), from 1 on; NaN where an x is.
     loss = inverse > 0 ? static_cast<float>(log_of_positive(1 / double{inverse}) + double{below})
                        : std::numeric_limits<float>::quiet_NaN();
     table.scale(p, cols, inverse * op.factor, dx);
     dx[label] -= op.factor;
+  });
+}
+
+void distill(const KernelTable& table, Workspace& workspace, const DistillOp& op) {
+  const int64_t rows = op.x.rows, cols = op.x.cols;
+  check_shape(op.x, rows, cols, "distill: x");
+  check_shape(op.teacher, rows, cols, "distill: teacher");
+  check_shape(op.dx, rows, cols, "distill: dx");
+  check_vector(op.labels, rows, "distill: labels");
+  check_vector(op.losses, rows, "distill: losses");
+  if (!(op.temperature > 0)) fail("distill: the temperature {} is not above 0", op.temperature);
+  const float inverse_temperature = 1 / op.temperature;
+  Layout shared, worker;
+  const Layout::Part<float> scratch = worker.add<float>(2 * round_up(cols, 16));
+  workspace.reserve(shared, worker);
+  parallel_for(threads_for(2 * rows * cols, workspace.threads()), rows, [&](int64_t row, int by) {
+    const float* const x = data(op.x) + row * op.x.stride;
+    const float* const teacher = data(op.teacher) + row * op.teacher.stride;
+    float* const dx = data(op.dx) + row * op.dx.stride;
+    float& loss = writable_floats(op.losses)[row];
+    if (int32s(op.labels)[row] < 0) {
+      loss = 0;
+      std::fill_n(dx, cols, 0.0f);
+      return;
+    }
+    float* const p = scratch.in(workspace.worker(by));
+    float* const q = p + round_up(cols, 16);
+    table.scale(x, cols, inverse_temperature, p);
+    table.scale(teacher, cols, inverse_temperature, q);
+    const double top_p = *std::max_element(p, p + cols), top_q = *std::max_element(q, q + cols);
+    // log q - log p is the difference of the logits less that of the logarithms of their sums.
+    double sum = 0;
+    const float inverse_p = exponentials(table, p, cols), inverse_q = exponentials(table, q, cols);
+    if (!(inverse_p > 0 && inverse_q > 0)) {
+      loss = std::numeric_limits<float>::quiet_NaN();
+      std::fill_n(dx, cols, loss);
+      return;
+    }
+    for (int64_t c = 0; c < cols; ++c)
+      sum += double{q[c]} * ((double{teacher[c]} - double{x[c]}) * double{inverse_temperature});
+    const double log_sums =
+        log_of_positive(1 / double{inverse_q}) + top_q - log_of_positive(1 / double{inverse_p}) - top_p;
+    const double temperature = op.temperature;
+    loss = static_cast<float>(temperature * temperature * (sum * double{inverse_q} - log_sums));
+    const float factor = op.temperature * op.factor;
+    table.scale(p, cols, inverse_p * factor, p);
+    table.scale(q, cols, inverse_q * factor, q);
+    for (int64_t c = 0; c < cols; ++c) dx[c] = p[c] - q[c];
   });
 }
 

@@ -31,10 +31,11 @@ struct Groups {
   /// k of a group; 0: all k are one, and its scale and minimum are for Finish, not for the product, to apply.
   int64_t size = 0;
   const float* scales = nullptr;
-  const uint8_t* zeros = nullptr;  ///< what to take off a nibble; null: 8, or nothing where there are minima
-  const float* minima = nullptr;   ///< or null; never beside zeros
-  int64_t panel_stride = 0;        ///< elements from one panel to the next,
-  int64_t stride = 0;              ///< and from one group to the next; 0 where all have the same
+  /// What to take off a nibble, null: 8, or nothing where there are minima; or off a byte's code + 128, null: 128.
+  const uint8_t* zeros = nullptr;
+  const float* minima = nullptr;  ///< or null; never beside zeros
+  int64_t panel_stride = 0;       ///< elements from one panel to the next,
+  int64_t stride = 0;             ///< and from one group to the next; 0 where all have the same
 };
 
 enum class Start : uint8_t { kFromZero, kFromTile };

@@ -19,13 +19,19 @@ namespace {
 constexpr int64_t kSpareBytes = 4;
 // What a nibble of a symmetric scheme holds beyond the code.
 constexpr int kNibbleZero = 8;
+// What the zero point of a byte holds beyond the code.
+constexpr int kByteZero = 128;
 
 // |Σ code · weight| ≤ 127 · 128 K fits int32 up to here: 16,256 · 132,104 = 2,147,482,624 < 2^31.
 constexpr int64_t kLongestExactWeight = 132'104;
 // And with a zero point |Σ (code - zero point) · weight| ≤ 255 · 128 K: 32,640 · 65,793 = 2,147,483,520 < 2^31.
 constexpr int64_t kLongestExactZeroPoint = 65'793;
+// Where weights have zero points of 8 bits too, |code - zero point| ≤ 255: 127 · 255 · 66,310 = 2,147,449,350 < 2^31,
+constexpr int64_t kLongestExactShiftedWeight = 66'310;
+// and 255 · 255 · 33,025 = 2,147,450,625 < 2^31.
+constexpr int64_t kLongestExactShifted = 33'025;
 // A longer K goes in chunks that rescale as groups do.
-constexpr int64_t kChunk = 65'536;
+constexpr int64_t kChunk = 65'536, kChunkOfShifted = 32'768;
 
 constexpr PanelFormat kFp32Format = {.bits = 32};
 
@@ -220,6 +226,8 @@ const FloatKernels* CpuWeight::float_kernels() const noexcept {
 
 int CpuWeight::nibble_offset() const noexcept { return scheme_.mapping == CodeMapping::kSymmetric ? kNibbleZero : 0; }
 
+int CpuWeight::zero_offset() const noexcept { return scheme_.bits == 8 ? kByteZero : 0; }
+
 template <class Visit>
 void CpuWeight::for_places(int64_t output, Visit visit) const {
   const int64_t width = table_->panel_width, lane = output % width;
@@ -315,7 +323,8 @@ CpuWeight::CpuWeight(const KernelTable& table, int threads, std::span<const QTen
         const int64_t from = row * group_count() + g, to = group_offset(n, g);
         scales[to] = part.scales.as<float>()[from];
         if (scheme_.mapping == CodeMapping::kZeroPoint) {
-          zero_points_.mutable_as<uint8_t>()[to] = static_cast<uint8_t>(part.zero_points.as<int8_t>()[from]);
+          zero_points_.mutable_as<uint8_t>()[to] =
+              static_cast<uint8_t>(part.zero_points.as<int8_t>()[from] + zero_offset());
         }
         if (scheme_.mapping == CodeMapping::kMinimum) minima_.mutable_as<float>()[to] = part.minima.as<float>()[from];
       }
@@ -369,12 +378,20 @@ void CpuWeight::sum_codes(int64_t panel, std::span<const int8_t* const> rows) {
     const int64_t last = std::min(cols_, first + depth);
     std::transform(rows.begin(), rows.end(), out,
                    [first, last](const int8_t* codes) { return std::accumulate(codes + first, codes + last, 0); });
+    if (!shifts_bytes()) continue;
+    const uint8_t* const zeros = groups(panel, first).zeros;
+    for (size_t lane = 0; lane < rows.size(); ++lane)
+      out[lane] -= static_cast<int32_t>(last - first) * (zeros[lane] - kByteZero);
   }
 }
 
 int64_t CpuWeight::sum_depth() const noexcept {
   if (scheme_.group_size != 0) return scheme_.group_size;
   const bool zero_point = activations_ == ActivationMode::kStaticPerTensorZeroPoint;
+  if (shifts_bytes()) {
+    if (zero_point) return cols_ <= kLongestExactShifted ? 0 : kChunkOfShifted;
+    return cols_ <= kLongestExactShiftedWeight ? 0 : kChunk;
+  }
   return cols_ <= (zero_point ? kLongestExactZeroPoint : kLongestExactWeight) ? 0 : kChunk;
 }
 
@@ -417,7 +434,9 @@ QTensor CpuWeight::unpack() const {
     for (int64_t g = 0; g < group_count(); ++g, ++i) {
       const int64_t at = group_offset(n, g);
       out.scales.mutable_as<float>()[i] = scales_.as<float>()[at];
-      if (zero_points) out.zero_points.mutable_as<int8_t>()[i] = static_cast<int8_t>(zero_points_.as<uint8_t>()[at]);
+      if (zero_points) {
+        out.zero_points.mutable_as<int8_t>()[i] = static_cast<int8_t>(zero_points_.as<uint8_t>()[at] - zero_offset());
+      }
       if (minima) out.minima.mutable_as<float>()[i] = minima_.as<float>()[at];
     }
   }
@@ -449,7 +468,7 @@ void CpuWeight::read_row(int64_t index, Start start, float* y) const {
       at = group_offset(index, k / group);
       end += group;
     }
-    const float steps = static_cast<float>(code - (zeros != nullptr ? zeros[at] : 0));
+    const float steps = static_cast<float>(code - (zeros != nullptr ? zeros[at] - zero_offset() : 0));
     const float value = minima != nullptr ? std::fma(steps, scales[at], minima[at]) : steps * scales[at];
     float& to = y[order.empty() ? k : order[k]];
     to = start == Start::kFromTile ? to + value : value;

@@ -71,7 +71,8 @@ class CpuWeight final : public PackedWeight {
   }
   /// What lies beside them: k is the first of a group. No groups for a float weight.
   Groups groups(int64_t panel, int64_t k) const;
-  /// Sums of codes from `panel` on, one for each group, or each sum_depth(): for activations with a zero point.
+  /// Sums of codes less their zero points from `panel` on, one for each group, or each sum_depth(): for activations
+  /// with a zero point.
   Int8Product::ColumnSums column_sums(int64_t panel, int32_t factor) const;
 
   /// The column of W that lies at each k of the panels; empty where that is k itself.
@@ -111,6 +112,10 @@ class CpuWeight final : public PackedWeight {
   int64_t group_count() const noexcept { return scheme_.groups(cols_); }
   // What a nibble is more than the code.
   int nibble_offset() const noexcept;
+  // What a stored zero point is more than the code that it is.
+  int zero_offset() const noexcept;
+  // Whether the codes of 8 bits have zero points.
+  bool shifts_bytes() const noexcept { return bits() == 8 && scheme_.mapping == CodeMapping::kZeroPoint; }
   // Where the scale, the zero point and the minimum of an output and a group lie.
   int64_t group_offset(int64_t output, int64_t group) const noexcept {
     const int64_t width = table_->panel_width;

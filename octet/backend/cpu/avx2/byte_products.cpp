@@ -13,6 +13,11 @@ inline Int16Lanes pairs(__m256i weights, __m256i codes) {
   return reinterpret_cast<Int16Lanes>(_mm256_maddubs_epi16(weights, codes));
 }
 
+// Eight stored zero points.
+inline Int32Lanes wide_zeros(const uint8_t* zeros) {
+  return reinterpret_cast<Int32Lanes>(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(zeros))));
+}
+
 // Where weights are read, of P panels; column c of eight outputs counts through all of them.
 struct Panels {
   const uint8_t* first;
@@ -153,7 +158,9 @@ void byte_tile(const DepthBlock& p, int64_t row, int64_t panel) {
   Int32Lanes sum[R][kColumns];
   const int64_t tile_panel_stride = p.apart * kWidth;
 
-  // The products of unsigned weights are 128 Σ code too large.
+  // What unsigned weights have beyond (code - zero point): 128, or their stored zero point; that times Σ code is what
+  // their products are too large by. Weights with a sign have 128 less.
+  const uint8_t* zeros = p.groups.zeros == nullptr ? nullptr : p.groups.zeros + panel * p.groups.panel_stride;
   const auto start = [&](int64_t group) __attribute__((always_inline)) {
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
@@ -162,6 +169,15 @@ void byte_tile(const DepthBlock& p, int64_t row, int64_t panel) {
 #pragma GCC unroll 16
       for (int c = 0; c < kColumns; ++c) {
         sum[r][c] = reinterpret_cast<Int32Lanes>(_mm256_set1_epi32(way == Way::kSigns ? 0 : too_large));
+      }
+    }
+    if (zeros != nullptr) {
+#pragma GCC unroll 16
+      for (int c = 0; c < kColumns; ++c) {
+        const Int32Lanes stored = wide_zeros(zeros + place(c, p.apart * p.groups.panel_stride)) - 128u;
+#pragma GCC unroll 16
+        for (int r = 0; r < R; ++r)
+          sum[r][c] -= stored * static_cast<uint32_t>(p.code_sums[(row + r) * p.code_sums_stride + group]);
       }
     }
     if (p.column_sums.sums == nullptr) return;
@@ -198,6 +214,7 @@ void byte_tile(const DepthBlock& p, int64_t row, int64_t panel) {
   const float* scales = p.groups.scales + panel * p.groups.panel_stride;
   bool begins = p.begins();
   for (int64_t first = 0; first < p.depth; first += size, scales += p.groups.stride, begins = false) {
+    if (first != 0 && zeros != nullptr) zeros += p.groups.stride;
     const int64_t depth = first + size < p.depth ? size : p.depth - first;
     start((p.first + first) / size);
     multiply<R, P>(way, {w.first + first * kWidth, w.stride}, codes + first, stride, depth, sum);

@@ -125,6 +125,30 @@ class Nibbles {
   __m256 offsets_[zero == Zero::kStored ? 2 * P : 1][2];
 };
 
+// Bytes of P panels with zero points.
+template <int P>
+class ShiftedBytes : public Elements<int8_t> {
+ public:
+  ShiftedBytes(const SpreadProduct& p, int64_t panel)
+      : Elements(p, panel),
+        zeros_(p.groups.zeros + panel * p.groups.panel_stride),
+        zeros_panel_stride_(p.apart * p.groups.panel_stride),
+        zeros_stride_(p.groups.stride) {}
+  void begin_group(int64_t group) {
+#pragma GCC unroll 16
+    for (int c = 0; c < 2 * P; ++c) {
+      const uint8_t* const stored = zeros_ + (c / 2) * zeros_panel_stride_ + group * zeros_stride_ + 8 * (c % 2);
+      zero_[c] = _mm256_sub_ps(zeros_of(stored), _mm256_set1_ps(128.0f));
+    }
+  }
+  __m256 load(int c, int64_t k, int j) const { return _mm256_sub_ps(Elements::load(c, k, j), zero_[c]); }
+
+ private:
+  const uint8_t* zeros_;
+  int64_t zeros_panel_stride_, zeros_stride_;
+  __m256 zero_[2 * P];
+};
+
 // Weights that were widened, in groups with minima.
 class FloatsWithMinima : public Elements<float> {
  public:
@@ -284,7 +308,9 @@ void product_f32(const FloatProduct& p) {
 }
 void product_f16(const FloatProduct& p) { float_product<Halves>(p); }
 void product_bf16(const FloatProduct& p) { float_product<AnyBrainFloats>(p); }
-void product_w8a16(const FloatProduct& p) { float_product<Bytes>(p); }
+void product_w8a16(const FloatProduct& p) {
+  p.groups.zeros == nullptr ? float_product<Bytes>(p) : float_product<ShiftedBytes>(p);
+}
 void product_w4a16(const FloatProduct& p) {
   if (p.groups.minima != nullptr) {
     float_product<NibblesWithMinima>(p);
@@ -306,7 +332,19 @@ void widen_bf16(const Widen& w) {
     }
   }
 }
-void widen_w8(const Widen& w) { widen<int8_t>(w); }
+void widen_w8(const Widen& w) {
+  if (w.groups.zeros == nullptr) return widen<int8_t>(w);
+  const auto* codes = static_cast<const int8_t*>(w.codes);
+  const int64_t size = w.groups.size != 0 ? w.groups.size : w.depth;
+  for (int64_t first = 0, group = 0; first < w.depth; first += size, ++group) {
+    for (int half = 0; half < 2; ++half) {
+      const uint8_t* const stored = w.groups.zeros + group * w.groups.stride + 8 * half;
+      const __m256 zero = _mm256_sub_ps(zeros_of(stored), _mm256_set1_ps(128.0f));
+      for (int64_t i = first * kWidth + 8 * half; i < (first + size) * kWidth; i += kWidth)
+        _mm256_storeu_ps(w.out + i, _mm256_sub_ps(widened(codes + i), zero));
+    }
+  }
+}
 
 void widen_w4(const Widen& w) {
   const int64_t size = w.groups.size != 0 ? w.groups.size : w.depth;

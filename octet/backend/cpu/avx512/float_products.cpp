@@ -99,6 +99,30 @@ class Nibbles {
   __m512 offsets_[P][2];
 };
 
+// Bytes of P panels with zero points.
+template <int P>
+class ShiftedBytes : public Elements<int8_t> {
+ public:
+  ShiftedBytes(const FloatProduct& p, int64_t panel)
+      : Elements(p, panel),
+        zeros_(p.groups.zeros + panel * p.groups.panel_stride),
+        zeros_panel_stride_(p.groups.panel_stride),
+        zeros_stride_(p.groups.stride) {}
+  void begin_group(int64_t group) {
+#pragma GCC unroll 16
+    for (int c = 0; c < P; ++c) {
+      const __m512 stored = zeros_of(zeros_ + c * zeros_panel_stride_ + group * zeros_stride_);
+      zero_[c] = _mm512_sub_ps(stored, _mm512_set1_ps(128.0f));
+    }
+  }
+  __m512 load(int c, int64_t k, int j) const { return _mm512_sub_ps(Elements::load(c, k, j), zero_[c]); }
+
+ private:
+  const uint8_t* zeros_;
+  int64_t zeros_panel_stride_, zeros_stride_;
+  __m512 zero_[P];
+};
+
 // Weights that were widened, in groups with minima.
 class FloatsWithMinima : public Elements<float> {
  public:
@@ -234,14 +258,25 @@ void product_f32(const FloatProduct& p) {
 }
 void product_f16(const FloatProduct& p) { float_product<Halves>(p); }
 void product_bf16(const FloatProduct& p) { float_product<BrainFloats>(p); }
-void product_w8a16(const FloatProduct& p) { float_product<Bytes>(p); }
+void product_w8a16(const FloatProduct& p) {
+  p.groups.zeros == nullptr ? float_product<Bytes>(p) : float_product<ShiftedBytes>(p);
+}
 void product_w4a16(const FloatProduct& p) {
   p.groups.minima == nullptr ? float_product<PlainNibbles>(p) : float_product<NibblesWithMinima>(p);
 }
 
 void widen_f16(const Widen& w) { widen<Half>(w); }
 void widen_bf16(const Widen& w) { widen<BFloat16>(w); }
-void widen_w8(const Widen& w) { widen<int8_t>(w); }
+void widen_w8(const Widen& w) {
+  if (w.groups.zeros == nullptr) return widen<int8_t>(w);
+  const auto* codes = static_cast<const int8_t*>(w.codes);
+  const int64_t size = w.groups.size != 0 ? w.groups.size : w.depth;
+  for (int64_t first = 0, group = 0; first < w.depth; first += size, ++group) {
+    const __m512 zero = _mm512_sub_ps(zeros_of(w.groups.zeros + group * w.groups.stride), _mm512_set1_ps(128.0f));
+    for (int64_t i = first * kWidth; i < (first + size) * kWidth; i += kWidth)
+      _mm512_storeu_ps(w.out + i, _mm512_sub_ps(widened(codes + i), zero));
+  }
+}
 
 void widen_w4(const Widen& w) {
   const int64_t size = w.groups.size != 0 ? w.groups.size : w.depth;

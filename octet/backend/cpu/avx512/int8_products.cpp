@@ -9,6 +9,22 @@ namespace {
 
 inline __m512i four_codes(const char* p) { return _mm512_broadcastd_epi32(_mm_loadu_si32(p)); }
 
+// What is to be taken off the unsigned codes of a panel and a group: stored zero points, or one for all.
+struct Zeros {
+  const uint8_t* first;
+  int64_t panel_stride, stride;
+
+  Zeros(const Int8Product& p, int64_t panel)
+      : first(p.groups.zeros != nullptr ? p.groups.zeros + panel * p.groups.panel_stride : nullptr),
+        panel_stride(p.groups.panel_stride),
+        stride(p.groups.stride) {}
+  __m512i of(int c, int64_t group, int else_all) const {
+    if (first == nullptr) return _mm512_set1_epi32(else_all);
+    const uint8_t* zeros = first + c * panel_stride + group * stride;
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(zeros)));
+  }
+};
+
 // The codes of P panels as vpdpbusd wants them: add(sum, a, k) adds the products with R rows of a at k, k + 1, …
 // k + kStep - 1; the codes are `zero` too large, which the sums start without.
 template <int P>
@@ -17,8 +33,8 @@ class Bytes {
   static constexpr bool kMinima = false;
   static constexpr int kStep = 4;  // codes of an activation (s8), which meet four of each output (as u8, code + 128)
   Bytes(const Int8Product& p, int64_t panel)
-      : w_(static_cast<const int8_t*>(p.panels) + panel * p.panel_stride), stride_(p.panel_stride) {}
-  __m512i zero(int, int64_t) const { return _mm512_set1_epi32(128); }
+      : w_(static_cast<const int8_t*>(p.panels) + panel * p.panel_stride), stride_(p.panel_stride), zeros_(p, panel) {}
+  __m512i zero(int c, int64_t group) const { return zeros_.of(c, group, 128); }
   template <int R>
   [[gnu::always_inline]] void add(__m512i (&sum)[R][P], const char* codes, int64_t codes_stride, int64_t k) const {
     __m512i w[P];
@@ -35,6 +51,7 @@ class Bytes {
  private:
   const int8_t* w_;
   int64_t stride_;
+  Zeros zeros_;
 };
 
 // From the nibbles of groups with minima nothing is taken off.
@@ -46,14 +63,10 @@ class Nibbles {
   Nibbles(const Int8Product& p, int64_t panel)
       : w_(static_cast<const uint8_t*>(p.panels) + panel * p.panel_stride / 2),
         stride_(p.panel_stride / 2),
-        zeros_(p.groups.zeros != nullptr ? p.groups.zeros + panel * p.groups.panel_stride : nullptr),
-        zeros_panel_stride_(p.groups.panel_stride),
-        zeros_stride_(p.groups.stride) {}
+        zeros_(p, panel) {}
   __m512i zero(int c, int64_t group) const {
     if constexpr (minima) return _mm512_setzero_si512();
-    if (zeros_ == nullptr) return _mm512_set1_epi32(8);
-    const uint8_t* zeros = zeros_ + c * zeros_panel_stride_ + group * zeros_stride_;
-    return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(zeros)));
+    return zeros_.of(c, group, 8);
   }
   template <int R>
   [[gnu::always_inline]] void add(__m512i (&sum)[R][P], const char* codes, int64_t codes_stride, int64_t k) const {
@@ -78,8 +91,7 @@ class Nibbles {
  private:
   const uint8_t* w_;
   int64_t stride_;
-  const uint8_t* zeros_;
-  int64_t zeros_panel_stride_, zeros_stride_;
+  Zeros zeros_;
 };
 
 // R rows by P panels. One vpdpbusd multiplies four unsigned codes of a weight by four signed ones of an activation and

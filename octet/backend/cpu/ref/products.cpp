@@ -12,24 +12,31 @@
 namespace octet::cpu::ref {
 namespace {
 
-// A panel as the numbers that it stands for; `zero` is taken off a nibble.
+// A panel as the numbers that it stands for, less `zero` where they are codes: a stored zero point less kStoredBeyond,
+// or kZero where none is stored.
 struct Floats {
+  static constexpr int kZero = 0, kStoredBeyond = 0;
   Floats(const void* panels, int64_t first, int) : w(static_cast<const float*>(panels) + first) {}
   const float* w;
   float operator()(int64_t k) const { return w[k]; }
 };
 template <class Sixteen>
 struct Halves {
+  static constexpr int kZero = 0, kStoredBeyond = 0;
   Halves(const void* panels, int64_t first, int) : w(static_cast<const Sixteen*>(panels) + first) {}
   const Sixteen* w;
   float operator()(int64_t k) const { return to_float(w[k]); }
 };
 struct Bytes {
-  Bytes(const void* panels, int64_t first, int) : w(static_cast<const int8_t*>(panels) + first) {}
+  static constexpr int kZero = 0, kStoredBeyond = 128;
+  Bytes(const void* panels, int64_t first, int zero_point)
+      : w(static_cast<const int8_t*>(panels) + first), zero(zero_point) {}
   const int8_t* w;
-  int operator()(int64_t k) const { return w[k]; }
+  int zero;
+  int operator()(int64_t k) const { return w[k] - zero; }
 };
 struct Nibbles {
+  static constexpr int kZero = 8, kStoredBeyond = 0;
   Nibbles(const void* panels, int64_t first, int zero_point)
       : w(static_cast<const uint8_t*>(panels) + first / 2), zero(zero_point) {}
   const uint8_t* w;
@@ -42,9 +49,10 @@ struct PanelGroups {
   PanelGroups(const Groups& groups, int64_t panel, int64_t k)
       : all(groups), at(panel * groups.panel_stride), size(groups.size != 0 ? groups.size : k) {}
   float scale(int64_t group) const { return all.scales[at + group * all.stride]; }
+  template <class Weights>
   int zero(int64_t group) const {
-    if (all.zeros != nullptr) return all.zeros[at + group * all.stride];
-    return all.minima != nullptr ? 0 : 8;
+    if (all.zeros != nullptr) return all.zeros[at + group * all.stride] - Weights::kStoredBeyond;
+    return all.minima != nullptr ? 0 : Weights::kZero;
   }
   float minimum(int64_t group) const { return all.minima[at + group * all.stride]; }
 
@@ -68,7 +76,7 @@ void float_product(const FloatProduct& p) {
       float& out = p.tile[r * p.tile_stride + c];
       float t = p.start == Start::kFromTile ? out : 0.0f;
       for (int64_t k = 0, g = 0; k < p.depth; k += groups.size, ++g) {
-        const Weights weights(p.panels, c * p.panel_stride, groups.zero(g));
+        const Weights weights(p.panels, c * p.panel_stride, groups.zero<Weights>(g));
         if (p.groups.size == 0) {
           t = reference::dot(x, weights, k, k + groups.size, t);
         } else {
@@ -90,7 +98,7 @@ void int8_product(const Int8Product& p) {
       const int64_t at = r * p.tile_stride + c;
       float t = 0.0f;
       for (int64_t first = 0, g = 0; first < p.depth; first += groups.size, ++g) {
-        const Weights weights(p.panels, c * p.panel_stride, groups.zero(g));
+        const Weights weights(p.panels, c * p.panel_stride, groups.zero<Weights>(g));
         const int64_t last = std::min(p.depth, first + groups.size);
         int32_t total = p.start == Start::kFromTile ? static_cast<const int32_t*>(p.tile)[at] : 0;
         if (const auto& columns = p.column_sums; columns.sums != nullptr) {
@@ -115,7 +123,7 @@ template <class Weights>
 void widen(const Widen& w) {
   const PanelGroups groups(w.groups, 0, w.depth);
   for (int64_t first = 0, g = 0; first < w.depth; first += groups.size, ++g) {
-    const Weights weights(w.codes, 0, groups.zero(g));
+    const Weights weights(w.codes, 0, groups.zero<Weights>(g));
     for (int64_t k = first; k < first + groups.size; ++k) w.out[k] = static_cast<float>(weights(k));
   }
 }
