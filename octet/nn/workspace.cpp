@@ -23,7 +23,7 @@ DeviceSpan Workspace::take(int64_t bytes) {
       const int64_t first = std::max(used_, begin);
       if (first + size <= end) {
         used_ = first + size;
-        largest_use_ = std::max(largest_use_, used_);
+        count(size);
         return piece.span().slice(first - begin, bytes);
       }
       used_ = end;
@@ -32,8 +32,13 @@ DeviceSpan Workspace::take(int64_t bytes) {
   }
   pieces_.emplace_back(*backend_, std::max(size, begin));  // doubles at least
   used_ = begin + size;
-  largest_use_ = std::max(largest_use_, used_);
+  count(size);
   return pieces_.back().span().slice(0, bytes);
+}
+
+void Workspace::count(int64_t size) noexcept {
+  taken_ += size;
+  most_taken_ = std::max(most_taken_, taken_);
 }
 
 Activation Workspace::take_matrix(int64_t rows, int64_t cols, const std::optional<StaticCodes>& codes) {
@@ -48,11 +53,12 @@ int64_t Workspace::bytes() const noexcept {
   return sum;
 }
 
-void Workspace::close_scope(int64_t used_before) {
+void Workspace::close_scope(int64_t used_before, int64_t taken_before) {
   used_ = used_before;
+  taken_ = taken_before;
   if (--open_scopes_ == 0 && pieces_.size() > 1) {
     pieces_.clear();
-    pieces_.emplace_back(*backend_, largest_use_);
+    pieces_.emplace_back(*backend_, most_taken_);
   }
 }
 

@@ -43,14 +43,16 @@ class Workspace {
 
   class Scope {
    public:
-    explicit Scope(Workspace& workspace) : workspace_(workspace), used_(workspace.used_) { ++workspace_.open_scopes_; }
+    explicit Scope(Workspace& workspace) : workspace_(workspace), used_(workspace.used_), taken_(workspace.taken_) {
+      ++workspace_.open_scopes_;
+    }
     Scope(const Scope&) = delete;
     Scope& operator=(const Scope&) = delete;
-    ~Scope() { workspace_.close_scope(used_); }
+    ~Scope() { workspace_.close_scope(used_, taken_); }
 
    private:
     Workspace& workspace_;
-    int64_t used_;
+    int64_t used_, taken_;
   };
 
   /// `bytes` of memory, aligned to 64, good until the scope around the call closes. Throws Error outside any scope.
@@ -68,11 +70,13 @@ class Workspace {
   int64_t bytes() const noexcept;  ///< held from the backend
 
  private:
-  void close_scope(int64_t used_before);
+  void count(int64_t size) noexcept;
+  void close_scope(int64_t used_before, int64_t taken_before);
 
   Backend* backend_;
-  std::vector<DeviceMemory> pieces_;  ///< each begins where the one before ends, in the count of used_
-  int64_t used_ = 0, largest_use_ = 0;
+  std::vector<DeviceMemory> pieces_;    ///< each begins where the one before ends, in the count of used_
+  int64_t used_ = 0;                    ///< with what was left at the ends of pieces
+  int64_t taken_ = 0, most_taken_ = 0;  ///< without
   int open_scopes_ = 0;
 };
 

@@ -64,6 +64,15 @@ TEST_F(WorkspaceTest, TheSecondPassOfAShapeTakesTheSameMemory) {
   EXPECT_EQ(places.size(), 1);
 }
 
+TEST_F(WorkspaceTest, AfterThePassItHoldsWhatThePassTook) {
+  {
+    const Workspace::Scope scope(workspace_);
+    for (const int64_t bytes : {1000, 3000, 9000, 500'000}) workspace_.take(bytes);
+    EXPECT_THROW(workspace_.take(int64_t{1} << 60), Error);
+  }
+  EXPECT_EQ(workspace_.bytes(), 1024 + 3008 + 9024 + 500'032);
+}
+
 TEST_F(WorkspaceTest, MemoryOutsideAScopeOrBeyondReasonIsRefused) {
   EXPECT_THROW(workspace_.take(1), Error);
   const Workspace::Scope scope(workspace_);

@@ -414,7 +414,7 @@ TEST(Recipe, ValuesNotOfferedAreNamed) {
       {R"({"weights": {"group_size": 64, "group_size_fallback": [33]}})", "'group_size_fallback' is 33"},
       {R"({"weights": {"group_size": 64, "group_size_fallback": ["row", 32]}})", "nothing is tried after \"row\""},
       {R"({"weights": {"group_size_fallback": [32]}})", "needs a 'group_size'"},
-      {R"({"weights": {"range": "minmax"}})", "'range' is \"minmax\"; \"absmax\" or \"mse\" is"},
+      {R"({"weights": {"range": "minmax"}})", "'range' is \"minmax\"; \"absmax\" or \"mse\" or \"sawb\" is"},
       {R"({"weights": {"groupsize": 32}})", "unknown key 'groupsize'. Did you mean 'group_size'?"},
       {R"({"weights": {}, "embeddings": 3})", "embeddings is 3; null, 8, 4 or an object"},
       {R"({"weights": {}, "embeddings": {"bits": 4, "algorithm": "gptq"}})", "embeddings: unknown key 'algorithm'"},
