@@ -422,7 +422,8 @@ CalibrationOptions Recipe::read_calibration(const json& value, const std::string
 
 std::optional<OutlierOptions> Recipe::read_outlier_search(const json& value, const std::string& where) {
   if (value.is_null()) return std::nullopt;
-  constexpr double kLargest = 1e30, kMost = 1 << 30;
+  constexpr double kLargest = 1e30;
+  constexpr int64_t kMost = 1 << 30;
   Reader reader(value, where);
   OutlierOptions out;
   out.threshold = static_cast<float>(reader.number("threshold", out.threshold, 0, kLargest));
