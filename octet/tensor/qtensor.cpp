@@ -82,7 +82,7 @@ void check_outliers(const QTensor& tensor, const std::string& what) {
   const int64_t groups = tensor.groups(), group_size = tensor.cols() / groups;
   for (int64_t row = 0; row < tensor.rows(); ++row, codes += tensor.cols()) {
     for (const int32_t column : indices) {
-      int expected = 0;
+      int8_t expected = 0;
       if (tensor.scheme.mapping == CodeMapping::kZeroPoint) {
         const int64_t group = tensor.scheme.reordered ? tensor.group_index.as<int32_t>()[column] : column / group_size;
         expected = tensor.zero_points.as<int8_t>()[row * groups + group];

@@ -115,7 +115,7 @@ double distill_spans(const LabelledBatch& batch, double temperature, double fact
                      std::vector<float>& values) {
   double sum = 0;
   for (size_t b = 0; b < batch.answers.size(); ++b) {
-    const auto first = static_cast<size_t>(2 * batch.tokens.offsets[b]);
+    const size_t first = 2 * static_cast<size_t>(batch.tokens.offsets[b]);
     const int64_t rows = batch.tokens.offsets[b + 1] - batch.tokens.offsets[b];
     const auto from = teacher.subspan(first, static_cast<size_t>(2 * rows));
     const auto own = std::span(values).subspan(first, static_cast<size_t>(2 * rows));
