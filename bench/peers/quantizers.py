@@ -21,7 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
-# name: (Octet's recipe and settings, llm-compressor's modifiers as functions of its module)
+# Octet's recipe and settings, and llm-compressor's modifiers with theirs, by a scheme's name.
 GROUPS = {"group_0": {"targets": ["Linear"],
                       "weights": {"num_bits": 4, "type": "int", "symmetric": True, "strategy": "group", "group_size": 64}}}
 SCHEMES = {
@@ -65,12 +65,11 @@ def llm_compressor(options):
 
 def octet_command(options, scheme, out):
     recipe, *settings = SCHEMES[scheme][0]
-    settings += [f"calibration.samples={options.samples}", f"calibration.sequence_length={options.length}"]
+    data = []
+    if not scheme.endswith("_rtn"):
+        settings += [f"calibration.samples={options.samples}", f"calibration.sequence_length={options.length}"]
+        data = ["--data", str(options.samples_file)]
     changes = [word for setting in settings for word in ("--set", setting)]
-    needs_data = not scheme.endswith("_rtn")
-    data = ["--data", str(options.samples_file)] if needs_data else []
-    if not needs_data:
-        changes = [word for setting in SCHEMES[scheme][0][1:] for word in ("--set", setting)]
     return [str(options.octet), "quantize", str(options.model), "--recipe", recipe, *changes, *data, "--out", str(out),
             "--threads", str(options.threads)]
 

@@ -60,35 +60,6 @@ double apply_to_grades(std::span<const float> grades, float factor, std::vector<
   return sum;
 }
 
-// Cross-entropy over one column of a sequence's rows.
-double apply_to_column(std::span<float> values, int64_t rows, int column, int32_t label, double factor) {
-  double largest = -std::numeric_limits<double>::infinity(), total = 0;
-  const auto at = [&](int64_t row) -> float& { return values[static_cast<size_t>(2 * row + column)]; };
-  for (int64_t row = 0; row < rows; ++row) largest = std::max(largest, double{at(row)});
-  for (int64_t row = 0; row < rows; ++row) total += exp_of_nonpositive(at(row) - largest);
-  const double loss = log_of_positive(total) + largest - at(label);
-  for (int64_t row = 0; row < rows; ++row) {
-    const double share = exp_of_nonpositive(at(row) - largest) / total;
-    at(row) = static_cast<float>((share - (row == label ? 1 : 0)) * factor);
-  }
-  return loss;
-}
-
-double apply_to_spans(const LabelledBatch& batch, float factor, std::vector<float>& values) {
-  double sum = 0;
-  for (size_t b = 0; b < batch.answers.size(); ++b) {
-    const int64_t first = batch.tokens.offsets[b], rows = batch.tokens.offsets[b + 1] - first;
-    const auto [start, end] = batch.answers[b];
-    if (start < 0 || end < 0 || start >= rows || end >= rows)
-      fail("an answer spans the tokens {} to {} of {}", start, end, rows);
-    const std::span<float> part =
-        std::span(values).subspan(static_cast<size_t>(2 * first), static_cast<size_t>(2 * rows));
-    sum +=
-        0.5 * (apply_to_column(part, rows, 0, start, 0.5 * factor) + apply_to_column(part, rows, 1, end, 0.5 * factor));
-  }
-  return sum;
-}
-
 // exp((x - largest) / T) of one column of a sequence's rows, as shares of their sum, and its logarithm.
 struct Shares {
   std::vector<double> share;
@@ -108,6 +79,31 @@ Shares shares_of(std::span<const float> values, int64_t rows, int column, double
   for (double& share : out.share) share /= total;
   out.log_sum = log_of_positive(total) + largest / temperature;
   return out;
+}
+
+// Cross-entropy over one column of a sequence's rows.
+double apply_to_column(std::span<float> values, int64_t rows, int column, int32_t label, double factor) {
+  const Shares shares = shares_of(values, rows, column, 1);
+  const auto at = [&](int64_t row) -> float& { return values[static_cast<size_t>(2 * row + column)]; };
+  const double loss = shares.log_sum - at(label);
+  for (int64_t row = 0; row < rows; ++row)
+    at(row) = static_cast<float>((shares.share[static_cast<size_t>(row)] - (row == label ? 1 : 0)) * factor);
+  return loss;
+}
+
+double apply_to_spans(const LabelledBatch& batch, float factor, std::vector<float>& values) {
+  double sum = 0;
+  for (size_t b = 0; b < batch.answers.size(); ++b) {
+    const int64_t first = batch.tokens.offsets[b], rows = batch.tokens.offsets[b + 1] - first;
+    const auto [start, end] = batch.answers[b];
+    if (start < 0 || end < 0 || start >= rows || end >= rows)
+      fail("an answer spans the tokens {} to {} of {}", start, end, rows);
+    const std::span<float> part =
+        std::span(values).subspan(static_cast<size_t>(2 * first), static_cast<size_t>(2 * rows));
+    sum +=
+        0.5 * (apply_to_column(part, rows, 0, start, 0.5 * factor) + apply_to_column(part, rows, 1, end, 0.5 * factor));
+  }
+  return sum;
 }
 
 // As apply_to_spans, half of each end.

@@ -8,19 +8,13 @@
 #include <gmock/gmock.h>
 
 #include "octet/base/error.h"
+#include "tests/data/letters.h"
 
 namespace octet {
 namespace {
 
 using testing::ElementsAre;
 using testing::HasSubstr;
-
-// "abc": tokens a, ##b, ##c.
-Tokenizer letters() {
-  std::string vocabulary = "[UNK]\n[CLS]\n[SEP]\n[PAD]\n[MASK]\n";
-  for (char c = 'a'; c <= 'z'; ++c) vocabulary += std::string(1, c) + "\n##" + std::string(1, c) + "\n";
-  return Tokenizer::from_vocab_txt(vocabulary, "vocab.txt", "", "tokenizer_config.json");
-}
 
 std::string file_with(const std::string& answers) {
   return R"({"version": "1.1", "data": [{"title": "t", "paragraphs": [{"context": "é a b c d e f g",

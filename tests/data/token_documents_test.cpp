@@ -9,6 +9,7 @@
 #include "octet/data/token_mask.h"
 #include "octet/data/token_windows.h"
 #include "octet/tensor/npy.h"
+#include "tests/data/letters.h"
 #include "tests/io/scratch.h"
 
 namespace octet {
@@ -17,13 +18,6 @@ namespace {
 using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
-
-// Every letter is a token of its own: "abc" is a ##b ##c. [CLS] and [SEP] frame a text.
-Tokenizer letters() {
-  std::string vocabulary = "[UNK]\n[CLS]\n[SEP]\n[PAD]\n[MASK]\n";
-  for (char c = 'a'; c <= 'z'; ++c) vocabulary += std::string(1, c) + "\n##" + std::string(1, c) + "\n";
-  return Tokenizer::from_vocab_txt(vocabulary, "vocab.txt", "", "tokenizer_config.json");
-}
 
 Tokenizer pieces(const std::string& name) {
   std::ifstream file(std::filesystem::path(OCTET_TEST_FILES).parent_path() / "text" / name, std::ios::binary);
