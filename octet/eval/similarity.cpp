@@ -39,7 +39,7 @@ TaskResult run_similarity(Session& session, const TaskInput& input) {
                       {"auc", roc_auc(scores, pairs.score)}};
   }
   if (!config.found)
-    result.notes.push_back("the model's folder names no pooling (modules.json); mean pooling was used");
+    result.notes.emplace_back("the model's folder names no pooling (modules.json); mean pooling was used");
   if (encoder.truncated() > 0)
     result.notes.push_back(fmt::format("{} of {} sentences were truncated", encoder.truncated(), total));
   return result;

@@ -50,6 +50,7 @@ const Field kFields[] = {
     {"batch_size", &TrainConfig::batch_size, 1, 1 << 20},
     {"gradient_accumulation", &TrainConfig::gradient_accumulation, 1, 1 << 14},
     {"gradient_checkpointing", &TrainConfig::gradient_checkpointing},
+    {"shuffle", &TrainConfig::shuffle},
     {"by_length", &TrainConfig::by_length},
     {"drop_last", &TrainConfig::drop_last},
     {"seed", &TrainConfig::seed},

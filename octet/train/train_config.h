@@ -34,6 +34,7 @@ struct TrainConfig {
   int64_t batch_size = 16;
   int64_t gradient_accumulation = 1;    ///< a batch goes through the model in so many parts
   bool gradient_checkpointing = false;  ///< keep each block's input only, and compute the rest again: less memory
+  bool shuffle = true;                  ///< each epoch anew; otherwise examples come as they lie in the file
   bool by_length = false;               ///< batches of examples of like length
   bool drop_last = false;               ///< leave out an epoch's last batch if it is not full
   uint64_t seed = 1;

@@ -83,6 +83,7 @@ class Trainer {
     order_ = {.examples = task.examples(),
               .batch_size = config.batch_size,
               .seed = config.seed,
+              .shuffled = config.shuffle,
               .by_length = config.by_length,
               .drop_last = config.drop_last};
     if (order_.batches() == 0) {

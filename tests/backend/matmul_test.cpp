@@ -112,14 +112,22 @@ TEST(Matmul, FloatSumsRunOverAscendingKFromYOn) {
 }
 
 TEST(Matmul, SumsLongerThanASliceGoOn) {
-  const Data data({3, 2, 40'000, "gradients of many tokens"}, Turned::kA, 12);
-  std::vector<float> expected(6, 0.0f);
-  for (int64_t i = 0; i < 6; ++i) {
-    for (int64_t k = 0; k < data.shape.k; ++k) {
-      expected[i] = std::fma(data.at_a(i / 2, k), data.b[data.at_b(k, i % 2)], expected[i]);
+  for (const Case& c : {Case{3, 2, 40'000, "gradients of many tokens"}, Case{50, 1501, 900, "slices of a block of k"},
+                        Case{49, 1504, 900, "and whole panels"}}) {
+    const Data data(c, Turned::kA, 12);
+    std::vector<float> expected;
+    for (int64_t m = 0; m < c.m; ++m) {
+      for (int64_t n = 0; n < c.n; ++n) {
+        float sum = 0;
+        for (int64_t k = 0; k < c.k; ++k) sum = std::fma(data.at_a(m, k), data.b[data.at_b(k, n)], sum);
+        expected.push_back(sum);
+      }
+    }
+    for (const std::string& isa : cpu_isas()) {
+      const How how{.isa = isa, .threads = 2};
+      EXPECT_TRUE(same_bits(run(data, how), expected)) << describe(data, how);
     }
   }
-  for (const std::string& isa : cpu_isas()) EXPECT_TRUE(same_bits(run(data, {.isa = isa}), expected)) << isa;
 }
 
 TEST(Matmul, CodesGiveWhatAPackedWeightGives) {

@@ -182,6 +182,8 @@ TEST(DataOrder, VisitsEveryExampleOnceAnEpochInTheSameOrderEachRun) {
     EXPECT_EQ(order.epoch(1, length), batches);
     EXPECT_NE(order.epoch(2, length), batches);
   }
+  const DataOrder as_it_lies{.examples = 5, .batch_size = 2, .shuffled = false};
+  EXPECT_EQ(as_it_lies.epoch(3, {}), (std::vector<std::vector<size_t>>{{0, 1}, {2, 3}, {4}}));
 }
 
 }  // namespace

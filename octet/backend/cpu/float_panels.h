@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstring>
 
 #include "octet/backend/cpu/kernels.h"
 
@@ -46,13 +47,34 @@ void multiply_panels(const KernelTable& table, int64_t rows, const FloatPanels& 
   }
 }
 
-/// to[c][r] = from[r][c], in blocks whose lines stay in the cache.
+/// to[c][r] = from[r][c]: four by four where that fits, in blocks whose lines stay in the cache.
 inline void turn(const float* from, int64_t from_stride, int64_t rows, int64_t cols, float* to, int64_t to_stride) {
+  using Four [[gnu::vector_size(16)]] = float;
+  const auto load = [](const float* p) {
+    Four out;
+    std::memcpy(&out, p, sizeof(out));
+    return out;
+  };
+  const auto store = [](Four v, float* p) { std::memcpy(p, &v, sizeof(v)); };
+  const int64_t whole_rows = rows / 4 * 4, whole_cols = cols / 4 * 4;
   constexpr int64_t kBlock = 16;
-  for (int64_t r = 0; r < rows; r += kBlock) {
-    for (int64_t c = 0; c < cols; ++c) {
-      for (int64_t i = r; i < std::min(r + kBlock, rows); ++i) to[c * to_stride + i] = from[i * from_stride + c];
+  for (int64_t block = 0; block < whole_rows; block += kBlock) {
+    for (int64_t c = 0; c < whole_cols; c += 4) {
+      for (int64_t r = block; r < std::min(block + kBlock, whole_rows); r += 4) {
+        const float* const x = from + r * from_stride + c;
+        const Four a = load(x), b = load(x + from_stride), d = load(x + 2 * from_stride), e = load(x + 3 * from_stride);
+        const Four ab = __builtin_shufflevector(a, b, 0, 4, 1, 5), de = __builtin_shufflevector(d, e, 0, 4, 1, 5);
+        const Four ab2 = __builtin_shufflevector(a, b, 2, 6, 3, 7), de2 = __builtin_shufflevector(d, e, 2, 6, 3, 7);
+        float* const y = to + c * to_stride + r;
+        store(__builtin_shufflevector(ab, de, 0, 1, 4, 5), y);
+        store(__builtin_shufflevector(ab, de, 2, 3, 6, 7), y + to_stride);
+        store(__builtin_shufflevector(ab2, de2, 0, 1, 4, 5), y + 2 * to_stride);
+        store(__builtin_shufflevector(ab2, de2, 2, 3, 6, 7), y + 3 * to_stride);
+      }
     }
+  }
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t c = r < whole_rows ? whole_cols : 0; c < cols; ++c) to[c * to_stride + r] = from[r * from_stride + c];
   }
 }
 

@@ -15,6 +15,15 @@ namespace {
 
 // k that panels of floats hold at once: sixteen outputs of so many are those bytes. Sums go on from y.
 constexpr int64_t kLongestSlice = kPanelBytes / int64_t{16 * sizeof(float)};
+// Where a is turned, which costs about as much as multiplying by a panel, each k is turned once for all panels that the
+// cache holds: of few k they are many.
+int64_t longest_slice(const KernelTable& table, const MatmulOp& op) {
+  if (op.turned != Turned::kA) return kLongestSlice;
+  const int64_t panels = (op.b.cols + table.panel_width - 1) / table.panel_width;
+  const int64_t fitting = kPanelBytes / (panels * table.panel_width * int64_t{sizeof(float)});
+  return std::clamp<int64_t>(fitting / table.k_block, 1, kLongestSlice / table.k_block) * table.k_block;
+}
+
 // Laying a panel out costs about as much as multiplying a few rows by it: tasks that share panels, and lay them out
 // each for itself, take at least so many blocks of rows.
 constexpr int64_t kFewestRowBlocks = 4;
@@ -115,13 +124,6 @@ class FloatMatmul {
     const int64_t width = table_.panel_width, panels = task.panels(table_);
     float* const tile = tile_.in(memory);
     float* const y = data(op_.y) + row * op_.y.stride + task.first_col;
-    const bool goes_on = op_.adds || first_ > 0;
-    if (goes_on) {
-      for (int64_t r = 0; r < rows; ++r) {
-        float* const end = std::copy_n(y + r * op_.y.stride, task.cols, tile + r * tile_stride());
-        std::fill(end, tile + r * tile_stride() + panels * width, 0.0f);
-      }
-    }
     const auto x_block = [&](int64_t k, int64_t count, int64_t& stride) -> const float* {
       if (op_.turned != Turned::kA) {
         stride = op_.a.stride;
@@ -132,6 +134,17 @@ class FloatMatmul {
       turn(data(op_.a) + (first_ + k) * op_.a.stride + row, op_.a.stride, count, rows, turned, stride);
       return turned;
     };
+    const bool goes_on = op_.adds || first_ > 0;
+    if (task.cols == panels * width) {  // no panel is half empty
+      multiply_panels(table_, rows, {panels_.in(memory), depth_, panels}, goes_on, x_block, y, op_.y.stride);
+      return;
+    }
+    if (goes_on) {
+      for (int64_t r = 0; r < rows; ++r) {
+        float* const end = std::copy_n(y + r * op_.y.stride, task.cols, tile + r * tile_stride());
+        std::fill(end, tile + r * tile_stride() + panels * width, 0.0f);
+      }
+    }
     multiply_panels(table_, rows, {panels_.in(memory), depth_, panels}, goes_on, x_block, tile, tile_stride());
     for (int64_t r = 0; r < rows; ++r) std::copy_n(tile + r * tile_stride(), task.cols, y + r * op_.y.stride);
   }
@@ -312,8 +325,9 @@ Faults matmul(const KernelTable& table, Workspace& workspace, const MatmulOp& op
     return {};
   }
   if (op.b.holds_codes()) return CodesMatmul(table, workspace, op).run();
-  for (int64_t first = 0; first < sizes.k; first += kLongestSlice) {
-    FloatMatmul(table, workspace, op, first, std::min(kLongestSlice, sizes.k - first)).run();
+  const int64_t slice = longest_slice(table, op);
+  for (int64_t first = 0; first < sizes.k; first += slice) {
+    FloatMatmul(table, workspace, op, first, std::min(slice, sizes.k - first)).run();
   }
   return {};
 }
