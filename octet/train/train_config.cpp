@@ -82,6 +82,7 @@ const Field kFields[] = {
     {"early_stopping", &TrainConfig::early_stopping, 0, kMost},
     {"keep_checkpoints", &TrainConfig::keep_checkpoints, 1, 1000},
     {"log_steps", &TrainConfig::log_steps, 1, kMost},
+    {"histogram_steps", &TrainConfig::histogram_steps, 0, kMost},
 };
 
 template <class T>

@@ -71,6 +71,7 @@ struct TrainConfig {
   int64_t early_stopping = 0;    ///< stop after so many evaluations without a better one; 0: never
   int64_t keep_checkpoints = 1;  ///< the last ones, besides the best
   int64_t log_steps = 10;
+  int64_t histogram_steps = 0;  ///< TensorBoard gets histograms of weights and gradients every so many; 0: never
 
   /// The config in `text`, `settings` (key=value) applied. `source` names it in errors.
   static TrainConfig parse(std::string_view text, const std::string& source,

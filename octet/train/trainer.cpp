@@ -283,6 +283,7 @@ class Trainer {
     if (!std::isfinite(loss) || !std::isfinite(norm)) fail_not_finite(parts, loss);
     const double factor = config_.max_grad_norm > 0 && norm > config_.max_grad_norm ? config_.max_grad_norm / norm : 1;
     const double rate = schedule_.at(progress_.step);
+    if (config_.histogram_steps > 0 && (progress_.step + 1) % config_.histogram_steps == 0) log_histograms();
     optimizer_->step(rate, factor);
     model_->lay_out_trained(*backend_);
     ++progress_.step;
@@ -300,8 +301,36 @@ class Trainer {
                                {"learning_rate", rate},
                                {"gradient_norm", norm},
                                {"tokens", static_cast<double>(tokens)}});
+      log_clips();
     }
     options_.after_step(done);
+  }
+
+  void log_clips() {
+    for (const auto& trainable : trainables_->all()) {
+      if (trainable->is_clip())
+        log_->scalar("clips/" + trainable->parts().front().tensor, progress_.step, trainable->download(*backend_)[0]);
+    }
+  }
+
+  // What the step that comes reads.
+  void log_histograms() {
+    std::vector<float> gradient;
+    for (const auto& trainable : trainables_->all()) {
+      const std::vector<float> values = trainable->download(*backend_);
+      gradient.resize(values.size());
+      backend_->download(trainable->gradient(), gradient);
+      for (const TrainedRows& part : trainable->parts()) {
+        // Of vectors a part is columns.
+        const int64_t width = trainable->rows() == 1 ? 1 : trainable->cols();
+        const auto own = [&](const std::vector<float>& all) {
+          return std::span(all).subspan(static_cast<size_t>(part.first * width),
+                                        static_cast<size_t>(part.rows * width));
+        };
+        log_->histogram("weights/" + part.tensor, progress_.step + 1, own(values));
+        log_->histogram("gradients/" + part.tensor, progress_.step + 1, own(gradient));
+      }
+    }
   }
 
   // The sum of a part's losses, whose gradients are added.

@@ -183,7 +183,9 @@ TEST(TrainingPass, RecomputedBlocksGiveTheSameBits) {
       trained.loss(batch, true);  // now that the workspace has its size
       if (recomputes) {
         EXPECT_EQ(trained.gradients(), kept) << name;
-        if (trained.model().info().blocks > 1) EXPECT_LT(trained.kept_bytes(), kept_bytes) << name;
+        if (trained.model().info().blocks > 1) {
+          EXPECT_LT(trained.kept_bytes(), kept_bytes) << name;
+        }
       } else {
         kept = trained.gradients();
         kept_bytes = trained.kept_bytes();

@@ -96,6 +96,24 @@ TEST_F(Training, BecomesQuantizedAtAStepWithTheSameBitsAfterAKillThere) {
     EXPECT_EQ(bytes_of(folder_ / "whole" / "checkpoint-6" / file), bytes_of(folder_ / "cut" / "checkpoint-6" / file));
 }
 
+TEST_F(Training, LogsClipsAndTheHistogramsThatAreAskedFor) {
+  const auto events = [this](const std::string& changes, const char* name) {
+    run(config(changes), folder_ / name);
+    std::string all;
+    for (const auto& entry : fs::directory_iterator(folder_ / name)) {
+      if (entry.path().filename().string().starts_with("events.")) all += bytes_of(entry.path());
+    }
+    return all;
+  };
+  const std::string quantized = events(R"("recipe": "qat_int8", "histogram_steps": 2)", "quantized");
+  for (const char* tag :
+       {"clips/encoder.layer.0.intermediate.dense.input_clip", "weights/encoder.layer.0.attention.self.key.weight",
+        "weights/classifier.bias", "gradients/encoder.layer.0.attention.self.value.bias"}) {
+    EXPECT_THAT(quantized, HasSubstr(tag));
+  }
+  EXPECT_THAT(events("", "float"), testing::Not(HasSubstr("weights/")));
+}
+
 TEST_F(Training, LearnsTheTextsThatItIsShown) {
   const TrainReport report = run(config(R"("epochs": 20, "dropout": 0, "eval_steps": 60)"), folder_ / "out");
   EXPECT_EQ(report.best_value, 1);
