@@ -213,7 +213,7 @@ def main():
     parser.add_argument("--length", type=int, default=128)
     parser.add_argument("--steps", type=int, default=8, help="of a run whose time is taken")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--dropout", type=float, default=0.1)
+    parser.add_argument("--dropout", type=float, help="default: 0.1, and 0 for a decoder, which has none in PyTorch")
     parser.add_argument("--losses", type=int, default=0, help="compare the losses of so many steps instead")
     parser.add_argument("--plot", type=Path, help="with --losses: write a plot of them there")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -227,6 +227,8 @@ def main():
         torch_worker(options)
         return
     options.work.mkdir(parents=True, exist_ok=True)
+    if options.dropout is None:
+        options.dropout = 0 if is_decoder(options.model) else 0.1
     (losses if options.losses else speed)(options)
 
 
