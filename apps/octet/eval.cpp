@@ -7,6 +7,7 @@
 #include "apps/octet/commands.h"
 #include "apps/octet/decoder_options.h"
 #include "apps/octet/options.h"
+#include "octet/base/atomic_output.h"
 #include "octet/base/error.h"
 #include "octet/base/progress.h"
 #include "octet/eval/task.h"
@@ -16,7 +17,7 @@ namespace octet::cli {
 namespace {
 
 struct EvalOptions : ModelOptions {
-  std::string task, data;
+  std::string task, data, predictions;
   std::optional<int64_t> limit, overlap;
   TextOptions text;
   ColumnOptions columns;
@@ -45,6 +46,12 @@ void print_as_json(const Task& task, const TaskResult& result) {
   print_json(json);
 }
 
+void write_predictions(const std::string& path, const std::vector<std::string>& lines) {
+  OutputFile file(path);
+  for (const std::string& line : lines) file.write(line + "\n");
+  file.commit();
+}
+
 void run(const EvalOptions& options, const CLI::App& command) {
   const Task& task = find_task(options.task);
   const WindowOptions windows = options.text.parsed();
@@ -55,6 +62,8 @@ void run(const EvalOptions& options, const CLI::App& command) {
   if (options.overlap && !spans) fail<UsageError>("the task '{}' has no windows that overlap by --overlap", task.name);
   if (const std::string given = ColumnOptions::first_given(command); task.data != Task::Data::kTexts && !given.empty())
     fail<UsageError>("the task '{}' reads no labelled texts; leave {} out", task.name, given);
+  if (!options.predictions.empty() && task.data == Task::Data::kText)
+    fail<UsageError>("the task '{}' judges tokens and has no examples to tell of; leave --predictions out", task.name);
   Session session = open_session(options);
   std::optional<Progress> progress;
   int64_t seen = 0;
@@ -72,6 +81,7 @@ void run(const EvalOptions& options, const CLI::App& command) {
                                                }});
   progress.reset();
   for (const std::string& note : result.notes) warn(note);
+  if (!options.predictions.empty()) write_predictions(options.predictions, result.predictions);
   if (options.json) {
     print_as_json(task, result);
   } else {
@@ -109,12 +119,16 @@ void add_eval(CLI::App& app) {
       ->check(CLI::NonNegativeNumber)
       ->type_name("N");
   options->columns.add_to(*command);
+  command
+      ->add_option("--predictions", options->predictions,
+                   "Write there what the model said of each example, a JSON object a line")
+      ->type_name("FILE");
   command->footer(task_list() +
                   "Examples:\n"
                   "  octet eval minilm --task similarity --data MRPC/dev.tsv\n"
                   "  octet eval minilm --task similarity --data MRPC/dev.tsv --recipe w8a8_dynamic --json\n"
                   "  octet eval bert-mrpc --task classification --data MRPC/dev.tsv --recipe w8a8_dynamic\n"
-                  "  octet eval bert-mnli --task mnli --data MNLI --json\n"
+                  "  octet eval bert-mnli --task mnli --data MNLI --json --predictions mnli.jsonl\n"
                   "  octet eval bert-imdb --task classification --data reviews.csv --text-column review\n"
                   "  octet eval bert-squad --task squad --data dev-v1.1.json --limit 1000\n"
                   "  octet eval bert --task mlm --data wikitext.txt --window 128\n"

@@ -71,12 +71,14 @@ TaskResult run_classification(Session& session, const TaskInput& input) {
       grades.push_back(*grade);
     }
     const std::vector<double> predicted = logits.grades();
+    result.predictions = prediction_lines(grades, predicted);
     result.metrics = {{"pearson", pearson(predicted, grades)}, {"spearman", spearman(predicted, grades)}};
   } else {
     Classes names(session.checkpoint().config(), classes);
     const std::vector<int64_t> predicted = logits.classes();
     std::vector<int64_t> labels;
     for (size_t i = 0; i < count; ++i) labels.push_back(names.find(texts.labels[i], where(i)));
+    result.predictions = prediction_lines(labels, predicted);
     result.metrics.push_back(share_metric("accuracy", accuracy(predicted, labels), count));
     if (classes == 2) result.metrics.push_back({"f1", f1_score(predicted, labels)});
     result.metrics.push_back({"matthews", matthews(predicted, labels)});

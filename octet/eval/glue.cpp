@@ -149,6 +149,9 @@ TaskResult run_glue(const GlueTask& task, Session& session, const TaskInput& inp
     std::vector<int64_t> predicted;
     for (const int64_t number : logits.classes())
       predicted.push_back(std::ranges::find(classes.numbers, number) - classes.numbers.begin());
+    const std::vector<std::string> lines = task.is_regression() ? prediction_lines(part.grades, logits.grades())
+                                                                : prediction_lines(part.classes, predicted);
+    result.predictions.insert(result.predictions.end(), lines.begin(), lines.end());
     std::vector<TaskResult::Metric> metrics = task.is_regression() ? glue_metrics(task, logits.grades(), part.grades)
                                                                    : glue_metrics(task, predicted, part.classes);
     for (TaskResult::Metric& metric : metrics) {

@@ -3,6 +3,9 @@
 
 #include <algorithm>
 #include <string_view>
+#include <utility>
+
+#include <nlohmann/json.hpp>
 
 #include "octet/base/error.h"
 #include "octet/eval/continuations.h"
@@ -60,18 +63,24 @@ TaskResult run_multiple_choice(Session& session, const TaskInput& input) {
   }
   const std::vector<std::vector<Likelihood>> all = measure(session, input, elements);
   int64_t right = 0, right_by_bytes = 0;
+  std::vector<std::string> predictions;
   for (size_t i = 0; i < questions.size(); ++i) {
     const MultipleChoice& question = questions[i];
     const auto log = [&](size_t k) { return all[i][k].log; };
     const auto log_a_byte = [&](size_t k) { return log(k) / static_cast<double>(question.choices[k].size()); };
-    right += best_of(all[i], log) == question.answer ? 1 : 0;
-    right_by_bytes += best_of(all[i], log_a_byte) == question.answer ? 1 : 0;
+    const size_t best = best_of(all[i], log), best_by_bytes = best_of(all[i], log_a_byte);
+    right += best == question.answer ? 1 : 0;
+    right_by_bytes += best_by_bytes == question.answer ? 1 : 0;
+    predictions.push_back(
+        nlohmann::ordered_json({{"label", question.answer}, {"predicted", best}, {"predicted_by_bytes", best_by_bytes}})
+            .dump());
   }
   return {.metrics = {share_of("accuracy", right, questions.size()),
                       share_of("accuracy_by_bytes", right_by_bytes, questions.size())},
           .counts = {{"choices", choices}, {"truncated_contexts", truncated}},
           .examples = std::ssize(questions),
-          .notes = {}};
+          .notes = {},
+          .predictions = std::move(predictions)};
 }
 
 TaskResult run_last_word(Session& session, const TaskInput& input) {
@@ -96,16 +105,20 @@ TaskResult run_last_word(Session& session, const TaskInput& input) {
   const std::vector<std::vector<Likelihood>> all = measure(session, input, elements);
   NllSums words;
   int64_t right = 0;
+  std::vector<std::string> predictions;
   for (const std::vector<Likelihood>& word : all) {
-    words.add(-word.front().log);
-    right += word.front().greedy ? 1 : 0;
+    const auto& [log, greedy] = word.front();
+    words.add(-log);
+    right += greedy ? 1 : 0;
+    predictions.push_back(nlohmann::ordered_json({{"log_likelihood", log}, {"right", greedy}}).dump());
   }
   const Estimate perplexity = words.per_token();  // a word counts as one
   return {.metrics = {share_of("accuracy", right, passages.size()),
                       {.name = "perplexity", .value = perplexity.value, .standard_error = perplexity.standard_error}},
           .counts = {{"tokens", tokens}, {"truncated_contexts", truncated}},
           .examples = std::ssize(passages),
-          .notes = {}};
+          .notes = {},
+          .predictions = std::move(predictions)};
 }
 
 }  // namespace octet

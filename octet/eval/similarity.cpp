@@ -31,6 +31,7 @@ TaskResult run_similarity(Session& session, const TaskInput& input) {
   for (size_t i = 0; i < pairs.size(); ++i) scores.push_back(cosine(vector(i), vector(i + pairs.size())));
 
   TaskResult result{.metrics = {}, .counts = {}, .examples = static_cast<int64_t>(pairs.size()), .notes = {}};
+  result.predictions = prediction_lines(pairs.score, scores);
   if (pairs.kind == SentencePairs::Kind::kGrades) {
     result.metrics = {{"pearson", pearson(scores, pairs.score)}, {"spearman", spearman(scores, pairs.score)}};
   } else {

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include <nlohmann/json.hpp>
+
 #include "octet/base/error.h"
 #include "octet/eval/answers.h"
 #include "octet/eval/task.h"
@@ -44,10 +46,19 @@ TaskResult run_squad(Session& session, const TaskInput& input) {
   int64_t done = 0;
   const std::vector<SpanLogits> logits =
       run_span_logits(session, features, [&](int64_t more) { input.advance(done += more, std::ssize(features)); });
-  return {.metrics = squad_metrics(questions, best_answers(questions, features, logits)),
-          .counts = {{"windows", std::ssize(features)}, {"window", spans.length}, {"overlap", spans.stride}},
-          .examples = std::ssize(questions),
-          .notes = {}};
+  const std::vector<std::string> answers = best_answers(questions, features, logits);
+  TaskResult result{.metrics = squad_metrics(questions, answers),
+                    .counts = {{"windows", std::ssize(features)}, {"window", spans.length}, {"overlap", spans.stride}},
+                    .examples = std::ssize(questions),
+                    .notes = {}};
+  for (size_t i = 0; i < questions.size(); ++i) {
+    const nlohmann::ordered_json line = {{"id", questions[i].id},
+                                         {"predicted", answers[i]},
+                                         {"f1", answer_f1(answers[i], questions[i].answers)},
+                                         {"exact_match", exact_match(answers[i], questions[i].answers)}};
+    result.predictions.push_back(line.dump());
+  }
+  return result;
 }
 
 }  // namespace octet

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 #include "octet/base/error.h"
 #include "octet/base/suggest.h"
@@ -12,6 +13,14 @@
 namespace octet {
 
 namespace {
+
+template <class T>
+std::vector<std::string> lines_of(std::span<const T> labels, std::span<const T> predicted) {
+  std::vector<std::string> lines;
+  for (size_t i = 0; i < labels.size(); ++i)
+    lines.push_back(nlohmann::ordered_json({{"label", labels[i]}, {"predicted", predicted[i]}}).dump());
+  return lines;
+}
 
 std::vector<Task> make_tasks() {
   std::vector<Task> table = {
@@ -53,6 +62,14 @@ const Task& find_task(const std::string& name) {
   std::vector<std::string> names;
   for (const Task& task : all) names.push_back(task.name);
   fail<UsageError>("unknown task '{}'.{}", name, did_you_mean(name, names));
+}
+
+std::vector<std::string> prediction_lines(std::span<const int64_t> labels, std::span<const int64_t> predicted) {
+  return lines_of(labels, predicted);
+}
+
+std::vector<std::string> prediction_lines(std::span<const double> labels, std::span<const double> predicted) {
+  return lines_of(labels, predicted);
 }
 
 TaskResult::Metric share_metric(const std::string& name, double share, size_t count) {

@@ -29,6 +29,9 @@ struct TaskResult {
   std::vector<std::pair<std::string, int64_t>> counts = {};  ///< of what was measured, besides the examples
   int64_t examples = 0;
   std::vector<std::string> notes;  ///< what a reader must know: truncated inputs, a pooling that was assumed
+  /// What the model said of each example, in their order: a JSON object each, "label" what is right and "predicted"
+  /// what it chose where the task has those. None of Task::Data::kText.
+  std::vector<std::string> predictions = {};
 };
 
 struct TaskInput {
@@ -71,6 +74,10 @@ TaskResult run_similarity(Session& session, const TaskInput& input);
 
 /// The share of `count` outcomes that are right, with its standard error (divisor n - 1) where there are two or more.
 TaskResult::Metric share_metric(const std::string& name, double share, size_t count);
+
+/// Lines of TaskResult::predictions, of classes or of grades.
+std::vector<std::string> prediction_lines(std::span<const int64_t> labels, std::span<const int64_t> predicted);
+std::vector<std::string> prediction_lines(std::span<const double> labels, std::span<const double> predicted);
 
 /// A model with a head over labels classifies texts, or pairs of them: accuracy and its standard error, f1 of class 1
 /// where there are two, matthews; or with one output predicts grades: pearson, spearman. Files as read_labelled_texts

@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <fstream>
+
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 
@@ -46,6 +49,15 @@ TEST_F(EvalTasks, GlueTasksAgreeWithClassification) {
   const json both = run_json("eval model --task mnli --data GLUE/MNLI");
   EXPECT_EQ(both["accuracy"], file["accuracy"]);
   EXPECT_EQ(both["examples"], 10);
+  EXPECT_EQ(run("eval model --task mnli --data GLUE/MNLI --predictions said.jsonl"), 0);
+  std::ifstream said(folder_ / "said.jsonl");
+  std::vector<json> lines;
+  for (std::string line; std::getline(said, line);) lines.push_back(json::parse(line));
+  ASSERT_EQ(lines.size(), 10u);
+  const auto right = std::count_if(lines.begin(), lines.begin() + 9,
+                                   [](const json& line) { return line["label"] == line["predicted"]; });
+  EXPECT_DOUBLE_EQ(file["accuracy"], static_cast<double>(right) / 9);
+  EXPECT_EQ(lines[9]["label"], 1);
   EXPECT_TRUE(both["accuracy_mismatched"] == 0 || both["accuracy_mismatched"] == 1);
 
   EXPECT_EQ(run("eval model --task rte --data GLUE"), 1);
@@ -56,6 +68,8 @@ TEST_F(EvalTasks, GlueTasksAgreeWithClassification) {
   EXPECT_EQ(run("eval model --task mnli --data some.csv --text-column premis"), 1);
   EXPECT_THAT(err_, AllOf(HasSubstr("some.csv: line 1 names no column 'premis'"), HasSubstr("'premise'")));
   EXPECT_EQ(run("eval model --task perplexity --data some.csv --label-column x"), 2);
+  EXPECT_EQ(run("eval model --task mlm --data some.csv --predictions x"), 2);
+  EXPECT_THAT(err_, HasSubstr("--predictions"));
 }
 
 TEST_F(EvalTasks, SquadAnswersFromItsContexts) {
