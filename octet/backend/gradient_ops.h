@@ -109,7 +109,13 @@ struct RoundTripOp {
 ///   dclip += Σ_{x > c} dy - Σ_{x < -c} dy + inside · Σ_{else} dy · (y - x) / c
 ///
 /// is the gradient by the clip c: of PACT (Choi et al., 2018), on both sides of 0, for inside = 0, and for 1 with what
-/// the clip does to the steps within it (Esser et al., 2020). Sums are in double, in blocks of rows.
+/// the clip does to the steps within it (Esser et al., 2020). UINT8 has two ends, low = -zero_point · scale and
+/// high = low + 255 · scale, each with a gradient of its own (LSQ+, Bhalgat et al., 2020, by its ends instead of by scale
+/// and offset):
+///
+///   dclip[0] += Σ_{x < low} dy - e,  dclip[1] += Σ_{x > high} dy + e,  e = inside · Σ_{else} dy · (y - x) / (high - low)
+///
+/// Sums are in double, in blocks of rows.
 struct ClipGradientOp {
   Activation x, dy;
   ActivationMode mode = ActivationMode::kStaticPerTensor;
@@ -118,7 +124,7 @@ struct ClipGradientOp {
   bool adds = false;
   float inside = 0;
   float factor = 1;       ///< on what is added to dclip
-  DeviceSpan dclip = {};  ///< fp32 [1]; empty: not wanted
+  DeviceSpan dclip = {};  ///< fp32 [1], or of UINT8 [2]; empty: not wanted
 };
 
 /// Cross-entropy of rows of logits: loss_r = log Σ exp(x_r) - x_r[label], and dx = (softmax(x) - onehot(label)) ·

@@ -2,6 +2,7 @@
 #include "octet/nn/linear.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <variant>
 
@@ -11,7 +12,7 @@
 namespace octet {
 namespace {
 
-constexpr float kInt8Steps = 127;  // from 0 to the largest code
+constexpr float kInt8Steps = 127, kUint8Steps = 255;  // from 0 to the largest code
 
 std::vector<std::string> layer_names(const std::vector<Linear::Part>& parts) {
   std::vector<std::string> names;
@@ -193,9 +194,13 @@ void Linear::train_quantized(Trainables& all) {
   quantized_->input = first.input;
   quantized_->simulated = all.quantized().simulated;
   quantized_->clips = all.quantized().clips;
-  if (quantized_->clips != QuantizedTraining::Clips::kFixed &&
-      first.scheme->activations == ActivationMode::kStaticPerTensor) {
-    quantized_->clip = &all.add_clip(site_.name, kInt8Steps * first.input.scale);
+  if (quantized_->clips == QuantizedTraining::Clips::kFixed) return;
+  const auto [scale, zero_point] = first.input;
+  if (first.scheme->activations == ActivationMode::kStaticPerTensor) {
+    quantized_->clip = &all.add_clip(site_.name, std::array{kInt8Steps * scale});
+  } else if (first.scheme->activations == ActivationMode::kStaticPerTensorZeroPoint) {
+    const auto zero = static_cast<float>(zero_point);
+    quantized_->clip = &all.add_clip(site_.name, std::array{-zero * scale, (kUint8Steps - zero) * scale});
   }
 }
 
@@ -216,7 +221,12 @@ void Linear::lay_out_trained(Backend& backend) {
 void Linear::lay_out_quantized(Backend& backend) {
   Quantized& own = *quantized_;
   ActivationScale input = own.input;
-  if (own.clip != nullptr) input.scale = int8_scale(own.clip->download(backend).front());
+  if (own.clip != nullptr) {
+    const std::vector<float> ends = own.clip->download(backend);
+    // An end that has crossed 0 comes back by its gradient; until then the range ends there.
+    input = ends.size() == 1 ? ActivationScale{int8_scale(ends[0])}
+                             : uint8_scale(std::min(ends[0], 0.0f), std::max(ends[1], 0.0f));
+  }
   const std::vector<float> values = trained_weight_->download(backend);
   const QTensor codes =
       quantize_weight({DType::kF32, {outputs_, inputs_}, reinterpret_cast<const std::byte*>(values.data())},
@@ -261,8 +271,10 @@ void Linear::backward_input(Context& context, const Activation& x, const Activat
     op.dclip = quantized_->clip->gradient().memory;
     if (quantized_->clips == QuantizedTraining::Clips::kLsq) {
       op.inside = 1;
-      // n features and 127 steps: so that the clip moves about as fast, of its own size, as weights do of theirs.
-      op.factor = 1 / std::sqrt(static_cast<float>(x.cols) * kInt8Steps);
+      // n features and 127 or 255 steps: so that the clip moves about as fast, of its own size, as weights do of
+      // theirs.
+      op.factor = 1 / std::sqrt(static_cast<float>(x.cols) *
+                                (op.mode == ActivationMode::kStaticPerTensor ? kInt8Steps : kUint8Steps));
     }
   }
   context.backend.clip_gradient(op);

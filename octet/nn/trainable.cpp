@@ -29,8 +29,15 @@ Trainable& Trainables::add(std::vector<TrainedRows> parts, std::span<const float
   return *all_.emplace_back(std::make_unique<Trainable>(*backend_, std::move(parts), values, cols, decays));
 }
 
-Trainable& Trainables::add_clip(const std::string& site, float value) {
-  Trainable& clip = add({{site + ".input_clip", 0, 1}}, std::span(&value, 1), 1, false);
+Trainable& Trainables::add_clip(const std::string& site, std::span<const float> values) {
+  const std::string name = site + ".input_clip";
+  std::vector<TrainedRows> parts;
+  if (values.size() == 1) {
+    parts = {{name, 0, 1}};
+  } else {
+    parts = {{name + ".low", 0, 1}, {name + ".high", 1, 1}};
+  }
+  Trainable& clip = add(std::move(parts), values, std::ssize(values), false);
   clip.is_clip_ = true;
   return clip;
 }

@@ -30,7 +30,8 @@ class Trainable {
   int64_t cols() const noexcept { return cols_; }
   int64_t elements() const noexcept { return rows_ * cols_; }
   bool decays() const noexcept { return decays_; }
-  /// The largest value that static activations tell apart (see ClipGradientOp), [1, 1]: no tensor of the checkpoint.
+  /// The largest value that static activations tell apart (see ClipGradientOp), [1, 1], or both ends of UINT8, [1, 2]:
+  /// no tensor of the checkpoint.
   bool is_clip() const noexcept { return is_clip_; }
 
   Activation values() const noexcept { return {values_.span(), rows_, cols_, cols_}; }
@@ -73,7 +74,7 @@ class Trainables {
   Trainable& add(std::vector<TrainedRows> parts, std::span<const float> values, int64_t cols, bool decays);
   const std::vector<std::unique_ptr<Trainable>>& all() const noexcept { return all_; }
   /// A clip of the site.
-  Trainable& add_clip(const std::string& site, float value);
+  Trainable& add_clip(const std::string& site, std::span<const float> values);
   /// The one that holds a tensor, or null.
   Trainable* find(std::string_view tensor) const;
   int64_t bytes() const noexcept;  ///< of values and gradients

@@ -308,8 +308,10 @@ class Trainer {
 
   void log_clips() {
     for (const auto& trainable : trainables_->all()) {
-      if (trainable->is_clip())
-        log_->scalar("clips/" + trainable->parts().front().tensor, progress_.step, trainable->download(*backend_)[0]);
+      if (!trainable->is_clip()) continue;
+      const std::vector<float> ends = trainable->download(*backend_);
+      for (size_t i = 0; i < ends.size(); ++i)
+        log_->scalar("clips/" + trainable->parts()[i].tensor, progress_.step, ends[i]);
     }
   }
 

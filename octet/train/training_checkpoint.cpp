@@ -95,8 +95,9 @@ void RunFolder::save(const Checkpoint& source, const Trainables& trained, const 
   SafetensorsWriter writer;
   for (size_t i = 0; i < trained.all().size(); ++i) {
     if (!trained.all()[i]->is_clip()) continue;
-    Tensor clip(DType::kF32, {1});
-    clip.mutable_as<float>()[0] = trained.all()[i]->download(trained.backend()).front();
+    const std::vector<float> ends = trained.all()[i]->download(trained.backend());
+    Tensor clip(DType::kF32, {std::ssize(ends)});
+    std::ranges::copy(ends, clip.mutable_as<float>().begin());
     writer.add(clip_name(i), std::move(clip));
   }
   for (const Optimizer::State& state : optimizer.states()) {
@@ -152,7 +153,7 @@ TrainingProgress RunFolder::load(int64_t step, const Trainables& trained, Optimi
   }
   for (const size_t i : clips) {
     const Tensor value = moments.tensor(clip_name(i));
-    if (value.dtype() != DType::kF32 || value.shape() != Shape{1})
+    if (value.dtype() != DType::kF32 || value.shape() != Shape{trained.all()[i]->elements()})
       fail<FormatError>("{}: '{}' is no clip", moments.path().string(), clip_name(i));
     trained.backend().upload(std::as_bytes(value.as<float>()), trained.all()[i]->values().memory);
   }

@@ -68,15 +68,19 @@ void clip_gradient(Workspace& workspace, const ClipGradientOp& op) {
   check_shape(op.dx, rows, cols, "clip_gradient: dx");
   if (!is_static(op.mode)) fail("clip_gradient: the mode is not static");
   const bool wanted = !op.dclip.empty();
-  if (wanted) check_vector(op.dclip, 1, "clip_gradient: dclip");
+  const bool two_ends = op.mode == ActivationMode::kStaticPerTensorZeroPoint;
+  if (wanted) check_vector(op.dclip, two_ends ? 2 : 1, "clip_gradient: dclip");
   const Codes codes(op.mode, op.scale);
   const int64_t block = rows_per_task(cols), blocks = (rows + block - 1) / block;
   Layout shared, worker;
-  const Layout::Part<double> partial = shared.add<double>(2 * blocks);
+  struct Sums {
+    double below, above, inside;
+  };
+  const Layout::Part<Sums> partial = shared.add<Sums>(blocks);
   workspace.reserve(shared, worker);
-  double* const partials = partial.in(workspace.shared());
+  Sums* const partials = partial.in(workspace.shared());
   for_row_blocks(workspace.threads(), rows, cols, [&](int64_t first, int64_t count) {
-    double outside = 0, inside = 0;
+    Sums sums = {};
     for (int64_t row = first; row < first + count; ++row) {
       const float* const x = data(op.x) + row * op.x.stride;
       const float* const dy = data(op.dy) + row * op.dy.stride;
@@ -84,9 +88,9 @@ void clip_gradient(Workspace& workspace, const ClipGradientOp& op) {
       for (int64_t c = 0; c < cols && wanted; ++c) {
         const double d = dy[c];
         if (codes.holds(x[c])) {
-          inside += d * (double{codes.round_trip(x[c])} - double{x[c]});
+          sums.inside += d * (double{codes.round_trip(x[c])} - double{x[c]});
         } else {
-          outside += x[c] > 0 ? d : -d;
+          (x[c] > 0 ? sums.above : sums.below) += d;
         }
       }
       for (int64_t c = 0; c < cols; ++c) {
@@ -94,17 +98,24 @@ void clip_gradient(Workspace& workspace, const ClipGradientOp& op) {
         dx[c] = op.adds ? dx[c] + passed : passed;
       }
     }
-    partials[2 * (first / block)] = outside;
-    partials[2 * (first / block) + 1] = inside;
+    partials[first / block] = sums;
   });
   if (!wanted) return;
-  double outside = 0, inside = 0;
+  Sums sums = {};
   for (int64_t i = 0; i < blocks; ++i) {
-    outside += partials[2 * i];
-    inside += partials[2 * i + 1];
+    sums.below += partials[i].below;
+    sums.above += partials[i].above;
+    sums.inside += partials[i].inside;
   }
-  const double clip = 127.0 * double{op.scale.scale};
-  *writable_floats(op.dclip) += static_cast<float>((outside + double{op.inside} * inside / clip) * double{op.factor});
+  const double range = (two_ends ? 255.0 : 127.0) * double{op.scale.scale};
+  const double steps = double{op.inside} * sums.inside / range, factor = op.factor;
+  float* const dclip = writable_floats(op.dclip);
+  if (two_ends) {
+    dclip[0] += static_cast<float>((sums.below - steps) * factor);
+    dclip[1] += static_cast<float>((sums.above + steps) * factor);
+  } else {
+    dclip[0] += static_cast<float>((sums.above - sums.below + steps) * factor);
+  }
 }
 
 }  // namespace octet::cpu
