@@ -62,16 +62,19 @@ class Bench:
 
     def judge(self, name, model, *arguments):
         """Figures of a model, and each example's score."""
-        said, kept = self.work / f"{name}.jsonl", self.work / f"{name}.json"
-        if not kept.exists():
-            figures = json.loads(self.octet("eval", model, "--task", self.options.task, "--data", self.dev(), *arguments,
-                                            "--predictions", said, "--json"))
-            batch, length = (8, 384) if self.is_squad() else (8, 128)
-            figures["bench"] = json.loads(self.octet("bench", model, *arguments, "--batch", batch, "--seq", length,
-                                                     "--repetitions", 5, "--json"))
-            figures["bytes"] = sum(file.stat().st_size for file in model.glob("*.safetensors"))
-            kept.write_text(json.dumps(figures, indent=1))
-        return json.loads(kept.read_text()), [json.loads(line) for line in said.read_text().splitlines()]
+        said = self.work / f"{name}.jsonl"
+        figures = self.kept(f"{name}.json", "eval", model, "--task", self.options.task, "--data", self.dev(), *arguments,
+                            "--predictions", said)
+        figures["bench"] = self.kept(f"{name}_bench.json", "bench", model, *arguments, "--batch", 8, "--seq",
+                                     384 if self.is_squad() else 128, "--repetitions", 10)
+        figures["bytes"] = sum(file.stat().st_size for file in model.glob("*.safetensors"))
+        return figures, [json.loads(line) for line in said.read_text().splitlines()]
+
+    def kept(self, name, *command):
+        path = self.work / name
+        if not path.exists():
+            path.write_text(self.octet(*command, "--json"))
+        return json.loads(path.read_text())
 
     def calibration(self):
         if not self.is_squad():

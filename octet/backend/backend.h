@@ -267,6 +267,7 @@ class Backend {
   virtual void clip_gradient(const ClipGradientOp& op) = 0;
   virtual void cross_entropy(const CrossEntropyOp& op) = 0;
   virtual void distill(const DistillOp& op) = 0;
+  virtual void squared_error(const SquaredErrorOp& op) = 0;
   virtual void adamw(const AdamwOp& op) = 0;
   virtual void sgd(const SgdOp& op) = 0;
   /// Σ x² in double, blocks of 16,384 elements one after another, each in ascending order.

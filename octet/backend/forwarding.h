@@ -57,6 +57,7 @@ class ForwardingBackend : public Backend {
   void clip_gradient(const ClipGradientOp& op) override { inner_->clip_gradient(op); }
   void cross_entropy(const CrossEntropyOp& op) override { inner_->cross_entropy(op); }
   void distill(const DistillOp& op) override { inner_->distill(op); }
+  void squared_error(const SquaredErrorOp& op) override { inner_->squared_error(op); }
   void adamw(const AdamwOp& op) override { inner_->adamw(op); }
   void sgd(const SgdOp& op) override { inner_->sgd(op); }
   double squared_norm(DeviceSpan x, int64_t count) override { return inner_->squared_norm(x, count); }

@@ -149,6 +149,15 @@ struct DistillOp {
   Activation dx;
 };
 
+/// How far rows are from others: loss_r = Σ (x_r - target_r)², summed in double, and dx = 2 · factor · (x - target). dx
+/// may be x or target.
+struct SquaredErrorOp {
+  Activation x, target;
+  float factor = 1;
+  DeviceSpan losses;  ///< fp32 [rows]
+  Activation dx;
+};
+
 /// A step of stochastic gradient descent with momentum:  v ← momentum · v + g + decay · w,  w ← w - rate · v
 struct SgdOp {
   DeviceSpan weights, gradient, v;  ///< fp32 [count]

@@ -105,6 +105,10 @@ void ProfilingBackend::cross_entropy(const CrossEntropyOp& op) {
 void ProfilingBackend::distill(const DistillOp& op) {
   timed("distill", op.x.rows, 0, [&] { inner().distill(op); });
 }
+
+void ProfilingBackend::squared_error(const SquaredErrorOp& op) {
+  timed("squared_error", op.x.rows, 0, [&] { inner().squared_error(op); });
+}
 void ProfilingBackend::adamw(const AdamwOp& op) {
   timed("adamw", op.count, 0, [&] { inner().adamw(op); });
 }

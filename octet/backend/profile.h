@@ -53,6 +53,7 @@ class ProfilingBackend final : public ForwardingBackend {
   void clip_gradient(const ClipGradientOp& op) override;
   void cross_entropy(const CrossEntropyOp& op) override;
   void distill(const DistillOp& op) override;
+  void squared_error(const SquaredErrorOp& op) override;
   void adamw(const AdamwOp& op) override;
 
  private:

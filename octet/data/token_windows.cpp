@@ -10,8 +10,10 @@
 namespace octet {
 
 TokenWindows::TokenWindows(TokenDocuments documents, const Tokenizer& tokenizer, int64_t length, Frame frame,
-                           std::optional<int64_t> limit)
+                           std::optional<int64_t> limit, std::optional<int32_t> end_id)
     : documents_(std::move(documents)), special_(tokenizer.frame()), frame_(frame) {
+  if (end_id && frame == Frame::kDocument && (special_.after.empty() || special_.after.back() != *end_id))
+    special_.after.push_back(*end_id);
   const auto special = static_cast<int64_t>(special_.before.size() + special_.after.size());
   // A decoder predicts the second of two tokens; an encoder a hidden one among its special tokens.
   const int64_t least = frame == Frame::kDocument ? 2 : special + 1;

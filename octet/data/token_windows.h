@@ -21,10 +21,11 @@ class TokenWindows {
   };
 
   /// Windows of at most `length` tokens, special ones included. With a limit the first documents only, or, of a text
-  /// that is one, the first windows. Throws UsageError where `length` has no room for a token to learn from, Error
-  /// where the documents make no window.
+  /// that is one, the first windows. A document that is framed itself ends in `end_id`, where that is given, even if
+  /// the template does not say so: that its text is over is to be learned too. Throws UsageError where `length` has no
+  /// room for a token to learn from, Error where the documents make no window.
   TokenWindows(TokenDocuments documents, const Tokenizer& tokenizer, int64_t length, Frame frame,
-               std::optional<int64_t> limit = {});
+               std::optional<int64_t> limit = {}, std::optional<int32_t> end_id = {});
 
   int64_t size() const noexcept { return static_cast<int64_t>(windows_.size()); }
   int64_t tokens(size_t window) const;

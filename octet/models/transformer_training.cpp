@@ -55,6 +55,7 @@ std::unique_ptr<TrainingPass> Transformer::forward(Training& training, const Dev
   const Workspace::Scope scope(training.context.workspace);
   const Activation x = training.context.workspace.take_matrix(batch.host.tokens(), width_);
   embed(training, batch, *pass, x);
+  if (training.after_piece) training.after_piece(0, x);
   const Rotary* const rotary = rotary_ ? &*rotary_ : nullptr;
   for (const TransformerBlock& block : blocks_) {
     if (training.recomputes_blocks) {
@@ -64,6 +65,7 @@ std::unique_ptr<TrainingPass> Transformer::forward(Training& training, const Dev
     } else {
       pass->blocks.push_back(block.forward(training, rotary, batch, x));
     }
+    if (training.after_piece) training.after_piece(std::ssize(pass->blocks), x);
   }
   head(training, batch, *pass, x);
   return pass;
@@ -77,6 +79,7 @@ void Transformer::backward(Training& training, const DeviceBatch& batch, const T
   head_backward(training, batch, own, d, dx);
   const Rotary* const rotary = rotary_ ? &*rotary_ : nullptr;
   for (size_t i = blocks_.size(); i-- > 0;) {
+    if (training.add_gradient) training.add_gradient(static_cast<int64_t>(i) + 1, dx);
     TransformerBlock::Record record = own.blocks[i];
     const Workspace::Scope passing(training.kept), block(training.context.workspace);
     if (training.recomputes_blocks) {
@@ -87,6 +90,7 @@ void Transformer::backward(Training& training, const DeviceBatch& batch, const T
     }
     blocks_[i].backward(training, rotary, batch, record, dx);
   }
+  if (training.add_gradient) training.add_gradient(0, dx);
   embed_backward(training, batch, own, dx);
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -96,6 +97,11 @@ struct Training {
   uint32_t streams = 0;  ///< dropouts that were met in this pass: each has its own
   /// Of a block only its input is kept; backward runs it forward again (Chen et al., 2016), to the same bits.
   bool recomputes_blocks = false;
+  /// Where they are set, for losses of hidden states: forward shows those that the embedding (0) and each block (1 +
+  /// its index) gives, and backward asks that their own gradient be added to d, what the rest of the model gives for
+  /// them.
+  std::function<void(int64_t piece, const Activation& x)> after_piece = {};
+  std::function<void(int64_t piece, const Activation& d)> add_gradient = {};
 };
 
 }  // namespace octet

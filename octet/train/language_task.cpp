@@ -21,9 +21,12 @@ TokenWindows read_windows(const TrainConfig& config) {
                      config.eval_data);
   }
   const Tokenizer tokenizer = Tokenizer::load(config.model);
-  return {TokenDocuments::load(config.train_data, tokenizer, parse_documents(config.documents)), tokenizer,
-          config.max_length > 0 ? config.max_length : kUsualLength, TokenWindows::Frame::kDocument,
-          config.limit > 0 ? std::optional(config.limit) : std::nullopt};
+  return {TokenDocuments::load(config.train_data, tokenizer, parse_documents(config.documents)),
+          tokenizer,
+          config.max_length > 0 ? config.max_length : kUsualLength,
+          TokenWindows::Frame::kDocument,
+          config.limit > 0 ? std::optional(config.limit) : std::nullopt,
+          config.end_of_text ? tokenizer.eos_id() : std::nullopt};
 }
 
 class LanguageTask : public TrainingTask {

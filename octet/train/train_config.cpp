@@ -42,6 +42,7 @@ const Field kFields[] = {
     {"max_length", &TrainConfig::max_length, 0, 1 << 20},
     {"doc_stride", &TrainConfig::doc_stride, 0, 1 << 20},
     {"documents", &TrainConfig::documents},
+    {"end_of_text", &TrainConfig::end_of_text},
     {"mask_probability", &TrainConfig::mask_probability, 0, 1},
     {"limit", &TrainConfig::limit, 0, kMost},
     {"eval_limit", &TrainConfig::eval_limit, 0, kMost},
@@ -69,6 +70,7 @@ const Field kFields[] = {
     {"teacher", &TrainConfig::teacher},
     {"distill_alpha", &TrainConfig::distill_alpha, 0, 1},
     {"distill_temperature", &TrainConfig::distill_temperature, 1e-3, 1e3},
+    {"distill_hidden", &TrainConfig::distill_hidden},
     {"recipe", &TrainConfig::recipe},
     {"qat_start", &TrainConfig::qat_start, 0, kMost},
     {"clips", &TrainConfig::clips},
@@ -154,6 +156,8 @@ TrainConfig TrainConfig::parse(std::string_view text, const std::string& source,
   if (config.clips != "pact" && config.clips != "lsq" && config.clips != "fixed") {
     fail<FormatError>("{}: 'clips' is '{}'; 'pact', 'lsq' and 'fixed' are known", source, config.clips);
   }
+  if (config.distill_hidden > 0 && config.teacher.empty())
+    fail<UsageError>("{}: 'distill_hidden' needs a 'teacher'", source);
   if (config.gradient_accumulation > config.batch_size) {
     fail<FormatError>("{}: a batch of {} examples cannot be cut into {} parts (gradient_accumulation)", source,
                       config.batch_size, config.gradient_accumulation);

@@ -25,6 +25,7 @@ struct TrainConfig {
   int64_t max_length = 0;
   int64_t doc_stride = 128;         ///< tokens that windows of one text share ("squad")
   std::string documents = "whole";  ///< how a text is cut into documents ("lm", "mlm"), see Documents
+  bool end_of_text = true;          ///< documents end in the tokenizer's eos_token ("lm"), so that it is learned
   double mask_probability = 0.15;   ///< of a token to be masked ("mlm")
   int64_t limit = 0;                ///< use the first training examples only; 0: all
   int64_t eval_limit = 0;           ///< the same of evaluation
@@ -55,6 +56,9 @@ struct TrainConfig {
   std::string teacher;
   double distill_alpha = 0.5;      ///< from 0 to 1
   double distill_temperature = 2;  ///< of logits
+  /// Weight of a further term: how far the hidden states that the embedding and each block give are from the teacher's
+  /// (see Teacher), as the mean squared difference.
+  double distill_hidden = 0;
 
   /// A recipe's name, file or JSON: layers are quantized in training as it says (quantization-aware training).
   std::string recipe;

@@ -20,6 +20,7 @@
 #include "octet/optim/schedule.h"
 #include "octet/train/data_order.h"
 #include "octet/train/quantized_run.h"
+#include "octet/train/teacher.h"
 #include "octet/train/trained_checkpoint.h"
 #include "octet/train/training_log.h"
 
@@ -100,7 +101,13 @@ class Trainer {
     begin();
     load_model_at(folder_.steps().back());
     dropout_ = config.dropout.value_or(usual_dropout(source_->config()));
-    if (!config.teacher.empty()) teacher_.emplace(config.teacher, LoadOptions{.cpu = options.cpu});
+    if (!config.teacher.empty()) {
+      teacher_.emplace(config.teacher, model_->info(),
+                       DistillOptions{.alpha = config.distill_alpha,
+                                      .temperature = config.distill_temperature,
+                                      .hidden = config.distill_hidden},
+                       options.cpu);
+    }
     report_.metric = config.metric.empty() ? task.metric() : config.metric;
   }
 
@@ -262,7 +269,7 @@ class Trainer {
   void step(const std::vector<size_t>& examples) {
     for (const auto& trainable : trainables_->all()) trainable->zero_gradient(*backend_);
     std::vector<LabelledBatch> parts;
-    int64_t terms = 0;
+    int64_t terms = 0, tokens = 0;
     const auto count = std::ssize(examples);
     const int64_t wanted = std::min<int64_t>(config_.gradient_accumulation, count);
     for (int64_t part = 0; part < wanted; ++part) {
@@ -270,14 +277,12 @@ class Trainer {
       parts.push_back(task_.batch(
           std::span(examples).subspan(static_cast<size_t>(first), static_cast<size_t>(last - first)), progress_.step));
       terms += parts.back().terms(task_.loss());
+      tokens += parts.back().tokens.tokens();
     }
     if (terms == 0) fail<FormatError>("a batch has no labels");
     double loss = 0;
-    int64_t tokens = 0;
-    for (size_t part = 0; part < parts.size(); ++part) {
-      loss += backpropagate(parts[part], part, 1 / static_cast<float>(terms));
-      tokens += parts[part].tokens.tokens();
-    }
+    for (size_t part = 0; part < parts.size(); ++part)
+      loss += backpropagate(parts[part], part, static_cast<double>(terms), static_cast<double>(tokens));
     loss /= static_cast<double>(terms);
     const double norm = gradient_norm(*trainables_);
     if (!std::isfinite(loss) || !std::isfinite(norm)) fail_not_finite(parts, loss);
@@ -335,8 +340,9 @@ class Trainer {
     }
   }
 
-  // The sum of a part's losses, whose gradients are added.
-  double backpropagate(const LabelledBatch& batch, size_t part, float factor) {
+  // The sum of a part's losses, whose gradients are added, of a batch of so many terms and tokens.
+  double backpropagate(const LabelledBatch& batch, size_t part, double terms, double tokens) {
+    const auto factor = static_cast<float>(1 / terms);
     Context context{*backend_, workspace_};
     Training training{.context = context,
                       .kept = kept_,
@@ -347,30 +353,13 @@ class Trainer {
                       .recomputes_blocks = config_.gradient_checkpointing};
     const Workspace::Scope kept(kept_), scope(workspace_);
     const DeviceBatch on_device = upload(context, batch.tokens);
+    if (teacher_) teacher_->look_at(training, batch.tokens, static_cast<float>(1 / tokens));
     const std::unique_ptr<TrainingPass> pass = model_->forward(training, on_device);
-    const double loss = teacher_ ? distilled_loss(context, batch, factor, pass->output)
+    const double loss = teacher_ ? teacher_->apply(context, task_.loss(), batch, factor, pass->output) +
+                                       teacher_->of_hidden() * terms / tokens
                                  : apply_loss(context, task_.loss(), batch, factor, pass->output);
     model_->backward(training, on_device, *pass, pass->output);
     return loss;
-  }
-
-  // As apply_loss, of the task's loss and the distance from the teacher together.
-  double distilled_loss(Context& context, const LabelledBatch& batch, float factor, const Activation& output) {
-    const Workspace::Scope scope(workspace_);
-    const Tensor said = teacher_->run(batch.tokens);
-    if (said.shape() != Shape{output.rows, output.cols}) {
-      fail<UsageError>("the teacher {} gives {}, the trained model {}; both must have the same outputs",
-                       config_.teacher, to_string(said.shape()), to_string(Shape{output.rows, output.cols}));
-    }
-    const Activation teacher = workspace_.take_matrix(output.rows, output.cols);
-    const Activation d = workspace_.take_matrix(output.rows, output.cols);
-    backend_->upload(std::as_bytes(said.as<float>()), teacher.memory);
-    const auto share = static_cast<float>(config_.distill_alpha);
-    const double distance = distill(context, task_.loss(), batch, static_cast<float>(config_.distill_temperature),
-                                    share * factor, teacher, output, d);
-    const double loss = apply_loss(context, task_.loss(), batch, (1 - share) * factor, output);
-    backend_->add({.x = d, .y = output});
-    return (1 - config_.distill_alpha) * loss + config_.distill_alpha * distance;
   }
 
   // Where NaN or infinity came up: which piece of the forward pass gives it first, or else whose gradient has it.
@@ -453,7 +442,7 @@ class Trainer {
   std::optional<Checkpoint> source_;
   std::optional<Recipe> recipe_;  // none: trained in float
   std::unique_ptr<Model> model_;
-  std::optional<Session> teacher_;
+  std::optional<Teacher> teacher_;
   std::unique_ptr<Optimizer> optimizer_;
   DataOrder order_;
   Schedule schedule_;

@@ -420,6 +420,32 @@ TEST(Distill, LossesAndTheirGradient) {
   }
 }
 
+TEST(SquaredError, LossesAndTheirGradient) {
+  constexpr int64_t kRows = 70, kCols = 37;
+  const std::vector<float> x = random_floats(kRows * kCols, 31), target = random_floats(kRows * kCols, 32);
+  const std::vector<float> result = same_everywhere([&](Backend& backend) {
+    const Matrix in(backend, kRows, kCols, 1, x), other(backend, kRows, kCols, 2, target);
+    const Memory losses(backend, std::vector<float>(kRows));
+    backend.squared_error({.x = in.activation(),
+                           .target = other.activation(),
+                           .factor = 0.3f,
+                           .losses = losses.span(),
+                           .dx = other.activation()});
+    std::vector<float> all(kRows);
+    backend.download(losses.span(), std::as_writable_bytes(std::span(all)));
+    const std::vector<float> dx = other.values();
+    all.insert(all.end(), dx.begin(), dx.end());
+    return all;
+  });
+  Doubles expected(kRows, 0.0);
+  for (int64_t i = 0; i < kRows * kCols; ++i) {
+    const double difference = double{x[i]} - double{target[i]};
+    expected[i / kCols] += difference * difference;
+    expected.push_back(0.6 * difference);
+  }
+  EXPECT_TRUE(close(result, expected, 1e-6));
+}
+
 TEST(CrossEntropy, NanIsNotHidden) {
   const std::unique_ptr<Backend> backend = make_cpu_backend({});
   const Matrix x(*backend, 1, 3, 0, std::vector<float>{1, std::nanf(""), 2});

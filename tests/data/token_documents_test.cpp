@@ -167,9 +167,10 @@ TEST_F(Tokens, FilesThatAreNotWholeOrOfAnotherTokenizerAreRefused) {
 TEST_F(Tokens, WindowsFrameDocumentsOrEachPart) {
   const Tokenizer tokenizer = letters();  // [CLS] is 1, [SEP] 2, a 5, b 7, …
   const std::filesystem::path text = write("text", "a b c d e\nf\n");
-  const auto windows = [&](int64_t length, TokenWindows::Frame frame, Documents documents, int64_t limit = 0) {
+  const auto windows = [&](int64_t length, TokenWindows::Frame frame, Documents documents, int64_t limit = 0,
+                           std::optional<int32_t> last = {}) {
     const TokenWindows cut(TokenDocuments::of_text(text, tokenizer, documents), tokenizer, length, frame,
-                           limit > 0 ? std::optional(limit) : std::nullopt);
+                           limit > 0 ? std::optional(limit) : std::nullopt, last);
     std::vector<std::vector<int32_t>> out;
     for (int64_t i = 0; i < cut.size(); ++i) {
       out.push_back(cut.ids(i));
@@ -183,6 +184,11 @@ TEST_F(Tokens, WindowsFrameDocumentsOrEachPart) {
       << "the [SEP] behind e is alone in its window";
   EXPECT_THAT(windows(4, Frame::kDocument, Documents::kLines, 1),
               ElementsAre(ElementsAre(1, 5, 7, 9), ElementsAre(11, 13, 2)));
+  EXPECT_THAT(windows(4, Frame::kDocument, Documents::kLines, 1, 2),
+              ElementsAre(ElementsAre(1, 5, 7, 9), ElementsAre(11, 13, 2)))
+      << "the template puts that token there";
+  EXPECT_THAT(windows(4, Frame::kDocument, Documents::kLines, 1, 3),
+              ElementsAre(ElementsAre(1, 5, 7, 9), ElementsAre(11, 13, 2, 3)));
   EXPECT_THAT(windows(4, Frame::kDocument, Documents::kWhole, 1), ElementsAre(ElementsAre(1, 5, 7, 9)));
   EXPECT_THAT(
       windows(4, Frame::kWindow, Documents::kLines),

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <numeric>
 #include <random>
+#include <span>
 
 #include <fmt/format.h>
 
@@ -38,6 +40,25 @@ class Trained {
         .context = context, .kept = kept_, .dropout = dropout_, .seed = 7, .recomputes_blocks = recomputes_blocks};
     const Workspace::Scope kept(kept_), scope(workspace_);
     const DeviceBatch on_device = upload(context, batch);
+    double inside = 0;
+    std::vector<std::vector<float>> states;
+    if (has_loss_of_pieces) {
+      training.after_piece = [&](int64_t piece, const Activation& x) {
+        EXPECT_EQ(piece, std::ssize(states));
+        std::vector<float>& values = states.emplace_back(static_cast<size_t>(x.rows * x.cols));
+        backend_->download(x, values);
+        for (float& value : values) {
+          inside += 0.05 * static_cast<double>(piece + 1) * value * value;
+          value *= 0.1f * static_cast<float>(piece + 1);
+        }
+      };
+      training.add_gradient = [&](int64_t piece, const Activation& d) {
+        const Workspace::Scope inner(workspace_);
+        const Activation own = workspace_.take_matrix(d.rows, d.cols);
+        backend_->upload(std::as_bytes(std::span(states[static_cast<size_t>(piece)])), own.memory);
+        backend_->add({.x = own, .y = d});
+      };
+    }
     const std::unique_ptr<TrainingPass> pass = model_->forward(training, on_device);
     std::vector<float> y(static_cast<size_t>(pass->output.rows * pass->output.cols)), weights(y.size());
     backend_->download(pass->output, y);
@@ -51,7 +72,7 @@ class Trained {
       model_->backward(training, on_device, *pass, d);
     }
     if (outputs != nullptr) *outputs = y;
-    return std::inner_product(y.begin(), y.end(), weights.begin(), 0.0);
+    return std::inner_product(y.begin(), y.end(), weights.begin(), inside);
   }
 
   std::vector<std::vector<float>> gradients() {
@@ -73,6 +94,7 @@ class Trained {
   int64_t kept_bytes() const { return kept_.bytes(); }
 
   bool recomputes_blocks = false;
+  bool has_loss_of_pieces = false;  ///< Σ (piece + 1) · 0.05 x² besides, of what each piece gives
 
  private:
   Checkpoint checkpoint_;
@@ -126,9 +148,10 @@ TEST(TrainingPass, ForwardHasTheBitsOfServing) {
   }
 }
 
-TEST(TrainingPass, GradientsOfEveryParameterOfEveryArchitecture) {
-  for (const char* name : kModels) {
+void check_gradients(std::span<const char* const> models, bool has_loss_of_pieces) {
+  for (const char* name : models) {
     Trained trained(golden(name));
+    trained.has_loss_of_pieces = has_loss_of_pieces;
     const TokenBatch batch = sequences(trained.model());
     trained.loss(batch, true);
     const std::vector<std::vector<float>> gradients = trained.gradients();
@@ -155,6 +178,12 @@ TEST(TrainingPass, GradientsOfEveryParameterOfEveryArchitecture) {
       EXPECT_NEAR(expected, measured, 0.05 * scale + 1e-3) << name << ", " << trainable.parts().front().tensor;
     }
   }
+}
+
+TEST(TrainingPass, GradientsOfEveryParameterOfEveryArchitecture) { check_gradients(kModels, false); }
+
+TEST(TrainingPass, HiddenStatesMayHaveLossesOfTheirOwn) {
+  check_gradients(std::array{"bert_sequence_classification", "gptj", "opt_projected", "llama_base"}, true);
 }
 
 TEST(TrainingPass, GradientsDoNotDependOnThreads) {

@@ -2,6 +2,7 @@
 #include "octet/train/trainer.h"
 
 #include <algorithm>
+#include <cmath>
 #include <fstream>
 #include <numeric>
 
@@ -112,9 +113,9 @@ TEST_F(Training, LogsClipsAndTheHistogramsThatAreAskedFor) {
     return all;
   };
   const std::string quantized = events(R"("recipe": "qat_int8", "histogram_steps": 2)", "quantized");
-  for (const char* tag :
-       {"clips/encoder.layer.0.intermediate.dense.input_clip", "weights/encoder.layer.0.attention.self.key.weight",
-        "weights/classifier.bias", "gradients/encoder.layer.0.attention.self.value.bias"}) {
+  for (const char* tag : {"clips/bert.encoder.layer.0.intermediate.dense.input_clip",
+                          "weights/bert.encoder.layer.0.attention.self.key.weight", "weights/classifier.bias",
+                          "gradients/bert.encoder.layer.0.attention.self.value.bias"}) {
     EXPECT_THAT(quantized, HasSubstr(tag));
   }
   EXPECT_THAT(events("", "float"), testing::Not(HasSubstr("weights/")));
@@ -143,6 +144,35 @@ TEST_F(Training, AStudentSaysWhatItsTeacherSays) {
   EXPECT_THAT(message_of<UsageError>(
                   [&] { run(config(fmt::format(R"("labels": 3, "teacher": "{}")", teacher)), folder_ / "three"); }),
               HasSubstr("the same outputs"));
+}
+
+TEST_F(Training, AStudentThinksAsItsTeacherDoes) {
+  run(config(R"("epochs": 20, "dropout": 0, "eval_steps": 60)"), folder_ / "teacher");
+  const std::string teacher = (folder_ / "teacher" / "best").string();
+  const auto distance = [&](const fs::path& student) {
+    TokenBatch batch;
+    batch.add(std::vector<int32_t>{2, 40, 70, 3});
+    std::vector<std::vector<float>> states;
+    for (const fs::path& model : {fs::path(teacher), student}) {
+      Session session(model, {.cpu = {.threads = 1}});
+      const Workspace::Scope scope(session.workspace());
+      Context context = session.context();
+      const Activation x = session.model().hidden_states(context, upload(context, batch));
+      session.backend().download(x, states.emplace_back(static_cast<size_t>(x.rows * x.cols)));
+    }
+    double sum = 0;
+    for (size_t i = 0; i < states[0].size(); ++i) sum += std::pow(states[0][i] - states[1][i], 2);
+    return sum;
+  };
+  const std::string changes = fmt::format(
+      R"("epochs": 20, "dropout": 0, "eval_steps": 60, "seed": 9, "teacher": "{}", "distill_alpha": 1)", teacher);
+  run(config(changes), folder_ / "outputs");
+  run(config(changes + R"(, "distill_hidden": 10)"), folder_ / "states");
+  EXPECT_LT(distance(folder_ / "states" / "best"), 0.5 * distance(folder_ / "outputs" / "best"));
+  EXPECT_THAT(message_of<UsageError>([&] { config(R"("distill_hidden": 1)"); }), HasSubstr("needs a 'teacher'"));
+  const std::string other =
+      fmt::format(R"("distill_hidden": 1, "teacher": "{}/bert_sequence_classification")", OCTET_GOLDEN);
+  EXPECT_THAT(message_of<UsageError>([&] { run(config(other), folder_ / "other"); }), HasSubstr("of width"));
 }
 
 TEST_F(Training, LoweredModelsHaveTheBitsThatWereTrained) {

@@ -295,6 +295,7 @@ class CpuBackend final : public Backend {
   void clip_gradient(const ClipGradientOp& op) override { cpu::clip_gradient(workspace_, op); }
   void cross_entropy(const CrossEntropyOp& op) override { cpu::cross_entropy(table_, workspace_, op); }
   void distill(const DistillOp& op) override { cpu::distill(table_, workspace_, op); }
+  void squared_error(const SquaredErrorOp& op) override { cpu::squared_error(threads(), op); }
   void adamw(const AdamwOp& op) override { cpu::adamw(table_, threads(), op); }
 
   void sgd(const SgdOp& op) override { cpu::sgd(threads(), op); }

@@ -275,6 +275,29 @@ void distill(const KernelTable& table, Workspace& workspace, const DistillOp& op
   });
 }
 
+void squared_error(int threads, const SquaredErrorOp& op) {
+  const int64_t rows = op.x.rows, cols = op.x.cols;
+  check_shape(op.x, rows, cols, "squared_error: x");
+  check_shape(op.target, rows, cols, "squared_error: target");
+  check_shape(op.dx, rows, cols, "squared_error: dx");
+  check_vector(op.losses, rows, "squared_error: losses");
+  const float factor = 2 * op.factor;
+  for_row_blocks(threads, rows, cols, [&](int64_t first, int64_t count) {
+    for (int64_t row = first; row < first + count; ++row) {
+      const float* const x = data(op.x) + row * op.x.stride;
+      const float* const target = data(op.target) + row * op.target.stride;
+      float* const dx = data(op.dx) + row * op.dx.stride;
+      double sum = 0;
+      for (int64_t c = 0; c < cols; ++c) {
+        const float difference = x[c] - target[c];
+        sum += double{difference} * double{difference};
+        dx[c] = factor * difference;
+      }
+      writable_floats(op.losses)[row] = static_cast<float>(sum);
+    }
+  });
+}
+
 void adamw(const KernelTable& table, int threads, const AdamwOp& op) {
   for (const auto& [memory, name] : {std::pair{op.weights, "adamw: weights"}, std::pair{op.gradient, "adamw: gradient"},
                                      std::pair{op.m, "adamw: m"}, std::pair{op.v, "adamw: v"}}) {

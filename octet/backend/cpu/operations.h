@@ -87,6 +87,7 @@ void round_trip(int threads, const RoundTripOp& op);
 void clip_gradient(Workspace& workspace, const ClipGradientOp& op);
 void cross_entropy(const KernelTable& table, Workspace& workspace, const CrossEntropyOp& op);
 void distill(const KernelTable& table, Workspace& workspace, const DistillOp& op);
+void squared_error(int threads, const SquaredErrorOp& op);
 void adamw(const KernelTable& table, int threads, const AdamwOp& op);
 void sgd(int threads, const SgdOp& op);
 double squared_norm(Workspace& workspace, DeviceSpan x, int64_t count);
