@@ -232,7 +232,7 @@ def write_start(work, stories, held_out, seed):
 def train(options, start):
     run = options.work / "run"
     settings = {"model": start, "train_data": options.work / "train.txt", "eval_data": options.work / "held_out.txt",
-                "documents": "end-of-text", "max_length": POSITIONS, "epochs": options.epochs, "batch_size": 8,
+                "documents": "end-of-text", "max_length": POSITIONS, "epochs": options.epochs, "batch_size": 4,
                 "by_length": "true", "learning_rate": 3e-3, "warmup_steps": 100, "eval_steps": 0, "seed": options.seed}
     command = [str(options.octet), "train", "--config", str(ROOT / "examples" / "lm_pretrain.json"), "--out", str(run),
                "--threads", str(options.threads)]
@@ -252,7 +252,7 @@ def main():
     parser.add_argument("--out", type=Path, required=True, help="directory to write the model to")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "demo_decoder", help="[%(default)s]")
     parser.add_argument("--octet", type=Path, default=ROOT / "build/release/bin/octet", help="[%(default)s]")
-    parser.add_argument("--epochs", type=int, default=10, help="[%(default)s]")
+    parser.add_argument("--epochs", type=int, default=6, help="[%(default)s]")
     parser.add_argument("--threads", type=int, default=2, help="[%(default)s]")
     parser.add_argument("--seed", type=int, default=1, help="[%(default)s]")
     options = parser.parse_args()

@@ -88,6 +88,21 @@ std::string task_list() {
   return text;
 }
 
+// Every key of a config with its default, in lines of a terminal's width.
+std::string key_list() {
+  constexpr size_t kWidth = 100;
+  std::string text = "Keys of a config, and their defaults:\n", line = " ";
+  for (const auto& item : TrainConfig().to_json().items()) {
+    const std::string word = fmt::format(" {}={}", item.key(), item.value().dump());
+    if (line.size() + word.size() > kWidth) {
+      text += line + "\n";
+      line = " ";
+    }
+    line += word;
+  }
+  return text + line + "\n";
+}
+
 }  // namespace
 
 void add_train(CLI::App& app) {
@@ -104,7 +119,7 @@ void add_train(CLI::App& app) {
   command->add_flag("--resume", options->resume, "Go on with the run in DIR from its last checkpoint, bit for bit");
   options->add_to(*command);
   command->footer(
-      task_list() +
+      task_list() + key_list() +
       "Examples:\n"
       "  octet train --config examples/glue_float.json --set task=mrpc --set model=minilm --set data=glue/MRPC "
       "--out minilm-mrpc\n"
