@@ -5,8 +5,8 @@
     python3 bench/qat.py MODEL --task squad --data SQUAD [--seeds 1]
 
 For each seed: `octet train` with the task's config in examples/ (float), `octet quantize` of that (w8a8_dynamic, and
-w8a8_static calibrated on training texts), `octet train` with the task's QAT config from the float model on (QAT), and
-`octet lower` of that (lowered), whose predictions must be those of the QAT model. The table has means over seeds, and of
+w8a8_static calibrated on training texts), `octet train` with the task's QAT config from the float model on, which is its
+teacher too (QAT), and `octet lower` of that (lowered), whose predictions must be those of the QAT model. The table has means over seeds, and of
 each row's score less the float one's the 95 % interval of a paired bootstrap over examples. With --pytorch a model of
 GLUE is fine-tuned with PyTorch and transformers too, and quantized with torch.ao.quantization.quantize_dynamic.
 Runs are kept in --work; a second run of the script goes on where it was.
@@ -92,7 +92,8 @@ class Bench:
         trained = self.train("float", self.options.model)
         dynamic = self.quantize("ptq_dynamic", "quantize", trained, "--recipe", "w8a8_dynamic")
         static = self.quantize("ptq_static", "quantize", trained, "--recipe", "w8a8_static", "--data", self.calibration())
-        qat = self.train("qat", trained)
+        # What labels can teach, the float model knows: training goes on to say and think what that does.
+        qat = self.train("qat", trained, [f"teacher={trained}", "distill_alpha=0.9", "distill_hidden=1"])
         lowered = self.quantize("lowered", "lower", qat)
         rows = {"float": self.judge("float", trained),
                 "w8a8_dynamic": self.judge("ptq_dynamic", dynamic),
