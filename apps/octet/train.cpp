@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 #include "apps/octet/commands.h"
 #include "apps/octet/options.h"
@@ -92,7 +93,8 @@ std::string task_list() {
 std::string key_list() {
   constexpr size_t kWidth = 100;
   std::string text = "Keys of a config, and their defaults:\n", line = " ";
-  for (const auto& item : TrainConfig().to_json().items()) {
+  const nlohmann::ordered_json defaults = TrainConfig().to_json();
+  for (const auto& item : defaults.items()) {
     const std::string word = fmt::format(" {}={}", item.key(), item.value().dump());
     if (line.size() + word.size() > kWidth) {
       text += line + "\n";
