@@ -15,12 +15,12 @@ namespace {
 
 // k that panels of floats hold at once: sixteen outputs of so many are those bytes. Sums go on from y.
 constexpr int64_t kLongestSlice = kPanelBytes / int64_t{16 * sizeof(float)};
+
 // Where a is turned, which costs about as much as multiplying by a panel, each k is turned once for all panels that the
 // cache holds: of few k they are many.
 int64_t longest_slice(const KernelTable& table, const MatmulOp& op) {
   if (op.turned != Turned::kA) return kLongestSlice;
-  const int64_t panels = (op.b.cols + table.panel_width - 1) / table.panel_width;
-  const int64_t fitting = kPanelBytes / (panels * table.panel_width * int64_t{sizeof(float)});
+  const int64_t fitting = kPanelBytes / (panel_floats(table, op.b.cols, 1) * int64_t{sizeof(float)});
   return std::clamp<int64_t>(fitting / table.k_block, 1, kLongestSlice / table.k_block) * table.k_block;
 }
 
