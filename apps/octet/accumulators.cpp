@@ -118,27 +118,27 @@ void run(const AccumulatorsOptions& options) {
 
 }  // namespace
 
-void add_accumulators(CLI::App& app) {
+void add_accumulators(Program& program) {
   auto options = std::make_shared<AccumulatorsOptions>();
-  CLI::App* command = app.add_subcommand(
+  Command command = program.add_subcommand(
       "accumulators", "How wide the accumulators of a quantized model's integer products have to be, for hardware");
-  options->add_to(*command);
-  command->add_option("--data", options->data, "Text, a line an input, empty lines left out")
-      ->required()
-      ->type_name("TEXT");
-  command->add_option("--tokens", options->tokens, "Run on the first N tokens of it")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str()
-      ->type_name("N");
-  command->add_flag(
+  options->add_to(command);
+  command.add_option("--data", options->data, "Text, a line an input, empty lines left out")
+      .required()
+      .type_name("TEXT");
+  command.add_option("--tokens", options->tokens, "Run on the first N tokens of it")
+      .positive()
+      .capture_default_str()
+      .type_name("N");
+  command.add_flag(
       "--saturating", options->saturating,
       "Count sums that do not fit at any point on their way, as accumulators that saturate lose them; "
       "else those whose result does not fit, as overflows on the way cancel where accumulators wrap around");
-  command->footer(
+  command.footer(
       "Examples:\n"
       "  octet accumulators minilm-w8a8 --data sentences.txt\n"
       "  octet accumulators smollm2 --recipe w4a8_g32_dynamic --data wikitext.txt --tokens 128 --json");
-  command->callback([options] { run(*options); });
+  command.callback([options] { run(*options); });
 }
 
 }  // namespace octet::cli

@@ -215,42 +215,42 @@ void run(const AutoquantCommand& options) {
 
 }  // namespace
 
-void add_autoquant(CLI::App& app) {
+void add_autoquant(Program& program) {
   auto options = std::make_shared<AutoquantCommand>();
-  CLI::App* command = app.add_subcommand(
+  Command command = program.add_subcommand(
       "autoquant",
       "Find the recipe that gives the best model within a budget of bytes, error and time on this machine");
-  command->add_option("MODEL", options->model, "A float model: a Hugging Face directory, or a GGUF file")->required();
-  options->sample.add_to(*command);
+  command.add_option("MODEL", options->model, "A float model: a Hugging Face directory, or a GGUF file").required();
+  options->sample.add_to(command);
   command
-      ->add_option("--budget", options->budget,
-                   "What the model may take: terms bytes, kl (or error), ms, tps with commas between them")
-      ->required()
-      ->type_name("\"bytes<60%,kl<0.02\"");
+      .add_option("--budget", options->budget,
+                  "What the model may take: terms bytes, kl (or error), ms, tps with commas between them")
+      .required()
+      .type_name("\"bytes<60%,kl<0.02\"");
   command
-      ->add_option("--objective", options->objective,
-                   "What is to be as good as can be within it (default: the first of kl, ms, bytes without a limit)")
-      ->type_name("kl|error|ms|bytes|tps");
-  command->add_option("--out", options->out, "The recipe to write; replaces a file that is there")
-      ->required()
-      ->type_name("FILE");
-  options->tried.add_to(*command,
+      .add_option("--objective", options->objective,
+                  "What is to be as good as can be within it (default: the first of kl, ms, bytes without a limit)")
+      .type_name("kl|error|ms|bytes|tps");
+  command.add_option("--out", options->out, "The recipe to write; replaces a file that is there")
+      .required()
+      .type_name("FILE");
+  options->tried.add_to(command,
                         "What to choose from for each site: built-in recipes, or JSON files; those that do more than "
                         "give layers schemes are compared with as they are (default: all built-in ones)");
-  command->add_option("--batch", options->batch, "Sequences of a request (default: 8; of a decoder 1)")
-      ->check(CLI::Range(1, 4096))
-      ->type_name("B");
-  command->add_option("--prompt,--seq", options->prompt, "Tokens in each (default: 128; of a decoder 512)")
-      ->check(CLI::Range(1, 1 << 20))
-      ->type_name("S");
-  command->add_option("--decode-tokens", options->decode_tokens, "Tokens a decoder adds to each (default: 64)")
-      ->check(CLI::Range(1, 1 << 20))
-      ->type_name("N");
-  command->add_flag("--exact", options->exact, "Measure every site's KL by itself, see octet sensitivity");
-  command->add_flag("--no-cache", options->no_cache,
-                    "Time all products anew, and keep no times ($XDG_CACHE_HOME/octet/product_timings.json)");
-  options->CommonOptions::add_to(*command);
-  command->footer(
+  command.add_option("--batch", options->batch, "Sequences of a request (default: 8; of a decoder 1)")
+      .in_range(1, 4096)
+      .type_name("B");
+  command.add_option("--prompt,--seq", options->prompt, "Tokens in each (default: 128; of a decoder 512)")
+      .in_range(1, 1 << 20)
+      .type_name("S");
+  command.add_option("--decode-tokens", options->decode_tokens, "Tokens a decoder adds to each (default: 64)")
+      .in_range(1, 1 << 20)
+      .type_name("N");
+  command.add_flag("--exact", options->exact, "Measure every site's KL by itself, see octet sensitivity");
+  command.add_flag("--no-cache", options->no_cache,
+                   "Time all products anew, and keep no times ($XDG_CACHE_HOME/octet/product_timings.json)");
+  options->CommonOptions::add_to(command);
+  command.footer(
       "Limits: bytes<60% (of the float model), bytes<80MB, kl<0.02 (nats), ms<250 (a request), tps>100 (tokens per\n"
       "second, of a decoder while it decodes). Errors of sites are measured one by one and added up, times of "
       "products\n"
@@ -264,7 +264,7 @@ void add_autoquant(CLI::App& app) {
       "  octet autoquant minilm --data sentences.txt --budget 'error<0.03' --batch 1 --seq 16 --out small.json --json\n"
       "  octet autoquant smollm2 --data test.txt --calibration train.txt --budget 'bytes<45%' --out recipe.json\n"
       "  octet quantize smollm2 --recipe recipe.json --data train.txt --out smollm2-auto");
-  command->callback([options] { run(*options); });
+  command.callback([options] { run(*options); });
 }
 
 }  // namespace octet::cli

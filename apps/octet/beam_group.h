@@ -3,8 +3,7 @@
 
 #include <string>
 
-#include <CLI/CLI.hpp>
-
+#include "apps/octet/command_line.h"
 #include "octet/generate/beam_search.h"
 
 namespace octet::cli {
@@ -12,7 +11,7 @@ namespace octet::cli {
 /// The options of beam search: --beams, --length-penalty, --early-stopping, --results.
 class BeamGroup {
  public:
-  void add_to(CLI::App& command);
+  void add_to(Command command);
   /// Whether beams were asked for.
   bool given() const noexcept { return search_.beams > 1; }
   BeamSearchOptions search() const;

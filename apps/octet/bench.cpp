@@ -258,37 +258,37 @@ void run(const BenchOptions& options) {
 
 }  // namespace
 
-void add_bench(CLI::App& app) {
+void add_bench(Program& program) {
   auto options = std::make_shared<BenchOptions>();
-  CLI::App* command = app.add_subcommand(
+  Command command = program.add_subcommand(
       "bench", "Time forward passes on random tokens; of a decoder, reading prompts and decoding token by token");
-  options->add_to(*command);
-  command->add_option("--batch", options->batch, "Sequences (default: 8; of a decoder 1)")
-      ->check(CLI::PositiveNumber)
-      ->delimiter(',')
-      ->allow_extra_args(false)
-      ->type_name("B,…");
-  command->add_option("--seq,--prompt", options->seq, "Tokens in each (default: 128; of a decoder 512)")
-      ->check(CLI::PositiveNumber)
-      ->delimiter(',')
-      ->allow_extra_args(false)
-      ->type_name("S,…");
+  options->add_to(command);
+  command.add_option("--batch", options->batch, "Sequences (default: 8; of a decoder 1)")
+      .positive()
+      .delimiter(',')
+      .allow_extra_args(false)
+      .type_name("B,…");
+  command.add_option("--seq,--prompt", options->seq, "Tokens in each (default: 128; of a decoder 512)")
+      .positive()
+      .delimiter(',')
+      .allow_extra_args(false)
+      .type_name("S,…");
   command
-      ->add_option("--decode-tokens,--generate", options->decode_tokens,
-                   "Tokens a decoder adds to each, one by one (default: 64)")
-      ->check(CLI::Range(1, 1'000'000))
-      ->delimiter(',')
-      ->allow_extra_args(false)
-      ->type_name("N,…");
-  add_kv_dtype(*command, options->kv_dtype);
-  command->add_option("--repetitions", options->repetitions, "Timed runs (default: 20; of a decoder 5)")
-      ->check(CLI::Range(1, 1'000'000))
-      ->type_name("N");
-  command->add_option("--warm-up", options->warm_up, "Untimed runs before them (default: 3; of a decoder 1)")
-      ->check(CLI::Range(0, 1'000'000))
-      ->type_name("N");
-  command->add_flag("--profile", options->profile, "Show which operations took the time");
-  command->footer(
+      .add_option("--decode-tokens,--generate", options->decode_tokens,
+                  "Tokens a decoder adds to each, one by one (default: 64)")
+      .in_range(1, 1'000'000)
+      .delimiter(',')
+      .allow_extra_args(false)
+      .type_name("N,…");
+  add_kv_dtype(command, options->kv_dtype);
+  command.add_option("--repetitions", options->repetitions, "Timed runs (default: 20; of a decoder 5)")
+      .in_range(1, 1'000'000)
+      .type_name("N");
+  command.add_option("--warm-up", options->warm_up, "Untimed runs before them (default: 3; of a decoder 1)")
+      .in_range(0, 1'000'000)
+      .type_name("N");
+  command.add_flag("--profile", options->profile, "Show which operations took the time");
+  command.footer(
       "Lists time every combination. GB/s: weights, and keys and values, that a step of decoding has to read, by its\n"
       "median time.\n"
       "Examples:\n"
@@ -297,7 +297,7 @@ void add_bench(CLI::App& app) {
       "  octet bench smollm2 --batch 1 --seq 512 --decode-tokens 64 --recipe w8a16\n"
       "  octet bench smollm2 --batch 1,2,4,8 --prompt 16,512 --generate 128 --recipe w8a8_dynamic --kv-dtype fp16\n"
       "  octet bench minilm --recipe w8a8_dynamic --profile");
-  command->callback([options] { run(*options); });
+  command.callback([options] { run(*options); });
 }
 
 }  // namespace octet::cli

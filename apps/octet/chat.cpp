@@ -318,25 +318,25 @@ void run(const ChatCommandOptions& options) {
 
 }  // namespace
 
-void add_chat(CLI::App& app) {
+void add_chat(Program& program) {
   auto options = std::make_shared<ChatCommandOptions>();
-  CLI::App* command = app.add_subcommand("chat", "Talk with a model");
-  options->add_to(*command);
-  options->prompt.add_to(*command);
-  command->add_option("--max-tokens", options->max_tokens, "Tokens of an answer at most")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str()
-      ->type_name("N");
+  Command command = program.add_subcommand("chat", "Talk with a model");
+  options->add_to(command);
+  options->prompt.add_to(command);
+  command.add_option("--max-tokens", options->max_tokens, "Tokens of an answer at most")
+      .positive()
+      .capture_default_str()
+      .type_name("N");
   command
-      ->add_option("--context-overflow", options->overflow,
-                   "Where the conversation no longer fits into the model's context: an error, or slide, which forgets "
-                   "the oldest messages but for the system message")
-      ->check(CLI::IsMember({"error", "slide"}))
-      ->capture_default_str()
-      ->type_name("WHAT");
-  options->sampling.add_to(*command);
-  add_kv_dtype(*command, options->kv_dtype);
-  command->footer(
+      .add_option("--context-overflow", options->overflow,
+                  "Where the conversation no longer fits into the model's context: an error, or slide, which forgets "
+                  "the oldest messages but for the system message")
+      .one_of({"error", "slide"})
+      .capture_default_str()
+      .type_name("WHAT");
+  options->sampling.add_to(command);
+  add_kv_dtype(command, options->kv_dtype);
+  command.footer(
       "On a terminal: /help shows the commands, Ctrl-C ends an answer, Ctrl-D leaves. Through a pipe each line is a "
       "message\n"
       "(or a command), and answers go to stdout; with --json a line of JSON each.\n"
@@ -344,7 +344,7 @@ void add_chat(CLI::App& app) {
       "  octet chat smollm2 --recipe w8a8_dynamic\n"
       "  octet chat smollm2 --system 'Answer in one sentence.' --temperature 0.7 --top-p 0.9\n"
       "  echo 'What is the capital of France?' | octet chat smollm2 --json");
-  command->callback([options] { run(*options); });
+  command.callback([options] { run(*options); });
 }
 
 }  // namespace octet::cli

@@ -9,13 +9,13 @@
 
 namespace octet::cli {
 
-void ChatPromptOptions::add_to(CLI::App& command) {
-  command.add_option("--system", system, "The system message: how the model is to behave")->type_name("TEXT");
+void ChatPromptOptions::add_to(Command command) {
+  command.add_option("--system", system, "The system message: how the model is to behave").type_name("TEXT");
   command
       .add_option("--template", template_file,
                   "A chat template (Jinja) in place of the model's own (chat_template.jinja, in tokenizer_config.json "
                   "or a GGUF file)")
-      ->type_name("FILE");
+      .type_name("FILE");
 }
 
 ChatTemplate ChatPromptOptions::load_template(const std::string& model) const {

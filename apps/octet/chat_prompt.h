@@ -6,8 +6,7 @@
 #include <string>
 #include <vector>
 
-#include <CLI/CLI.hpp>
-
+#include "apps/octet/command_line.h"
 #include "octet/text/chat_template.h"
 #include "octet/text/tokenizer.h"
 
@@ -17,7 +16,7 @@ namespace octet::cli {
 struct ChatPromptOptions {
   std::optional<std::string> system, template_file;
 
-  void add_to(CLI::App& command);
+  void add_to(Command command);
   /// The template of the file, else of the model. Throws Error, naming --template, where there is none.
   ChatTemplate load_template(const std::string& model) const;
 };

@@ -3,8 +3,7 @@
 
 #include <string>
 
-#include <CLI/CLI.hpp>
-
+#include "apps/octet/command_line.h"
 #include "octet/data/labelled_texts.h"
 
 namespace octet::cli {
@@ -13,9 +12,9 @@ namespace octet::cli {
 struct ColumnOptions {
   ColumnNames names;
 
-  void add_to(CLI::App& command);
+  void add_to(Command command);
   /// The first of these options that was given ("--text-column"), "" if none was.
-  static std::string first_given(const CLI::App& command);
+  static std::string first_given(const Command& command);
 };
 
 }  // namespace octet::cli

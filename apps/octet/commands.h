@@ -1,31 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <CLI/CLI.hpp>
+#include "apps/octet/command_line.h"
 
-// One function a subcommand, each in the file of its name: it adds the subcommand to `app`, to run when it is parsed.
+// One function a subcommand, each in the file of its name: it adds the subcommand to `program`, to run when it is
+// parsed.
 namespace octet::cli {
 
-void add_accumulators(CLI::App& app);
-void add_autoquant(CLI::App& app);
-void add_bench(CLI::App& app);
-void add_chat(CLI::App& app);
-void add_compare(CLI::App& app);
-void add_demo(CLI::App& app);
-void add_embed(CLI::App& app);
-void add_eval(CLI::App& app);
-void add_export(CLI::App& app);
-void add_generate(CLI::App& app);
-void add_info(CLI::App& app);
-void add_inspect(CLI::App& app);
-void add_lower(CLI::App& app);
-void add_logits(CLI::App& app);
-void add_prepare(CLI::App& app);
-void add_quantize(CLI::App& app);
-void add_report(CLI::App& app);
-void add_rotate(CLI::App& app);
-void add_sensitivity(CLI::App& app);
-void add_tokenize(CLI::App& app);
-void add_train(CLI::App& app);
+void add_accumulators(Program& program);
+void add_autoquant(Program& program);
+void add_bench(Program& program);
+void add_chat(Program& program);
+void add_compare(Program& program);
+void add_demo(Program& program);
+void add_embed(Program& program);
+void add_eval(Program& program);
+void add_export(Program& program);
+void add_generate(Program& program);
+void add_info(Program& program);
+void add_inspect(Program& program);
+void add_lower(Program& program);
+void add_logits(Program& program);
+void add_prepare(Program& program);
+void add_quantize(Program& program);
+void add_report(Program& program);
+void add_rotate(Program& program);
+void add_sensitivity(Program& program);
+void add_tokenize(Program& program);
+void add_train(Program& program);
 
 }  // namespace octet::cli

@@ -121,7 +121,7 @@ void run_encoders(Session& reference, Session& other, const CompareOptions& opti
              format_ms(result.other_ms), result.reference_ms / result.other_ms);
 }
 
-void run(const CompareOptions& options, const CLI::App& command) {
+void run(const CompareOptions& options, const Command& command) {
   const WindowOptions windows = options.text.parsed();
   Session reference = open_session(options.model, std::nullopt, options.threads);
   Session other = open_session(options.other, recipe_of(options.recipe, options.settings), options.threads);
@@ -136,29 +136,29 @@ void run(const CompareOptions& options, const CLI::App& command) {
 
 }  // namespace
 
-void add_compare(CLI::App& app) {
+void add_compare(Program& program) {
   auto options = std::make_shared<CompareOptions>();
-  CLI::App* command = app.add_subcommand(
+  Command command = program.add_subcommand(
       "compare", "Compare two models on a text: outputs, bytes and speed, of decoders predictions and perplexity");
-  options->ModelOptions::add_to(*command);
-  command->remove_option(command->get_option("MODEL"));
-  command->add_option("MODEL_A", options->model, "The reference: a Hugging Face model directory")->required();
-  command->add_option("MODEL_B", options->other, "The model to judge; --recipe applies to it")->required();
-  command->add_option("--data", options->data, "Text: of encoders, a line an input, empty lines left out")
-      ->required()
-      ->type_name("TEXT");
+  options->ModelOptions::add_to(command);
+  command.remove_option("MODEL");
+  command.add_option("MODEL_A", options->model, "The reference: a Hugging Face model directory").required();
+  command.add_option("MODEL_B", options->other, "The model to judge; --recipe applies to it").required();
+  command.add_option("--data", options->data, "Text: of encoders, a line an input, empty lines left out")
+      .required()
+      .type_name("TEXT");
   command
-      ->add_option("--limit", options->limit,
-                   "Use the first N lines only; of decoders, documents, or windows of one document")
-      ->check(CLI::PositiveNumber)
-      ->type_name("N");
-  options->text.add_to(*command);
-  command->footer(
+      .add_option("--limit", options->limit,
+                  "Use the first N lines only; of decoders, documents, or windows of one document")
+      .positive()
+      .type_name("N");
+  options->text.add_to(command);
+  command.footer(
       "Examples:\n"
       "  octet compare minilm minilm-w8a8 --data sentences.txt\n"
       "  octet compare minilm minilm --recipe w8a16 --data sentences.txt --json\n"
       "  octet compare smollm2 smollm2 --recipe w8a16 --data wikitext.txt --window 512 --limit 64");
-  command->callback([options, command] { run(*options, *command); });
+  command.callback([options, command] { run(*options, command); });
 }
 
 }  // namespace octet::cli

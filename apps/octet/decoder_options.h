@@ -4,8 +4,7 @@
 #include <optional>
 #include <string>
 
-#include <CLI/CLI.hpp>
-
+#include "apps/octet/command_line.h"
 #include "octet/eval/text_windows.h"
 #include "octet/tensor/dtype.h"
 
@@ -13,7 +12,7 @@
 namespace octet::cli {
 
 /// --kv-dtype fp32|fp16|int8, into `name`.
-void add_kv_dtype(CLI::App& command, std::string& name);
+void add_kv_dtype(Command command, std::string& name);
 /// None for "": the model's own.
 std::optional<DType> parse_kv_dtype(const std::string& name);
 std::string kv_dtype_name(DType dtype);
@@ -23,9 +22,9 @@ struct TextOptions {
   WindowOptions windows;
   std::string documents = "whole";
 
-  void add_to(CLI::App& command);
+  void add_to(Command command);
   /// The first of these options that was given ("--stride"), "" if none was.
-  static std::string first_given(const CLI::App& command);
+  static std::string first_given(const Command& command);
   WindowOptions parsed() const;
 };
 

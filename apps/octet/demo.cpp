@@ -63,18 +63,18 @@ DemoModels::DemoModels(const fs::path& model, int threads) : names({"fp32"}) {
   }
 }
 
-void add_demo(CLI::App& app) {
+void add_demo(Program& program) {
   auto options = std::make_shared<DemoOptions>();
-  CLI::App* command = app.add_subcommand("demo", "Quantize small models by every recipe and show what that did");
-  command->add_option("--model", options->model, "A float model of your own, instead of the two that come with Octet")
-      ->type_name("DIR");
+  Command command = program.add_subcommand("demo", "Quantize small models by every recipe and show what that did");
+  command.add_option("--model", options->model, "A float model of your own, instead of the two that come with Octet")
+      .type_name("DIR");
   command
-      ->add_option("--data", options->data,
-                   "Labelled pairs of sentences for an encoder (tsv: label, sentence1, sentence2)")
-      ->type_name("FILE");
-  options->add_to(*command);
-  command->footer("Examples:\n  octet demo\n  octet demo --model minilm --json");
-  command->callback([options] { run(*options); });
+      .add_option("--data", options->data,
+                  "Labelled pairs of sentences for an encoder (tsv: label, sentence1, sentence2)")
+      .type_name("FILE");
+  options->add_to(command);
+  command.footer("Examples:\n  octet demo\n  octet demo --model minilm --json");
+  command.callback([options] { run(*options); });
 }
 
 }  // namespace octet::cli

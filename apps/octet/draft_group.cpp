@@ -21,22 +21,22 @@ void check_same_tokens(const Tokenizer& tokenizer, const Tokenizer& other, const
 
 }  // namespace
 
-void DraftGroup::add_to(CLI::App& command) {
+void DraftGroup::add_to(Command command) {
   command
       .add_option("--draft", model_,
                   "A smaller model with the same tokens that guesses at the next ones, for this one to check; changes "
                   "no text")
-      ->type_name("MODEL");
-  command.add_option("--draft-recipe", recipe_, "Quantize the draft model while loading")->type_name("NAME|FILE");
+      .type_name("MODEL");
+  command.add_option("--draft-recipe", recipe_, "Quantize the draft model while loading").type_name("NAME|FILE");
   command
       .add_option("--prompt-lookup", prompt_lookup_,
                   "Guess that what followed the last N tokens (or fewer) before follows again; changes no text")
-      ->check(CLI::Range(1, 64))
-      ->type_name("N");
+      .in_range(1, 64)
+      .type_name("N");
   command.add_option("--draft-tokens", tokens_, "Tokens to guess at once at most")
-      ->check(CLI::Range(1, 256))
-      ->capture_default_str()
-      ->type_name("N");
+      .in_range(1, 256)
+      .capture_default_str()
+      .type_name("N");
 }
 
 void DraftGroup::check() const {

@@ -5,8 +5,7 @@
 #include <optional>
 #include <string>
 
-#include <CLI/CLI.hpp>
-
+#include "apps/octet/command_line.h"
 #include "apps/octet/options.h"
 #include "octet/generate/draft.h"
 #include "octet/text/tokenizer.h"
@@ -16,7 +15,7 @@ namespace octet::cli {
 /// The options of speculative decoding: --draft, --draft-recipe, --prompt-lookup, --draft-tokens.
 class DraftGroup {
  public:
-  void add_to(CLI::App& command);
+  void add_to(Command command);
 
   /// Whether one of them asks for guesses.
   bool given() const noexcept { return model_ || prompt_lookup_; }

@@ -59,21 +59,21 @@ void run(const EmbedOptions& options) {
 
 }  // namespace
 
-void add_embed(CLI::App& app) {
+void add_embed(Program& program) {
   auto options = std::make_shared<EmbedOptions>();
-  CLI::App* command = app.add_subcommand("embed", "Make sentence vectors, one a line of text");
-  options->add_to(*command);
-  command->add_option("--file", options->file, "Text, a line a sentence (default: standard input)")->type_name("TEXT");
+  Command command = program.add_subcommand("embed", "Make sentence vectors, one a line of text");
+  options->add_to(command);
+  command.add_option("--file", options->file, "Text, a line a sentence (default: standard input)").type_name("TEXT");
   command
-      ->add_option(
+      .add_option(
           "--out", options->out,
           "Write the vectors [lines, width] as NumPy fp32; otherwise they are printed as JSON arrays, a line each")
-      ->type_name("FILE.npy");
-  command->footer(
+      .type_name("FILE.npy");
+  command.footer(
       "Examples:\n"
       "  echo 'A cat sat on the mat.' | octet embed minilm\n"
       "  octet embed minilm --file sentences.txt --out vectors.npy --recipe w8a8_dynamic");
-  command->callback([options] { run(*options); });
+  command.callback([options] { run(*options); });
 }
 
 }  // namespace octet::cli

@@ -52,7 +52,7 @@ void write_predictions(const std::string& path, const std::vector<std::string>& 
   file.commit();
 }
 
-void run(const EvalOptions& options, const CLI::App& command) {
+void run(const EvalOptions& options, const Command& command) {
   const Task& task = find_task(options.task);
   const WindowOptions windows = options.text.parsed();
   const bool spans = task.data == Task::Data::kSpans;
@@ -97,47 +97,47 @@ std::string task_list() {
 
 }  // namespace
 
-void add_eval(CLI::App& app) {
+void add_eval(Program& program) {
   auto options = std::make_shared<EvalOptions>();
-  CLI::App* command = app.add_subcommand("eval", "Measure a model on a task");
-  options->add_to(*command);
-  command->add_option("--task", options->task, "What to measure")->required()->type_name("NAME");
-  command->add_option("--data", options->data, "The task's data; of a task of GLUE also the folder of its files")
-      ->required()
-      ->type_name("FILE|DIR");
+  Command command = program.add_subcommand("eval", "Measure a model on a task");
+  options->add_to(command);
+  command.add_option("--task", options->task, "What to measure").required().type_name("NAME");
+  command.add_option("--data", options->data, "The task's data; of a task of GLUE also the folder of its files")
+      .required()
+      .type_name("FILE|DIR");
   command
-      ->add_option(
+      .add_option(
           "--limit", options->limit,
           "Use the first N examples only: pairs, questions, documents, or windows of a text that is one document")
-      ->check(CLI::PositiveNumber)
-      ->type_name("N");
-  options->text.add_to(*command);
+      .positive()
+      .type_name("N");
+  options->text.add_to(command);
   command
-      ->add_option("--overlap", options->overlap,
-                   "Tokens of a context that a window of the task squad repeats of the one before (default: a third of "
-                   "--window, which is 384, or the model's longest if that is less)")
-      ->check(CLI::NonNegativeNumber)
-      ->type_name("N");
-  options->columns.add_to(*command);
+      .add_option("--overlap", options->overlap,
+                  "Tokens of a context that a window of the task squad repeats of the one before (default: a third of "
+                  "--window, which is 384, or the model's longest if that is less)")
+      .not_negative()
+      .type_name("N");
+  options->columns.add_to(command);
   command
-      ->add_option("--predictions", options->predictions,
-                   "Write there what the model said of each example, a JSON object a line")
-      ->type_name("FILE");
-  command->footer(task_list() +
-                  "Examples:\n"
-                  "  octet eval minilm --task similarity --data MRPC/dev.tsv\n"
-                  "  octet eval minilm --task similarity --data MRPC/dev.tsv --recipe w8a8_dynamic --json\n"
-                  "  octet eval bert-mrpc --task classification --data MRPC/dev.tsv --recipe w8a8_dynamic\n"
-                  "  octet eval bert-mnli --task mnli --data MNLI --json --predictions mnli.jsonl\n"
-                  "  octet eval bert-imdb --task classification --data reviews.csv --text-column review\n"
-                  "  octet eval bert-squad --task squad --data dev-v1.1.json --limit 1000\n"
-                  "  octet eval bert --task mlm --data wikitext.txt --window 128\n"
-                  "  octet eval smollm2 --task perplexity --data wikitext.txt --window 512 --limit 64\n"
-                  "  octet eval stories --task perplexity --data stories.txt --documents end-of-text --truncate 512\n"
-                  "  octet eval smollm2 --task multiple_choice --data hellaswag_val.jsonl --limit 1000\n"
-                  "  octet eval smollm2 --task last_word --data lambada_test.jsonl --recipe w8a8_dynamic\n"
-                  "Standard errors (±) take tokens, questions and texts as independent.");
-  command->callback([options, command] { run(*options, *command); });
+      .add_option("--predictions", options->predictions,
+                  "Write there what the model said of each example, a JSON object a line")
+      .type_name("FILE");
+  command.footer(task_list() +
+                 "Examples:\n"
+                 "  octet eval minilm --task similarity --data MRPC/dev.tsv\n"
+                 "  octet eval minilm --task similarity --data MRPC/dev.tsv --recipe w8a8_dynamic --json\n"
+                 "  octet eval bert-mrpc --task classification --data MRPC/dev.tsv --recipe w8a8_dynamic\n"
+                 "  octet eval bert-mnli --task mnli --data MNLI --json --predictions mnli.jsonl\n"
+                 "  octet eval bert-imdb --task classification --data reviews.csv --text-column review\n"
+                 "  octet eval bert-squad --task squad --data dev-v1.1.json --limit 1000\n"
+                 "  octet eval bert --task mlm --data wikitext.txt --window 128\n"
+                 "  octet eval smollm2 --task perplexity --data wikitext.txt --window 512 --limit 64\n"
+                 "  octet eval stories --task perplexity --data stories.txt --documents end-of-text --truncate 512\n"
+                 "  octet eval smollm2 --task multiple_choice --data hellaswag_val.jsonl --limit 1000\n"
+                 "  octet eval smollm2 --task last_word --data lambada_test.jsonl --recipe w8a8_dynamic\n"
+                 "Standard errors (±) take tokens, questions and texts as independent.");
+  command.callback([options, command] { run(*options, command); });
 }
 
 }  // namespace octet::cli

@@ -82,24 +82,22 @@ void run(const ExportOptions& options) {
 
 }  // namespace
 
-void add_export(CLI::App& app) {
+void add_export(Program& program) {
   auto options = std::make_shared<ExportOptions>();
-  CLI::App* command = app.add_subcommand("export", "Write a model for other programs: a GGUF file, as llama.cpp reads");
-  command->add_option("MODEL", options->model, "A Hugging Face model directory, or a GGUF file")->required();
-  command->add_option("--to", options->to, "The format: gguf")
-      ->required()
-      ->check(CLI::IsMember({"gguf"}))
-      ->type_name("FORMAT");
+  Command command =
+      program.add_subcommand("export", "Write a model for other programs: a GGUF file, as llama.cpp reads");
+  command.add_option("MODEL", options->model, "A Hugging Face model directory, or a GGUF file").required();
+  command.add_option("--to", options->to, "The format: gguf").required().one_of({"gguf"}).type_name("FORMAT");
   command
-      ->add_option("--type", options->type,
-                   "What matrices and the table of embeddings become: f16, q8_0 or q4_0; normalization and biases are "
-                   "F32")
-      ->required()
-      ->type_name("TYPE");
-  command->add_option("--out", options->out, "The file to make; it must not exist")->required()->type_name("FILE");
-  options->add_to(*command);
-  command->footer("Examples:\n  octet export smollm2 --to gguf --type q8_0 --out smollm2.q8_0.gguf");
-  command->callback([options] { run(*options); });
+      .add_option("--type", options->type,
+                  "What matrices and the table of embeddings become: f16, q8_0 or q4_0; normalization and biases are "
+                  "F32")
+      .required()
+      .type_name("TYPE");
+  command.add_option("--out", options->out, "The file to make; it must not exist").required().type_name("FILE");
+  options->add_to(command);
+  command.footer("Examples:\n  octet export smollm2 --to gguf --type q8_0 --out smollm2.q8_0.gguf");
+  command.callback([options] { run(*options); });
 }
 
 }  // namespace octet::cli

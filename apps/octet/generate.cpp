@@ -256,33 +256,33 @@ void run(GenerateCommandOptions& options) {
 
 }  // namespace
 
-void add_generate(CLI::App& app) {
+void add_generate(Program& program) {
   auto options = std::make_shared<GenerateCommandOptions>();
-  CLI::App* command = app.add_subcommand("generate", "Continue a text, token by token");
-  options->add_to(*command);
-  CLI::Option* prompt =
-      command->add_option("--prompt", options->prompt, "The text to continue; bytes that are not UTF-8 count as U+FFFD")
-          ->type_name("TEXT");
-  command->add_option("--prompt-file", options->prompt_file, "A prompt a line; empty lines are left out")
-      ->excludes(prompt)
-      ->type_name("FILE");
-  command->add_option("--max-tokens", options->generate.max_tokens, "Tokens to add at most")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str()
-      ->type_name("N");
-  command->add_flag("--chat", options->chat,
-                    "Each prompt is a message, which the model's chat template makes a prompt of");
-  options->chat_prompt.add_to(*command);
-  options->sampling.add_to(*command);
-  options->beams.add_to(*command);
-  options->draft.add_to(*command);
-  command->add_flag("--ignore-eos", options->ignore_eos, "Do not stop at the model's end-of-text tokens");
-  command->add_option("--batch", options->generate.batch, "Prompts of a file at work at once; changes no text")
-      ->check(CLI::Range(1, 4096))
-      ->capture_default_str()
-      ->type_name("B");
-  add_kv_dtype(*command, options->kv_dtype);
-  command->footer(
+  Command command = program.add_subcommand("generate", "Continue a text, token by token");
+  options->add_to(command);
+  const Option prompt =
+      command.add_option("--prompt", options->prompt, "The text to continue; bytes that are not UTF-8 count as U+FFFD")
+          .type_name("TEXT");
+  command.add_option("--prompt-file", options->prompt_file, "A prompt a line; empty lines are left out")
+      .excludes(prompt)
+      .type_name("FILE");
+  command.add_option("--max-tokens", options->generate.max_tokens, "Tokens to add at most")
+      .positive()
+      .capture_default_str()
+      .type_name("N");
+  command.add_flag("--chat", options->chat,
+                   "Each prompt is a message, which the model's chat template makes a prompt of");
+  options->chat_prompt.add_to(command);
+  options->sampling.add_to(command);
+  options->beams.add_to(command);
+  options->draft.add_to(command);
+  command.add_flag("--ignore-eos", options->ignore_eos, "Do not stop at the model's end-of-text tokens");
+  command.add_option("--batch", options->generate.batch, "Prompts of a file at work at once; changes no text")
+      .in_range(1, 4096)
+      .capture_default_str()
+      .type_name("B");
+  add_kv_dtype(command, options->kv_dtype);
+  command.footer(
       "Without --temperature the text is the model's most likely one, token by token; sampling settings in the "
       "model's\n"
       "generation_config.json are used with --generation-config only. Steps are taken in this order: logit bias,\n"
@@ -298,7 +298,7 @@ void add_generate(CLI::App& app) {
       "  octet generate smollm2 --prompt 'The capital of France is' --beams 4 --results 2 --no-repeat-ngram-size 3\n"
       "  octet generate smollm2 --prompt-file articles.txt --prompt-lookup 3\n"
       "  octet generate smollm2 --prompt-file prompts.txt --recipe w8a16 --kv-dtype fp16 --json");
-  command->callback([options] { run(*options); });
+  command.callback([options] { run(*options); });
 }
 
 }  // namespace octet::cli

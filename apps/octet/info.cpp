@@ -33,12 +33,12 @@ void run(const CommonOptions& options) {
 
 }  // namespace
 
-void add_info(CLI::App& app) {
+void add_info(Program& program) {
   auto options = std::make_shared<CommonOptions>();
-  CLI::App* command = app.add_subcommand("info", "Show version, processor and the kernels chosen for it");
-  options->add_to(*command);
-  command->footer("Examples:\n  octet info\n  OCTET_ISA=ref octet info --json");
-  command->callback([options] { run(*options); });
+  Command command = program.add_subcommand("info", "Show version, processor and the kernels chosen for it");
+  options->add_to(command);
+  command.footer("Examples:\n  octet info\n  OCTET_ISA=ref octet info --json");
+  command.callback([options] { run(*options); });
 }
 
 }  // namespace octet::cli

@@ -193,20 +193,20 @@ void run(const InspectOptions& options) {
 
 }  // namespace
 
-void add_inspect(CLI::App& app) {
+void add_inspect(Program& program) {
   auto options = std::make_shared<InspectOptions>();
-  CLI::App* command = app.add_subcommand("inspect", "Show a model's architecture, layers, schemes and bytes");
-  options->add_to(*command);
-  command->add_flag("--tensors", options->tensors, "List every tensor of the checkpoint too");
-  command->add_flag("--flow", options->flow,
-                    "Show in which form numbers go from operation to operation, as one token's forward pass runs them");
-  add_kv_dtype(*command, options->kv_dtype);
-  command->footer(
+  Command command = program.add_subcommand("inspect", "Show a model's architecture, layers, schemes and bytes");
+  options->add_to(command);
+  command.add_flag("--tensors", options->tensors, "List every tensor of the checkpoint too");
+  command.add_flag("--flow", options->flow,
+                   "Show in which form numbers go from operation to operation, as one token's forward pass runs them");
+  add_kv_dtype(command, options->kv_dtype);
+  command.footer(
       "Examples:\n"
       "  octet inspect minilm\n"
       "  octet inspect minilm --recipe w8a16 --json     what the recipe would do\n"
       "  octet inspect smollm2 --flow --recipe w8a8_dynamic --set attention=8");
-  command->callback([options] { run(*options); });
+  command.callback([options] { run(*options); });
 }
 
 }  // namespace octet::cli

@@ -75,27 +75,27 @@ void run(const LogitsOptions& options) {
 
 }  // namespace
 
-void add_logits(CLI::App& app) {
+void add_logits(Program& program) {
   auto options = std::make_shared<LogitsOptions>();
-  CLI::App* command =
-      app.add_subcommand("logits", "Write raw fp32 outputs for given token ids, to check against other software");
-  options->add_to(*command);
-  command->add_option("--ids", options->ids, "Token ids, int32 [batch, seq]")->required()->type_name("FILE.npy");
-  command->add_option("--mask", options->mask, "1 for tokens to keep, 0 for padding, [batch, seq]")
-      ->type_name("FILE.npy");
-  command->add_option("--type-ids", options->type_ids, "Token type ids, [batch, seq] (default: 0)")
-      ->type_name("FILE.npy");
+  Command command =
+      program.add_subcommand("logits", "Write raw fp32 outputs for given token ids, to check against other software");
+  options->add_to(command);
+  command.add_option("--ids", options->ids, "Token ids, int32 [batch, seq]").required().type_name("FILE.npy");
+  command.add_option("--mask", options->mask, "1 for tokens to keep, 0 for padding, [batch, seq]")
+      .type_name("FILE.npy");
+  command.add_option("--type-ids", options->type_ids, "Token type ids, [batch, seq] (default: 0)")
+      .type_name("FILE.npy");
   command
-      ->add_option("--out", options->out,
-                   "The outputs: [batch, labels], or [batch, seq, columns] with zeros where the mask is 0; the last "
-                   "hidden state where "
-                   "the model has no head")
-      ->required()
-      ->type_name("FILE.npy");
-  command->footer(
+      .add_option("--out", options->out,
+                  "The outputs: [batch, labels], or [batch, seq, columns] with zeros where the mask is 0; the last "
+                  "hidden state where "
+                  "the model has no head")
+      .required()
+      .type_name("FILE.npy");
+  command.footer(
       "Examples:\n  octet logits minilm --ids ids.npy --mask mask.npy --out hidden.npy\n  octet logits minilm --ids "
       "ids.npy --recipe w8a16 --out hidden.npy");
-  command->callback([options] { run(*options); });
+  command.callback([options] { run(*options); });
 }
 
 }  // namespace octet::cli

@@ -53,20 +53,21 @@ void run(const LowerCommand& command) {
 
 }  // namespace
 
-void add_lower(CLI::App& app) {
+void add_lower(Program& program) {
   auto options = std::make_shared<LowerCommand>();
-  CLI::App* command = app.add_subcommand("lower", "Write the INT8 model that quantization-aware training has trained");
-  command->add_option("CHECKPOINT", options->model, "best/ or checkpoint-STEP/ of an octet train run with a recipe")
-      ->required()
-      ->check(CLI::ExistingDirectory);
-  command->add_option("--out", options->out, "The folder to make; it must not exist")->required()->type_name("DIR");
-  options->add_to(*command);
-  command->footer(
+  Command command =
+      program.add_subcommand("lower", "Write the INT8 model that quantization-aware training has trained");
+  command.add_option("CHECKPOINT", options->model, "best/ or checkpoint-STEP/ of an octet train run with a recipe")
+      .required()
+      .existing_directory();
+  command.add_option("--out", options->out, "The folder to make; it must not exist").required().type_name("DIR");
+  options->add_to(command);
+  command.footer(
       "Only quantizes: its logits are, bit for bit, those that training was judged by.\n"
       "Examples:\n"
       "  octet lower minilm-mrpc/best --out minilm-mrpc-int8\n"
       "  octet eval minilm-mrpc-int8 --task mrpc --data glue/MRPC");
-  command->callback([options] { run(*options); });
+  command.callback([options] { run(*options); });
 }
 
 }  // namespace octet::cli

@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "apps/octet/command_line.h"
 #include "apps/octet/commands.h"
 #include "octet/base/error.h"
 
@@ -20,48 +21,39 @@ int report(const char* what, int status) {
   return status;
 }
 
-int run(int argc, char** argv) {
-  CLI::App app(
+void run(int argc, char** argv) {
+  Program program(
+      "octet",
       "Quantizes transformers and runs them: 8-bit weights and activations, exact integer products, the same bits on "
       "every machine.",
-      "octet");
-  app.set_version_flag("--version", OCTET_VERSION);
-  app.require_subcommand(1);
-  app.footer(
+      OCTET_VERSION);
+  program.footer(
       "Start with:\n"
       "  octet demo\n"
       "  octet quantize MODEL --recipe w8a8_dynamic --out DIR\n"
       "`octet COMMAND --help` has each command's options and examples.");
-  add_demo(app);
-  add_rotate(app);
-  add_quantize(app);
-  add_prepare(app);
-  add_train(app);
-  add_lower(app);
-  add_export(app);
-  add_inspect(app);
-  add_eval(app);
-  add_compare(app);
-  add_bench(app);
-  add_report(app);
-  add_sensitivity(app);
-  add_autoquant(app);
-  add_generate(app);
-  add_chat(app);
-  add_embed(app);
-  add_logits(app);
-  add_tokenize(app);
-  add_accumulators(app);
-  add_info(app);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::Success& success) {
-    return app.exit(success);  // --help, --version
-  } catch (const CLI::ParseError& error) {
-    return report(
-        fmt::format("{}\nRun 'octet --help' or 'octet COMMAND --help' for the options.", error.what()).c_str(), kUsage);
-  }
-  return 0;
+  add_demo(program);
+  add_rotate(program);
+  add_quantize(program);
+  add_prepare(program);
+  add_train(program);
+  add_lower(program);
+  add_export(program);
+  add_inspect(program);
+  add_eval(program);
+  add_compare(program);
+  add_bench(program);
+  add_report(program);
+  add_sensitivity(program);
+  add_autoquant(program);
+  add_generate(program);
+  add_chat(program);
+  add_embed(program);
+  add_logits(program);
+  add_tokenize(program);
+  add_accumulators(program);
+  add_info(program);
+  program.run(argc, argv);
 }
 
 }  // namespace
@@ -71,9 +63,8 @@ int main(int argc, char** argv) {
   using namespace octet::cli;
   // A file that reaches a size limit is reported by write() like a full disk, not by a signal.
   std::signal(SIGXFSZ, SIG_IGN);
-  int status = 0;
   try {
-    status = run(argc, argv);
+    run(argc, argv);
   } catch (const octet::UsageError& error) {
     return report(error.what(), kUsage);
   } catch (const std::bad_alloc&) {
@@ -82,5 +73,5 @@ int main(int argc, char** argv) {
     return report(error.what(), kFailure);
   }
   if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) return report("standard output: cannot write", kFailure);
-  return status;
+  return 0;
 }

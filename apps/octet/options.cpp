@@ -25,20 +25,20 @@ std::string name_some(const std::vector<std::string>& names) {
 
 }  // namespace
 
-void CommonOptions::add_to(CLI::App& command) {
+void CommonOptions::add_to(Command command) {
   command.add_option("--threads", threads, "Threads to run on (default: all processors this process may use)")
-      ->check(CLI::Range(1, 1024))
-      ->type_name("N");
+      .in_range(1, 1024)
+      .type_name("N");
   command.add_flag("--json", json, "Print results as JSON");
 }
 
-void ModelOptions::add_to(CLI::App& command) {
-  command.add_option("MODEL", model, "A Hugging Face model directory, or a GGUF file")->required();
+void ModelOptions::add_to(Command command) {
+  command.add_option("MODEL", model, "A Hugging Face model directory, or a GGUF file").required();
   command.add_option("--recipe", recipe, "Quantize while loading: a built-in recipe or a JSON file")
-      ->type_name("NAME|FILE");
+      .type_name("NAME|FILE");
   command.add_option("--set", settings, "Change a value of the recipe: weights.bits=8")
-      ->type_name("KEY=VALUE")
-      ->allow_extra_args(false);
+      .type_name("KEY=VALUE")
+      .allow_extra_args(false);
   CommonOptions::add_to(command);
 }
 

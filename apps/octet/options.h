@@ -6,9 +6,9 @@
 #include <string_view>
 #include <vector>
 
-#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
+#include "apps/octet/command_line.h"
 #include "octet/models/session.h"
 
 namespace octet::cli {
@@ -18,7 +18,7 @@ struct CommonOptions {
   int threads = 0;
   bool json = false;
 
-  void add_to(CLI::App& command);
+  void add_to(Command command);
 };
 
 /// What every command that runs a model takes.
@@ -27,7 +27,7 @@ struct ModelOptions : CommonOptions {
   std::optional<std::string> recipe;
   std::vector<std::string> settings;
 
-  void add_to(CLI::App& command);
+  void add_to(Command command);
 };
 
 /// --recipe and --set as a Recipe; none without --recipe. Throws UsageError for --set alone.

@@ -49,27 +49,24 @@ void run(const PrepareCommand& command) {
 
 }  // namespace
 
-void add_prepare(CLI::App& app) {
+void add_prepare(Program& program) {
   auto options = std::make_shared<PrepareCommand>();
-  CLI::App* command = app.add_subcommand("prepare", "Tokenize texts once, for language models to be trained on");
+  Command command = program.add_subcommand("prepare", "Tokenize texts once, for language models to be trained on");
   command
-      ->add_option("MODEL", options->model, "The model that is to be trained, or another directory with its tokenizer")
-      ->required();
-  command->add_option("--data", options->data, "Texts, of any size")
-      ->required()
-      ->check(CLI::ExistingFile)
-      ->type_name("FILE");
-  command->add_option("--out", options->out, "The file of tokens to make, FILE.npy; FILE.npy.json is made beside it")
-      ->required()
-      ->type_name("FILE");
+      .add_option("MODEL", options->model, "The model that is to be trained, or another directory with its tokenizer")
+      .required();
+  command.add_option("--data", options->data, "Texts, of any size").required().existing_file().type_name("FILE");
+  command.add_option("--out", options->out, "The file of tokens to make, FILE.npy; FILE.npy.json is made beside it")
+      .required()
+      .type_name("FILE");
   command
-      ->add_option("--documents", options->documents,
-                   "What a text holds: whole (one document), lines, blank-lines or end-of-text (documents with blank "
-                   "lines, or lines <|endoftext|>, between them)")
-      ->capture_default_str()
-      ->type_name("KIND");
-  options->add_to(*command);
-  command->footer(
+      .add_option("--documents", options->documents,
+                  "What a text holds: whole (one document), lines, blank-lines or end-of-text (documents with blank "
+                  "lines, or lines <|endoftext|>, between them)")
+      .capture_default_str()
+      .type_name("KIND");
+  options->add_to(command);
+  command.footer(
       "octet train reads such a file (train_data) as it would the texts, at once and with little memory: it is mapped. "
       "NumPy\nreads it too: a row of uint16, or uint32 where the vocabulary needs it, the token that ends a text "
       "behind "
@@ -79,7 +76,7 @@ void add_prepare(CLI::App& app) {
       "  octet prepare stories --data TinyStories-train.txt --documents end-of-text --out stories.npy\n"
       "  octet train --config examples/lm_pretrain.json --set model=stories --set train_data=stories.npy \\\n"
       "      --set eval_data=valid.txt --set documents=end-of-text --out run");
-  command->callback([options] { run(*options); });
+  command.callback([options] { run(*options); });
 }
 
 }  // namespace octet::cli

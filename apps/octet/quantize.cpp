@@ -228,25 +228,25 @@ void run(const QuantizeOptions& options) {
 
 }  // namespace
 
-void add_quantize(CLI::App& app) {
+void add_quantize(Program& program) {
   auto options = std::make_shared<QuantizeOptions>();
-  CLI::App* command =
-      app.add_subcommand("quantize", "Write a quantized copy of a model, in the compressed-tensors layout");
-  options->add_to(*command);
-  command->get_option("--recipe")->required()->description("How: a built-in recipe or a JSON file");
-  command->add_option("--out", options->out, "The folder to make; it must not exist")->required()->type_name("DIR");
+  Command command =
+      program.add_subcommand("quantize", "Write a quantized copy of a model, in the compressed-tensors layout");
+  options->add_to(command);
+  command.get_option("--recipe").required().description("How: a built-in recipe or a JSON file");
+  command.add_option("--out", options->out, "The folder to make; it must not exist").required().type_name("DIR");
   command
-      ->add_option("--data", options->data,
-                   "Calibration data, for recipes that need it: a text, or .tsv pairs, or .jsonl with \"text\"")
-      ->check(CLI::ExistingFile)
-      ->type_name("FILE");
+      .add_option("--data", options->data,
+                  "Calibration data, for recipes that need it: a text, or .tsv pairs, or .jsonl with \"text\"")
+      .existing_file()
+      .type_name("FILE");
   command
-      ->add_option("--max-shard-size", options->largest_shard,
-                   "Write a larger model in several files of at most so many bytes (500MB, 4GB)")
-      ->transform(CLI::AsSizeValue(false))
-      ->default_str("2GB")
-      ->type_name("BYTES");
-  command->footer(
+      .add_option("--max-shard-size", options->largest_shard,
+                  "Write a larger model in several files of at most so many bytes (500MB, 4GB)")
+      .in_bytes()
+      .default_str("2GB")
+      .type_name("BYTES");
+  command.footer(
       "One layer is held in memory at a time, or, with calibration data, one block and the hidden states of all "
       "samples.\nWhat an interrupted run has finished (the files in .DIR.partial beside "
       "DIR)\nis taken up when the same command is given again; remove that folder to start anew.\n"
@@ -256,7 +256,7 @@ void add_quantize(CLI::App& app) {
       "  octet quantize minilm --recipe w8a8_static --data MRPC/train.tsv --set calibration.samples=256 --out "
       "minilm-s8\n"
       "  octet quantize minilm --recipe w8a16 --set 'exclude=[\"encoder.layer.0.*\"]' --out minilm-w8a16");
-  command->callback([options] { run(*options); });
+  command.callback([options] { run(*options); });
 }
 
 }  // namespace octet::cli

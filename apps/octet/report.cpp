@@ -115,7 +115,7 @@ std::vector<std::pair<std::string, std::string>> calibration_facts(const Checkpo
 
 class Reporter {
  public:
-  Reporter(const ReportOptions& options, const CLI::App& command);
+  Reporter(const ReportOptions& options, const Command& command);
 
   ModelFacts run();
   std::string backend() const { return backend_; }
@@ -143,7 +143,7 @@ class Reporter {
   std::string backend_;
 };
 
-Reporter::Reporter(const ReportOptions& options, const CLI::App& command)
+Reporter::Reporter(const ReportOptions& options, const Command& command)
     : options_(options), windows_(options.text.parsed()) {
   if (options.data.empty()) {
     if (const std::string given = TextOptions::first_given(command); !given.empty())
@@ -343,7 +343,7 @@ ModelFacts Reporter::run() {
   return std::move(facts_);
 }
 
-void run(const ReportOptions& options, const CLI::App& command) {
+void run(const ReportOptions& options, const Command& command) {
   if (options.out.empty() && !options.json) fail<UsageError>("--out FILE.html or --json: where is the report to go?");
   // A folder that is not there is told now, not after minutes.
   std::optional<OutputFile> file;
@@ -363,43 +363,43 @@ void run(const ReportOptions& options, const CLI::App& command) {
 
 }  // namespace
 
-void add_report(CLI::App& app) {
+void add_report(Program& program) {
   auto options = std::make_shared<ReportOptions>();
-  CLI::App* command = app.add_subcommand(
+  Command command = program.add_subcommand(
       "report", "Write a page of HTML on a model and what quantization did to it: accuracy, size, speed, every layer");
   command
-      ->add_option("MODEL", options->models,
-                   "Models to show: Hugging Face model directories or GGUF files; without --against the first is what "
-                   "the others are compared with")
-      ->required();
-  command->add_option("--against", options->against, "The float model that the others, and recipes, are compared with")
-      ->type_name("FLOAT_MODEL");
+      .add_option("MODEL", options->models,
+                  "Models to show: Hugging Face model directories or GGUF files; without --against the first is what "
+                  "the others are compared with")
+      .required();
+  command.add_option("--against", options->against, "The float model that the others, and recipes, are compared with")
+      .type_name("FLOAT_MODEL");
   command
-      ->add_option("--recipe", options->recipes,
-                   "Show the reference quantized so too: a built-in recipe or a JSON file; may be given several times")
-      ->type_name("NAME|FILE");
-  command->add_option("--set", options->settings, "Change a value of every recipe: weights.bits=8")
-      ->type_name("KEY=VALUE")
-      ->allow_extra_args(false);
+      .add_option("--recipe", options->recipes,
+                  "Show the reference quantized so too: a built-in recipe or a JSON file; may be given several times")
+      .type_name("NAME|FILE");
+  command.add_option("--set", options->settings, "Change a value of every recipe: weights.bits=8")
+      .type_name("KEY=VALUE")
+      .allow_extra_args(false);
   command
-      ->add_option("--data", options->data,
-                   "Text to measure accuracy and activations on: of encoders, a line an input, empty lines left out")
-      ->type_name("TEXT");
+      .add_option("--data", options->data,
+                  "Text to measure accuracy and activations on: of encoders, a line an input, empty lines left out")
+      .type_name("TEXT");
   command
-      ->add_option("--limit", options->limit,
-                   "Use the first N lines only; of decoders, documents, or windows of one document")
-      ->check(CLI::PositiveNumber)
-      ->type_name("N");
-  options->text.add_to(*command);
+      .add_option("--limit", options->limit,
+                  "Use the first N lines only; of decoders, documents, or windows of one document")
+      .positive()
+      .type_name("N");
+  options->text.add_to(command);
   command
-      ->add_option("--results", options->results,
-                   "Show what another command found too: what report, compare, bench, quantize, sensitivity or "
-                   "autoquant printed with --json")
-      ->type_name("[NAME=]FILE");
-  command->add_flag("--no-speed", options->no_speed, "Time nothing");
-  command->add_option("--out", options->out, "The page to write; it replaces one that is there")->type_name("FILE");
-  options->CommonOptions::add_to(*command);
-  command->footer(
+      .add_option("--results", options->results,
+                  "Show what another command found too: what report, compare, bench, quantize, sensitivity or "
+                  "autoquant printed with --json")
+      .type_name("[NAME=]FILE");
+  command.add_flag("--no-speed", options->no_speed, "Time nothing");
+  command.add_option("--out", options->out, "The page to write; it replaces one that is there").type_name("FILE");
+  options->CommonOptions::add_to(command);
+  command.footer(
       "The page is one file that needs no network and no script. What a file given by --results measured belongs to "
       "the\n"
       "variant NAME, else to the recipe that it names, else to one called like the file; it counts before what is\n"
@@ -409,7 +409,7 @@ void add_report(CLI::App& app) {
       "  octet report smollm2-gptq smollm2-awq --against smollm2 --data wikitext.txt --no-speed --out report.html\n"
       "  octet report smollm2 --results w8a16=compare.json --results w8a16=bench.json --no-speed --out report.html\n"
       "  octet report minilm --recipe w8a8_dynamic --data sentences.txt --json > facts.json");
-  command->callback([options, command] { run(*options, *command); });
+  command.callback([options, command] { run(*options, command); });
 }
 
 }  // namespace octet::cli

@@ -48,20 +48,20 @@ void run(const RotateOptions& options) {
 
 }  // namespace
 
-void add_rotate(CLI::App& app) {
+void add_rotate(Program& program) {
   auto options = std::make_shared<RotateOptions>();
-  CLI::App* command = app.add_subcommand(
+  Command command = program.add_subcommand(
       "rotate", "Turn a float model's hidden states by a Hadamard matrix folded into its weights, before quantizing");
-  command->add_option("MODEL", options->model, "A Hugging Face model directory with float weights")->required();
-  command->add_option("--out", options->out, "The directory to make; it must not exist")->required()->type_name("DIR");
-  command->add_option("--seed", options->seed, "Of the random signs")->capture_default_str()->type_name("N");
-  command->add_flag("--json", options->json, "Print results as JSON");
-  command->footer(
+  command.add_option("MODEL", options->model, "A Hugging Face model directory with float weights").required();
+  command.add_option("--out", options->out, "The directory to make; it must not exist").required().type_name("DIR");
+  command.add_option("--seed", options->seed, "Of the random signs").capture_default_str().type_name("N");
+  command.add_flag("--json", options->json, "Print results as JSON");
+  command.footer(
       "What the model computes stays as it was, but for rounding. For models that normalize by root mean squares.\n"
       "Examples:\n"
       "  octet rotate smollm2 --out smollm2-rotated\n"
       "  octet quantize smollm2-rotated --recipe w8a8_dynamic --out smollm2-rotated-w8a8");
-  command->callback([options] { run(*options); });
+  command.callback([options] { run(*options); });
 }
 
 }  // namespace octet::cli

@@ -15,17 +15,17 @@
 
 namespace octet::cli {
 
-void SampleOptions::add_to(CLI::App& command) {
+void SampleOptions::add_to(Command command) {
   command.add_option("--data", data, "Text: of encoders, a line an input, empty lines left out")
-      ->required()
-      ->type_name("TEXT");
+      .required()
+      .type_name("TEXT");
   command.add_option("--tokens", tokens, "Tokens to compare on, spread evenly over the text")
-      ->check(CLI::Range(2, 1 << 20))
-      ->capture_default_str()
-      ->type_name("N");
+      .in_range(2, 1 << 20)
+      .capture_default_str()
+      .type_name("N");
   command.add_option("--window", window, "Tokens that a decoder sees at once (default: 256, or its longest context)")
-      ->check(CLI::Range(2, 1 << 20))
-      ->type_name("W");
+      .in_range(2, 1 << 20)
+      .type_name("W");
 }
 
 OutputComparison open_comparison(const Checkpoint& checkpoint, const SampleOptions& options, int threads) {
@@ -40,25 +40,25 @@ OutputComparison open_comparison(const Checkpoint& checkpoint, const SampleOptio
   return {checkpoint.folder(), info, std::move(sample), threads};
 }
 
-void TriedRecipesOptions::add_to(CLI::App& command, const std::string& schemes_help) {
-  CLI::Option* const schemes = command.add_option("--schemes", names, schemes_help)
-                                   ->delimiter(',')
-                                   ->allow_extra_args(false)
-                                   ->type_name("NAME|FILE,…");
+void TriedRecipesOptions::add_to(Command command, const std::string& schemes_help) {
+  const Option schemes = command.add_option("--schemes", names, schemes_help)
+                             .delimiter(',')
+                             .allow_extra_args(false)
+                             .type_name("NAME|FILE,…");
   command
       .add_flag(
           "--quick", quick,
           "Leave out the built-in recipes that only octet quantize applies, most of them with data, which take long")
-      ->excludes(schemes);
+      .excludes(schemes);
   command
       .add_option("--calibration", calibration,
                   "What recipes that need data calibrate on: a text, or .tsv pairs, or .jsonl with \"text\" (default: "
                   "the one of --data)")
-      ->check(CLI::ExistingFile)
-      ->type_name("FILE");
+      .existing_file()
+      .type_name("FILE");
   command.add_option("--samples", samples, "Samples that they calibrate on (default: what the recipe says, or 128)")
-      ->check(CLI::Range(1, 1 << 20))
-      ->type_name("N");
+      .in_range(1, 1 << 20)
+      .type_name("N");
 }
 
 TriedRecipes recipes_to_try(const Checkpoint& checkpoint, const TriedRecipesOptions& options, const std::string& data,

@@ -6,8 +6,7 @@
 #include <string>
 #include <vector>
 
-#include <CLI/CLI.hpp>
-
+#include "apps/octet/command_line.h"
 #include "octet/io/checkpoint.h"
 #include "octet/ptq/calibration_data.h"
 #include "octet/ptq/output_comparison.h"
@@ -21,7 +20,7 @@ struct SampleOptions {
   std::string data;
   int64_t tokens = 512, window = 0;
 
-  void add_to(CLI::App& command);
+  void add_to(Command command);
 };
 
 /// --calibration, --samples, --quick: of commands that try recipes which may need data.
@@ -31,7 +30,7 @@ struct TriedRecipesOptions {
   bool quick = false;
   std::vector<std::string> names;  ///< --schemes
 
-  void add_to(CLI::App& command, const std::string& schemes_help);
+  void add_to(Command command, const std::string& schemes_help);
 };
 
 /// Recipes to try, and what those of them that need data calibrate on.

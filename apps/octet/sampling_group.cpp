@@ -60,16 +60,15 @@ int32_t token_of(const std::string& token, const Tokenizer& tokenizer) {
 }  // namespace
 
 template <class T>
-void SamplingGroup::add(CLI::App& command, const std::string& name, T SamplingOptions::*value, const std::string& type,
+void SamplingGroup::add(Command command, const std::string& name, T SamplingOptions::*value, const std::string& type,
                         const std::string& description) {
-  const CLI::Option* option =
-      command.add_option(name, given_.*value, description)->capture_default_str()->type_name(type);
+  const Option option = command.add_option(name, given_.*value, description).capture_default_str().type_name(type);
   copies_.emplace_back([this, option, value](SamplingOptions& to) {
-    if (option->count() > 0) to.*value = given_.*value;
+    if (option.count() > 0) to.*value = given_.*value;
   });
 }
 
-void SamplingGroup::add_to(CLI::App& command) {
+void SamplingGroup::add_to(Command command) {
   add(command, "--temperature", &SamplingOptions::temperature, "T",
       "Sample at this temperature; 0 always takes the most likely token");
   add(command, "--top-k", &SamplingOptions::top_k, "K", "Sample from the K most likely tokens only (0: from all)");
@@ -94,11 +93,11 @@ void SamplingGroup::add_to(CLI::App& command) {
       .add_option(
           "--logit-bias", logit_bias_,
           "Add a number to the logit of a token, named by its id or its text; -inf excludes it. May be repeated")
-      ->type_name("ID|TOKEN=VALUE")
-      ->allow_extra_args(false);
+      .type_name("ID|TOKEN=VALUE")
+      .allow_extra_args(false);
   command.add_option("--stop", stop_strings_, "End the text before this one comes. May be repeated")
-      ->type_name("TEXT")
-      ->allow_extra_args(false);
+      .type_name("TEXT")
+      .allow_extra_args(false);
   command.add_flag("--generation-config", generation_config_,
                    "Sample as the model's generation_config.json says where these options do not");
 }

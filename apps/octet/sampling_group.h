@@ -5,8 +5,7 @@
 #include <string>
 #include <vector>
 
-#include <CLI/CLI.hpp>
-
+#include "apps/octet/command_line.h"
 #include "octet/generate/sampler.h"
 #include "octet/io/checkpoint.h"
 #include "octet/text/tokenizer.h"
@@ -18,7 +17,7 @@ namespace octet::cli {
 class SamplingGroup {
  public:
   /// The group must live until the command has run.
-  void add_to(CLI::App& command);
+  void add_to(Command command);
 
   /// Throws UsageError for what is out of range whatever the model is. Call it before the model is loaded.
   void check() const;
@@ -31,7 +30,7 @@ class SamplingGroup {
 
  private:
   template <class T>
-  void add(CLI::App& command, const std::string& name, T SamplingOptions::*value, const std::string& type,
+  void add(Command command, const std::string& name, T SamplingOptions::*value, const std::string& type,
            const std::string& description);
 
   SamplingOptions given_;

@@ -136,27 +136,27 @@ void run(const SensitivityCommand& options) {
 
 }  // namespace
 
-void add_sensitivity(CLI::App& app) {
+void add_sensitivity(Program& program) {
   auto options = std::make_shared<SensitivityCommand>();
-  CLI::App* command = app.add_subcommand(
+  Command command = program.add_subcommand(
       "sensitivity", "Rank layers by what quantizing each alone, in each scheme, does to a model's predictions");
-  command->add_option("MODEL", options->model, "A float model: a Hugging Face directory, or a GGUF file")->required();
-  options->sample.add_to(*command);
-  options->tried.add_to(*command,
+  command.add_option("MODEL", options->model, "A float model: a Hugging Face directory, or a GGUF file").required();
+  options->sample.add_to(command);
+  options->tried.add_to(command,
                         "What to try: built-in recipes, or JSON files (default: all built-in ones that speak of single "
                         "layers)");
-  command->add_option("--per", options->per, "What changes at once: a layer, a site (layers of one input), or a block")
-      ->check(CLI::IsMember(std::vector<std::string>(std::begin(kUnits), std::end(kUnits))))
-      ->capture_default_str()
-      ->type_name("UNIT");
-  command->add_flag("--exact", options->exact,
-                    "Run the rest of the network for every layer and scheme, not for whole blocks only (see below)");
-  command->add_option("--top", options->top, "Rows of the table; 0: all")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str()
-      ->type_name("N");
-  options->CommonOptions::add_to(*command);
-  command->footer(
+  command.add_option("--per", options->per, "What changes at once: a layer, a site (layers of one input), or a block")
+      .one_of(std::vector<std::string>(std::begin(kUnits), std::end(kUnits)))
+      .capture_default_str()
+      .type_name("UNIT");
+  command.add_flag("--exact", options->exact,
+                   "Run the rest of the network for every layer and scheme, not for whole blocks only (see below)");
+  command.add_option("--top", options->top, "Rows of the table; 0: all")
+      .not_negative()
+      .capture_default_str()
+      .type_name("N");
+  options->CommonOptions::add_to(command);
+  command.footer(
       "Errors are relative, of the weights and of their products. KL is the divergence of the model's predictions "
       "from\n"
       "those of the float model, in nats; of models that predict nothing, the error of what they give stands in its\n"
@@ -173,7 +173,7 @@ void add_sensitivity(CLI::App& app) {
       "  octet sensitivity smollm2 --data wikitext.txt\n"
       "  octet sensitivity smollm2 --data wikitext.txt --schemes w4a16_g128,w4a16_g32 --per block --tokens 2048\n"
       "  octet sensitivity minilm --data sentences.txt --schemes w8a8_dynamic,mine.json --exact --json");
-  command->callback([options] { run(*options); });
+  command.callback([options] { run(*options); });
 }
 
 }  // namespace octet::cli

@@ -66,29 +66,29 @@ void run(const TokenizeOptions& options) {
 
 }  // namespace
 
-void add_tokenize(CLI::App& app) {
+void add_tokenize(Program& program) {
   auto options = std::make_shared<TokenizeOptions>();
-  CLI::App* command = app.add_subcommand("tokenize", "Show the tokens of each line of a text");
+  Command command = program.add_subcommand("tokenize", "Show the tokens of each line of a text");
   command
-      ->add_option("MODEL", options->model,
-                   "A directory with a tokenizer: tokenizer.json, tokenizer.model, vocab.json with merges.txt, "
-                   "or vocab.txt; or a GGUF file")
-      ->required();
-  command->add_option("--file", options->file, "Text, a line an input (default: standard input)")->type_name("TEXT");
+      .add_option("MODEL", options->model,
+                  "A directory with a tokenizer: tokenizer.json, tokenizer.model, vocab.json with merges.txt, "
+                  "or vocab.txt; or a GGUF file")
+      .required();
+  command.add_option("--file", options->file, "Text, a line an input (default: standard input)").type_name("TEXT");
   command
-      ->add_option("--max-length", options->max_length,
-                   "Truncate to so many tokens, special ones included (default: do not)")
-      ->check(CLI::PositiveNumber)
-      ->type_name("N");
-  command->add_flag("--no-special-tokens", options->no_special_tokens, "Leave [CLS], [SEP] and their like out");
-  options->add_to(*command);
-  command->footer(
+      .add_option("--max-length", options->max_length,
+                  "Truncate to so many tokens, special ones included (default: do not)")
+      .positive()
+      .type_name("N");
+  command.add_flag("--no-special-tokens", options->no_special_tokens, "Leave [CLS], [SEP] and their like out");
+  options->add_to(command);
+  command.footer(
       "With --json: an object a line, with ids, type_ids, offsets (in code points), tokens and text (the ids "
       "decoded).\n"
       "Examples:\n"
       "  echo 'Hello, world!' | octet tokenize minilm\n"
       "  octet tokenize minilm --file sentences.txt --json");
-  command->callback([options] { run(*options); });
+  command.callback([options] { run(*options); });
 }
 
 }  // namespace octet::cli

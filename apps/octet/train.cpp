@@ -107,20 +107,20 @@ std::string key_list() {
 
 }  // namespace
 
-void add_train(CLI::App& app) {
+void add_train(Program& program) {
   auto options = std::make_shared<TrainCommand>();
-  CLI::App* command = app.add_subcommand("train", "Fine-tune a float model on a task");
-  command->add_option("--config", options->config, "What to train and how: a JSON file (examples/*.json)")
-      ->required()
-      ->check(CLI::ExistingFile)
-      ->type_name("FILE");
-  command->add_option("--set", options->settings, "Change a value of the config")
-      ->type_name("KEY=VALUE")
-      ->allow_extra_args(false);
-  command->add_option("--out", options->out, "The run's folder: checkpoints, log, best/")->required()->type_name("DIR");
-  command->add_flag("--resume", options->resume, "Go on with the run in DIR from its last checkpoint, bit for bit");
-  options->add_to(*command);
-  command->footer(
+  Command command = program.add_subcommand("train", "Fine-tune a float model on a task");
+  command.add_option("--config", options->config, "What to train and how: a JSON file (examples/*.json)")
+      .required()
+      .existing_file()
+      .type_name("FILE");
+  command.add_option("--set", options->settings, "Change a value of the config")
+      .type_name("KEY=VALUE")
+      .allow_extra_args(false);
+  command.add_option("--out", options->out, "The run's folder: checkpoints, log, best/").required().type_name("DIR");
+  command.add_flag("--resume", options->resume, "Go on with the run in DIR from its last checkpoint, bit for bit");
+  options->add_to(command);
+  command.footer(
       task_list() + key_list() +
       "Examples:\n"
       "  octet train --config examples/glue_float.json --set task=mrpc --set model=minilm --set data=glue/MRPC "
@@ -133,7 +133,7 @@ void add_train(CLI::App& app) {
       "  octet eval minilm-mrpc/best --task mrpc --data glue/MRPC --recipe w8a8_dynamic\n"
       "DIR/best is a Hugging Face directory. DIR/log.csv has a line for every log_steps steps; TensorBoard "
       "reads DIR.");
-  command->callback([options] { run(*options); });
+  command.callback([options] { run(*options); });
 }
 
 }  // namespace octet::cli

@@ -149,7 +149,7 @@ const GgufArchitecture& find_gguf_architecture(std::string_view name, const std:
   std::vector<std::string> known;
   for (const GgufArchitecture& architecture : kArchitectures) known.emplace_back(architecture.name);
   fail<FormatError>("{}: the architecture {} cannot be read from a GGUF file.{}", source, quote_name(name),
-                    did_you_mean(std::string(name), known));
+                    did_you_mean(name, known));
 }
 
 std::optional<GgufTensorName> hugging_face_name(const GgufArchitecture& architecture, std::string_view gguf_name) {

@@ -22,7 +22,7 @@ bool holds_weights(const fs::path& file) {
 void copy_other_files(const fs::path& from, const fs::path& to) {
   for (const fs::directory_entry& entry : fs::directory_iterator(from)) {
     const fs::path target = to / entry.path().filename();
-    if (entry.path().filename().string().starts_with(".")) continue;
+    if (entry.path().filename().string().starts_with('.')) continue;
     if (entry.is_directory()) {
       fs::create_directory(target);
       copy_other_files(entry.path(), target);

@@ -260,7 +260,7 @@ std::string to_ranges(const std::vector<int64_t>& numbers) {
   std::string text;
   for (size_t first = 0, last = 0; first < numbers.size(); first = last) {
     while (last < numbers.size() && numbers[last] - numbers[first] == static_cast<int64_t>(last - first)) ++last;
-    if (!text.empty()) text += ",";
+    if (!text.empty()) text += ',';
     text +=
         last - first == 1 ? std::to_string(numbers[first]) : fmt::format("{}..{}", numbers[first], numbers[last - 1]);
   }

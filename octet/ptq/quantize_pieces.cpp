@@ -50,7 +50,8 @@ void write_states(ResumableDirectory& directory, int64_t piece, std::span<const 
 std::vector<float> read_states(const std::filesystem::path& path) {
   const std::shared_ptr<const MappedFile> file = MappedFile::open(path);
   const auto* first = reinterpret_cast<const float*>(file->bytes().data());
-  return {first, first + file->bytes().size() / sizeof(float)};
+  const size_t count = file->bytes().size() / sizeof(float);
+  return {first, first + count};
 }
 
 }  // namespace

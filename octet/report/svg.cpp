@@ -114,7 +114,7 @@ PathData& PathData::line(double x, double y) {
 }
 
 PathData& PathData::close() {
-  data_ += "Z";
+  data_ += 'Z';
   return *this;
 }
 

@@ -415,10 +415,9 @@ Value get_slice(Budget& budget, const Value& object, const Value& start, const V
   if (sequence->kind == Sequence::Kind::kRange) {
     const Range& of = sequence->range;
     const auto value = [&](int64_t at) {
-      return make_integer(
-          *integer_arithmetic("+", of.start, *integer_arithmetic("*", at, of.step).integer()).integer());
+      return *integer_arithmetic("+", of.start, *integer_arithmetic("*", at, of.step).integer()).integer();
     };
-    range = {*value(first).integer(), *value(end).integer(), *integer_arithmetic("*", of.step, stride).integer()};
+    range = {value(first), value(end), *integer_arithmetic("*", of.step, stride).integer()};
   }
   return std::make_shared<const Sequence>(budget, sequence->kind, std::move(items), range);
 }
