@@ -39,7 +39,7 @@ NormalizeRows Normalization::rows(std::optional<Activation> y) const {
 void Normalization::train(Trainables& all) {
   const int64_t width = gamma_.shape().elements();
   const auto add = [&](const Tensor& values, const char* suffix) {
-    return &all.add({{layer_ + suffix, 0, width}}, to_f32(values.view()).as<float>(), width, false);
+    return &all.add({{layer_ + suffix, 0, width}}, to_f32(values.view()).as<float>(), width, Trainable::Kind::kVector);
   };
   trained_gamma_ = add(gamma_, ".weight");
   if (beta_) trained_beta_ = add(*beta_, ".bias");
@@ -87,7 +87,8 @@ void Rotary::forward(Context& context, const Activation& x, const HeadColumns& h
 
 Trainable& Embedding::train(Trainables& all) {
   const Tensor values = to_f32(table_.view());
-  trained_ = &all.add({{layer_ + ".weight", 0, table_.shape()[0]}}, values.as<float>(), width(), true);
+  trained_ =
+      &all.add({{layer_ + ".weight", 0, table_.shape()[0]}}, values.as<float>(), width(), Trainable::Kind::kMatrix);
   device_table_ = trained_->table();
   const int64_t skipped = first_ * width() * int64_t{sizeof(float)};
   device_table_.memory = device_table_.memory.slice(skipped, device_table_.memory.bytes() - skipped);

@@ -168,8 +168,8 @@ void Linear::train(Trainables& all, Trainable* tied) {
     }
     row += outputs;
   }
-  trained_weight_ = tied != nullptr ? tied : &all.add(std::move(weights), values, inputs_, true);
-  if (!biases.empty()) trained_bias_ = &all.add(std::move(biases), bias, outputs_, false);
+  trained_weight_ = tied != nullptr ? tied : &all.add(std::move(weights), values, inputs_, Trainable::Kind::kMatrix);
+  if (!biases.empty()) trained_bias_ = &all.add(std::move(biases), bias, outputs_, Trainable::Kind::kVector);
   release();
   train_quantized(all);
   lay_out_trained(all.backend());

@@ -6,11 +6,11 @@
 namespace octet {
 
 Trainable::Trainable(Backend& backend, std::vector<TrainedRows> parts, std::span<const float> values, int64_t cols,
-                     bool decays)
+                     Kind kind)
     : parts_(std::move(parts)),
       rows_(cols == 0 ? 0 : std::ssize(values) / cols),
       cols_(cols),
-      decays_(decays),
+      kind_(kind),
       values_(backend, std::ssize(values) * int64_t{sizeof(float)}),
       gradient_(backend, std::ssize(values) * int64_t{sizeof(float)}) {
   backend.upload(std::as_bytes(values), values_.span());
@@ -25,8 +25,14 @@ std::vector<float> Trainable::download(Backend& backend) const {
   return out;
 }
 
-Trainable& Trainables::add(std::vector<TrainedRows> parts, std::span<const float> values, int64_t cols, bool decays) {
-  return *all_.emplace_back(std::make_unique<Trainable>(*backend_, std::move(parts), values, cols, decays));
+std::span<const float> Trainable::own(const TrainedRows& part, std::span<const float> all) const {
+  const int64_t width = kind_ == Kind::kMatrix ? cols_ : 1;
+  return all.subspan(static_cast<size_t>(part.first * width), static_cast<size_t>(part.rows * width));
+}
+
+Trainable& Trainables::add(std::vector<TrainedRows> parts, std::span<const float> values, int64_t cols,
+                           Trainable::Kind kind) {
+  return *all_.emplace_back(std::make_unique<Trainable>(*backend_, std::move(parts), values, cols, kind));
 }
 
 Trainable& Trainables::add_clip(const std::string& site, std::span<const float> values) {
@@ -37,9 +43,7 @@ Trainable& Trainables::add_clip(const std::string& site, std::span<const float> 
   } else {
     parts = {{name + ".low", 0, 1}, {name + ".high", 1, 1}};
   }
-  Trainable& clip = add(std::move(parts), values, std::ssize(values), false);
-  clip.is_clip_ = true;
-  return clip;
+  return add(std::move(parts), values, std::ssize(values), Trainable::Kind::kClip);
 }
 
 Trainable* Trainables::find(std::string_view tensor) const {

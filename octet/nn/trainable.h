@@ -19,21 +19,26 @@ struct TrainedRows {
   bool in_out = false;  ///< the checkpoint stores it as [in, out]
 };
 
-/// A matrix that training changes, fp32 [rows, cols] in a backend's memory, and its gradient; a vector has one row. The
-/// weights of layers that run as one product are one matrix.
+/// A matrix that training changes, fp32 [rows, cols] in a backend's memory, and its gradient; a vector has one row, as
+/// a matrix may. The weights of layers that run as one product are one matrix.
 class Trainable {
  public:
-  /// The gradient is zero. `decays`: weight decay applies to it.
-  Trainable(Backend& backend, std::vector<TrainedRows> parts, std::span<const float> values, int64_t cols, bool decays);
+  enum class Kind : uint8_t {
+    kMatrix,  ///< weight decay applies to it
+    kVector,
+    kClip,  ///< the largest value that static activations tell apart (see ClipGradientOp), [1, 1], or both ends of
+            ///< UINT8, [1, 2]: no tensor of the checkpoint
+  };
+
+  /// The gradient is zero.
+  Trainable(Backend& backend, std::vector<TrainedRows> parts, std::span<const float> values, int64_t cols, Kind kind);
 
   const std::vector<TrainedRows>& parts() const noexcept { return parts_; }
   int64_t rows() const noexcept { return rows_; }
   int64_t cols() const noexcept { return cols_; }
   int64_t elements() const noexcept { return rows_ * cols_; }
-  bool decays() const noexcept { return decays_; }
-  /// The largest value that static activations tell apart (see ClipGradientOp), [1, 1], or both ends of UINT8, [1, 2]:
-  /// no tensor of the checkpoint.
-  bool is_clip() const noexcept { return is_clip_; }
+  bool decays() const noexcept { return kind_ == Kind::kMatrix; }
+  bool is_clip() const noexcept { return kind_ == Kind::kClip; }
 
   Activation values() const noexcept { return {values_.span(), rows_, cols_, cols_}; }
   Activation gradient() const noexcept { return {gradient_.span(), rows_, cols_, cols_}; }
@@ -41,13 +46,14 @@ class Trainable {
   DeviceTable table() const noexcept { return {values_.span(), DType::kF32, rows_, cols_}; }
   void zero_gradient(Backend& backend) const;
   std::vector<float> download(Backend& backend) const;
+  /// The part's own of all values, or of all of the gradient.
+  std::span<const float> own(const TrainedRows& part, std::span<const float> all) const;
 
  private:
   std::vector<TrainedRows> parts_;
   int64_t rows_, cols_;
-  bool decays_, is_clip_ = false;
+  Kind kind_;
   DeviceMemory values_, gradient_;
-  friend class Trainables;
 };
 
 /// How layers train that are to be quantized (quantization-aware training: Jacob et al., 2018).
@@ -72,7 +78,7 @@ class Trainables {
   const QuantizedTraining& quantized() const noexcept { return quantized_; }
 
   Backend& backend() const noexcept { return *backend_; }
-  Trainable& add(std::vector<TrainedRows> parts, std::span<const float> values, int64_t cols, bool decays);
+  Trainable& add(std::vector<TrainedRows> parts, std::span<const float> values, int64_t cols, Trainable::Kind kind);
   const std::vector<std::unique_ptr<Trainable>>& all() const noexcept { return all_; }
   /// A clip of the site.
   Trainable& add_clip(const std::string& site, std::span<const float> values);

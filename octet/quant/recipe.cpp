@@ -27,8 +27,8 @@ struct BuiltIn {
   Recipe::AppliesTo models = Recipe::AppliesTo::kFloat;
 };
 
-// SmolLM2's 576 inputs are no multiple of 128, hence the fallbacks. None says "symmetric": settings may add zero points
-// or minima.
+// SmolLM2's 576 inputs are no multiple of 128, hence the fallbacks. None but qat_uint8, which is named after it, says
+// "symmetric": settings may add zero points or minima.
 constexpr std::array kBuiltIn = {
     BuiltIn{"w8a16", R"({"name": "w8a16", "weights": {"bits": 8, "granularity": "per_channel"}})"},
     BuiltIn{"w8a8_dynamic", R"({"name": "w8a8_dynamic",
@@ -57,6 +57,12 @@ constexpr std::array kBuiltIn = {
       "weights": {"bits": 8, "granularity": "per_channel"},
       "activations": {"bits": 8, "granularity": "per_tensor", "mode": "static", "range": "percentile",
                       "percentile": 99.99},
+      "overrides": [{"match": "*.down_proj", "activations": {"mode": "dynamic"}, "optional": true}]})",
+            Recipe::AppliesTo::kTraining},
+    BuiltIn{"qat_uint8", R"({"name": "qat_uint8",
+      "weights": {"bits": 8, "granularity": "per_channel"},
+      "activations": {"bits": 8, "granularity": "per_tensor", "mode": "static", "symmetric": false,
+                      "range": "percentile", "percentile": 99.99},
       "overrides": [{"match": "*.down_proj", "activations": {"mode": "dynamic"}, "optional": true}]})",
             Recipe::AppliesTo::kTraining},
     BuiltIn{"w8a8_dynamic_outliers", R"({"name": "w8a8_dynamic_outliers",

@@ -26,15 +26,14 @@ constexpr std::array<std::string_view, 6> kTiedHeads = {"lm_head.weight",       
 // The part of `trainable` that `rows` says, in the checkpoint's shape.
 Tensor trained_tensor(const Trainable& trainable, const TrainedRows& rows, const Shape& shape, Backend& backend) {
   const std::vector<float> all = trainable.download(backend);
-  const int64_t cols = shape.rank() == 1 ? 1 : trainable.cols();
-  const std::span<const float> part =
-      std::span(all).subspan(static_cast<size_t>(rows.first * cols), static_cast<size_t>(rows.rows * cols));
+  const std::span<const float> part = trainable.own(rows, all);
   Tensor out(DType::kF32, shape);
   const std::span<float> values = out.mutable_as<float>();
   if (!rows.in_out) {
     std::ranges::copy(part, values.begin());
     return out;
   }
+  const int64_t cols = trainable.cols();
   for (int64_t row = 0; row < rows.rows; ++row) {
     for (int64_t col = 0; col < cols; ++col)
       values[static_cast<size_t>(col * rows.rows + row)] = part[static_cast<size_t>(row * cols + col)];

@@ -328,14 +328,8 @@ class Trainer {
       gradient.resize(values.size());
       backend_->download(trainable->gradient(), gradient);
       for (const TrainedRows& part : trainable->parts()) {
-        // Of vectors, which are what does not decay, a part is columns. (A matrix may have one row too.)
-        const int64_t width = trainable->decays() ? trainable->cols() : 1;
-        const auto own = [&](const std::vector<float>& all) {
-          return std::span(all).subspan(static_cast<size_t>(part.first * width),
-                                        static_cast<size_t>(part.rows * width));
-        };
-        log_->histogram("weights/" + part.tensor, progress_.step + 1, own(values));
-        log_->histogram("gradients/" + part.tensor, progress_.step + 1, own(gradient));
+        log_->histogram("weights/" + part.tensor, progress_.step + 1, trainable->own(part, values));
+        log_->histogram("gradients/" + part.tensor, progress_.step + 1, trainable->own(part, gradient));
       }
     }
   }

@@ -37,7 +37,7 @@ double distance_after(int steps, const std::function<std::unique_ptr<Optimizer>(
   const std::unique_ptr<Backend> backend = make_cpu_backend({.threads = 1});
   Trainables parameters(*backend);
   const std::vector<float> start = {3, -2, 0.5f, 8}, target = {1, 1, -1, 2};
-  Trainable& parameter = parameters.add({{"a", 0, 2}}, start, 2, false);
+  Trainable& parameter = parameters.add({{"a", 0, 2}}, start, 2, Trainable::Kind::kVector);
   const std::unique_ptr<Optimizer> optimizer = make(parameters);
   std::vector<float> gradient(4);
   for (int i = 0; i <= steps; ++i) {
@@ -61,8 +61,8 @@ TEST(Optimizer, AdamwAndSgdFindTheMinimum) {
 TEST(Optimizer, DecayIsOfThoseThatHaveIt) {
   const std::unique_ptr<Backend> backend = make_cpu_backend({.threads = 1});
   Trainables parameters(*backend);
-  Trainable& decays = parameters.add({{"weight", 0, 1}}, std::vector<float>{4}, 1, true);
-  Trainable& stays = parameters.add({{"bias", 0, 1}}, std::vector<float>{4}, 1, false);
+  Trainable& decays = parameters.add({{"weight", 0, 1}}, std::vector<float>{4}, 1, Trainable::Kind::kMatrix);
+  Trainable& stays = parameters.add({{"bias", 0, 1}}, std::vector<float>{4}, 1, Trainable::Kind::kVector);
   make_adamw(parameters, {.weight_decay = 0.5})->step(0.1, 1);
   EXPECT_NEAR(decays.download(*backend)[0], 4 - 0.1 * 0.5 * 4, 1e-6);
   EXPECT_EQ(stays.download(*backend)[0], 4);

@@ -21,10 +21,6 @@ namespace fs = std::filesystem;
 using namespace std::string_literals;
 using testing::HasSubstr;
 
-// Activations with a zero point: ranges with two ends.
-const std::string kUint8 = R"({"name": "uint8", "weights": {"bits": 8, "granularity": "per_channel"},
-    "activations": {"bits": 8, "granularity": "per_tensor", "mode": "static", "symmetric": false}})";
-
 std::string bytes_of(const fs::path& file) {
   std::ifstream in(file, std::ios::binary);
   return {std::istreambuf_iterator<char>(in), {}};
@@ -73,7 +69,7 @@ class Training : public ScratchFolder {
 TEST_F(Training, GoesOnAfterAKillWithTheSameBitsOnAnyThreads) {
   for (const std::string& changes :
        {""s, R"("recipe": "qat_int8", "pact_a_lr": 0.01)"s, R"("recipe": "qat_int8", "qat_start": 3)"s,
-        R"("pact_a_lr": 0.01, "recipe": )" + kUint8}) {
+        R"("recipe": "qat_uint8", "pact_a_lr": 0.01)"s}) {
     const fs::path whole = folder_ / ("whole" + std::to_string(changes.size())),
                    cut = folder_ / ("cut" + std::to_string(changes.size()));
     const TrainReport report = run(config(changes), whole);
@@ -176,7 +172,7 @@ TEST_F(Training, AStudentThinksAsItsTeacherDoes) {
 }
 
 TEST_F(Training, LoweredModelsHaveTheBitsThatWereTrained) {
-  for (const std::string& recipe : {R"("qat_int8")"s, R"("w8a8_dynamic")"s, R"("w4a8_g32_dynamic")"s, kUint8}) {
+  for (const std::string& recipe : {R"("qat_int8")"s, R"("w8a8_dynamic")"s, R"("w4a8_g32_dynamic")"s, R"("qat_uint8")"s}) {
     const std::string name = "recipe" + std::to_string(recipe.size());
     const fs::path out = folder_ / name, lowered = folder_ / (name + "_lowered");
     run(config(fmt::format(R"("recipe": {}, "clips": "lsq", "pact_a_lr": 0.01)", recipe)), out);
