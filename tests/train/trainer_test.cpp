@@ -172,7 +172,8 @@ TEST_F(Training, AStudentThinksAsItsTeacherDoes) {
 }
 
 TEST_F(Training, LoweredModelsHaveTheBitsThatWereTrained) {
-  for (const std::string& recipe : {R"("qat_int8")"s, R"("w8a8_dynamic")"s, R"("w4a8_g32_dynamic")"s, R"("qat_uint8")"s}) {
+  for (const std::string& recipe :
+       {R"("qat_int8")"s, R"("w8a8_dynamic")"s, R"("w4a8_g32_dynamic")"s, R"("qat_uint8")"s}) {
     const std::string name = "recipe" + std::to_string(recipe.size());
     const fs::path out = folder_ / name, lowered = folder_ / (name + "_lowered");
     run(config(fmt::format(R"("recipe": {}, "clips": "lsq", "pact_a_lr": 0.01)", recipe)), out);
