@@ -2,7 +2,6 @@
 #pragma once
 
 #include <functional>
-#include <initializer_list>
 #include <memory>
 #include <string>
 #include <vector>
@@ -55,8 +54,7 @@ class Command {
  public:
   explicit Command(CLI::App* app) : app_(app) {}
 
-  /// Sets `value`, which has to live when the line is parsed: std::string, int, int64_t, uint64_t, float, double, or
-  /// std::optional or std::vector of some of them (command_line.cpp lists them).
+  /// Sets `value`, which has to live when the line is parsed, of one of the types that command_line.cpp lists.
   template <class T>
   Option add_option(const std::string& names, T& value, const std::string& description);
   Option add_flag(const std::string& names, bool& value, const std::string& description);
