@@ -5,7 +5,7 @@
     python3 bench/qat.py MODEL --task squad --data SQUAD [--seeds 1]
 
 For each seed: `octet train` with the task's config in examples/ (float), `octet quantize` of that (w8a8_dynamic, and
-w8a8_static calibrated on training texts), `octet train` with the task's QAT config from the float model on, which is its
+w8a8_static calibrated on training texts, without and with INT8 attention), `octet train` with the task's QAT config from the float model on, which is its
 teacher too (QAT), and `octet lower` of that (lowered), whose predictions must be those of the QAT model. The table has means over seeds, and of
 each row's score less the float one's the 95 % interval of a paired bootstrap over examples. With --pytorch a model of
 GLUE is fine-tuned with PyTorch and transformers too, and quantized with torch.ao.quantization.quantize_dynamic.
@@ -91,13 +91,16 @@ class Bench:
     def run(self):
         trained = self.train("float", self.options.model)
         dynamic = self.quantize("ptq_dynamic", "quantize", trained, "--recipe", "w8a8_dynamic")
-        static = self.quantize("ptq_static", "quantize", trained, "--recipe", "w8a8_static", "--data", self.calibration())
+        by_texts = ["--recipe", "w8a8_static", "--data", self.calibration()]
+        static = self.quantize("ptq_static", "quantize", trained, *by_texts)
+        attention = self.quantize("ptq_attention", "quantize", trained, *by_texts, "--set", "attention=8")
         # What labels can teach, the float model knows: training goes on to say and think what that does.
         qat = self.train("qat", trained, [f"teacher={trained}", "distill_alpha=0.9", "distill_hidden=1"])
         lowered = self.quantize("lowered", "lower", qat)
         rows = {"float": self.judge("float", trained),
                 "w8a8_dynamic": self.judge("ptq_dynamic", dynamic),
                 "w8a8_static": self.judge("ptq_static", static),
+                "w8a8_static, attention=8": self.judge("ptq_attention", attention),
                 "QAT": self.judge("qat", qat, "--recipe", qat / "qat_recipe.json"),
                 "lowered": self.judge("lowered", lowered)}
         if rows["QAT"][1] != rows["lowered"][1]:

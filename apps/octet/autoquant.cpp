@@ -29,12 +29,12 @@ struct AutoquantCommand : CommonOptions {
   bool exact = false, no_cache = false;
 };
 
-// "w8a8_dynamic 90, w4a16_g32 30, embeddings"
+// "w8a8_dynamic 90, w4a16_g32 30, embeddings=8"
 std::string summary(const AutoquantPoint& point) {
   std::string text;
   for (const auto& [scheme, count] : point.schemes) {
     text += (text.empty() ? "" : ", ") + scheme;
-    if (scheme != "embeddings" && scheme != "attention") text += fmt::format(" {}", count);
+    if (scheme.find('=') == std::string::npos) text += fmt::format(" {}", count);
   }
   return text;
 }

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "octet/base/error.h"
+#include "octet/base/finite.h"
 #include "octet/base/philox.h"
 
 namespace octet {
@@ -23,9 +24,9 @@ void ActivationSample::add(std::span<const float> rows) {
   if (std::ssize(rows) % columns_ != 0) {
     fail<ShapeError>("site '{}': {} values are no rows of {}", site_, rows.size(), columns_);
   }
-  const auto bad = std::ranges::find_if(rows, [](float value) { return !std::isfinite(value); });
-  if (bad != rows.end()) {
-    fail<NumericError>("site '{}': row {} of its input holds {}", site_, seen_ + (bad - rows.begin()) / columns_, *bad);
+  if (const auto bad = first_not_finite(rows)) {
+    fail<NumericError>("site '{}': row {} of its input holds {}", site_, seen_ + *bad / columns_,
+                       rows[static_cast<size_t>(*bad)]);
   }
   const auto width = static_cast<size_t>(columns_);
   for (; !rows.empty(); rows = rows.subspan(width), ++seen_) {

@@ -273,30 +273,30 @@ class Search {
 
   void measure_given() {
     constexpr const char* kWhat = "measuring recipes";
-    std::vector<Recipe> switched;
     const auto add_switch = [&](const nlohmann::json& recipe) {
-      switched.push_back(Recipe::parse(recipe.dump(), "embeddings and attention"));
-      switches_.push_back({.embeddings = recipe.contains("embeddings"),
-                           .attention = recipe.contains("attention"),
+      switches_.push_back({.recipe = Recipe::parse(recipe.dump(), "embeddings and attention"),
+                           .embedding_bits = recipe.value("embeddings", 0),
                            .head_activations = recipe.value("activations", nlohmann::json()),
                            .figures = {}});
     };
-    add_switch({{"embeddings", 8}});
-    if (predicts_over_vocabulary()) {
+    const bool has_head = predicts_over_vocabulary();
+    for (const int bits : {8, 4}) {
+      add_switch({{"embeddings", bits}});
+      if (!has_head) continue;
       add_switch(
-          {{"embeddings", 8}, {"activations", {{"bits", 8}, {"granularity", "per_token"}, {"mode", "dynamic"}}}});
+          {{"embeddings", bits}, {"activations", {{"bits", 8}, {"granularity", "per_token"}, {"mode", "dynamic"}}}});
     }
     add_switch({{"attention", 8}});
     std::vector<const Recipe*> load, others;
     for (const Recipe& recipe : options_.recipes) (applies_while_loading(recipe) ? load : others).push_back(&recipe);
-    const auto total = std::ssize(load) + std::ssize(switched);
+    const auto total = std::ssize(load) + std::ssize(switches_);
     int64_t done = 0;
     for (const Recipe* recipe : load) {
       add_given(*recipe, recipe->name());
       advance(kWhat, ++done, total);
     }
-    for (size_t i = 0; i < switched.size(); ++i) {
-      switches_[i].figures = measure(switched[i], switches_[i].embeddings ? "embeddings=8" : "attention=8");
+    for (MeasuredSwitch& one : switches_) {
+      one.figures = measure(one.recipe, one.name());
       advance(kWhat, ++done, total);
     }
     for (size_t i = 0; i < others.size(); ++i) {

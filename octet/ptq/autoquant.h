@@ -62,8 +62,8 @@ struct AutoquantOptions {
 struct AutoquantPoint {
   std::string name;    ///< a recipe's, "float", or "found"
   std::string recipe;  ///< its JSON; "" of the float model
-  /// How many sites have which scheme, in the order of the schemes; "embeddings" and "attention" too where they are in
-  /// 8 bits.
+  /// How many sites have which scheme, in the order of the schemes; then "embeddings=8" (or 4) and "attention=8" where
+  /// they are quantized, once each.
   std::vector<std::pair<std::string, int64_t>> schemes;
   bool while_loading = true;  ///< it may be applied so; else octet quantize does it
   bool needs_data = false;    ///< then: with --data
@@ -87,7 +87,7 @@ struct AutoquantReport {
 };
 
 /// Finds a recipe for the float model in `checkpoint`: a scheme for each site, the algorithm that finds its weights
-/// included, embeddings and attention in float or 8 bits.
+/// included, embeddings in float, 8 or 4 bits and attention in float or 8.
 ///
 /// A site's divergence comes from measure_sensitivity, its time from products of its shape (ProductTimer); both are
 /// scaled, scheme by scheme, so that their sums over a whole model in one scheme are what is measured of it. Sums are

@@ -130,6 +130,10 @@ void AutoquantCosts::build(const SensitivityReport& sensitivities, const ModelFi
     schemes_.push_back(scheme.recipe->name());
     models[scheme.recipe->name()] = load_to_quantize(checkpoint_, *scheme.recipe);
   }
+  schemes_.emplace_back();
+  for (const MeasuredSwitch& measured : switches) {
+    if (schemes_.back() != measured.name()) schemes_.push_back(measured.name());
+  }
   std::map<std::string, size_t> places;  // of sites among the items
   for (const Sensitivity& entry : sensitivities.entries) {
     const auto measured = std::ranges::find_if(
@@ -183,14 +187,18 @@ void AutoquantCosts::build(const SensitivityReport& sensitivities, const ModelFi
   };
   embeddings.options.front().adds = scaled_head(std::nullopt);
   for (const MeasuredSwitch& measured : switches) {
-    Option option{.scheme = measured.embeddings ? "embeddings" : "attention",
+    const bool embeds = measured.embedding_bits != 0;
+    Option option{.scheme = measured.name(),
                   .adds = {},
                   .weights = {},
-                  .activations = measured.head_activations};
-    if (measured.embeddings) {
-      const ActivationMode mode =
-          measured.head_activations.is_null() ? ActivationMode::kFloat : ActivationMode::kDynamicPerToken;
-      option.adds = scaled_head(Scheme{WeightScheme{.bits = 8}, mode});
+                  .activations = measured.head_activations,
+                  .embedding_bits = measured.embedding_bits};
+    if (embeds) {
+      const Linear* const head = vocabulary_head(*float_model_);
+      if (head != nullptr) {
+        option.adds =
+            scaled_head(measured.recipe.embedding_scheme(head->parts().front().weight.layer, head->inputs()));
+      }
     } else {
       // What a noisy machine measures must not make the rest of the model take less than nothing.
       option.adds.prefill_ms = std::max(measured.figures.prefill_ms - in_float.prefill_ms, -scaled.rest.prefill_ms);
@@ -198,7 +206,7 @@ void AutoquantCosts::build(const SensitivityReport& sensitivities, const ModelFi
     }
     option.adds.bytes = measured.figures.bytes - in_float.bytes;
     option.adds.divergence = measured.figures.divergence;
-    (measured.embeddings ? embeddings : attention).options.push_back(std::move(option));
+    (embeds ? embeddings : attention).options.push_back(std::move(option));
   }
   items_.push_back(std::move(embeddings));
   items_.push_back(std::move(attention));
@@ -266,7 +274,7 @@ ModelFigures AutoquantCosts::head_times(const std::optional<Scheme>& scheme) {
 
 AutoquantPoint AutoquantCosts::point(const std::vector<size_t>& choices, const std::string& recipe_name) const {
   AutoquantPoint point{.name = "found", .recipe = "", .schemes = {}, .predicted = ModelFigures(), .measured = {}};
-  RecipeContent content{.name = recipe_name, .layers = {}, .embeddings = false, .head_activations = {}};
+  RecipeContent content{.name = recipe_name, .layers = {}, .head_activations = {}};
   std::map<std::string, const Option*> by_layer;
   std::map<std::string, int64_t> counts;
   for (size_t i = 0; i < items_.size(); ++i) {
@@ -274,11 +282,11 @@ AutoquantPoint AutoquantCosts::point(const std::vector<size_t>& choices, const s
     point.predicted = sum(*point.predicted, option.adds);
     if (i < sites_ || !option.scheme.empty()) ++counts[option.scheme];
     for (const std::string& layer : option.layers) by_layer[layer] = option.scheme.empty() ? nullptr : &option;
-    if (option.scheme == "embeddings") {
-      content.embeddings = true;
+    if (option.embedding_bits != 0) {
+      content.embedding_bits = option.embedding_bits;
       content.head_activations = option.activations;
     }
-    content.attention = content.attention || option.scheme == "attention";
+    content.attention = content.attention || option.scheme == MeasuredSwitch::kAttention;
     if (!option.calibration.is_null()) content.calibration = option.calibration;
   }
   for (const std::string& layer : layers_) {
@@ -287,9 +295,7 @@ AutoquantPoint AutoquantCosts::point(const std::vector<size_t>& choices, const s
     content.layers.push_back(
         {layer, option == nullptr ? json() : option->weights, option == nullptr ? json() : option->activations});
   }
-  std::vector<std::string> names = schemes_;
-  names.insert(names.end(), {"", "embeddings", "attention"});
-  for (const std::string& name : names) {
+  for (const std::string& name : schemes_) {
     if (counts.contains(name)) point.schemes.emplace_back(name.empty() ? "float" : name, counts.at(name));
   }
   if (in_float(choices)) return point;
@@ -319,8 +325,9 @@ std::vector<std::pair<std::string, int64_t>> AutoquantCosts::sites_of(const Reci
     count += std::ranges::any_of(layers, [&](const std::string& layer) { return quantized.contains(layer); }) ? 1 : 0;
   }
   std::vector<std::pair<std::string, int64_t>> sites = {{recipe.name(), count}};
-  if (recipe.quantizes_embeddings()) sites.emplace_back("embeddings", 1);
-  if (recipe.attention() != ActivationMode::kFloat) sites.emplace_back("attention", 1);
+  if (const auto scheme = recipe.embedding_scheme("embeddings", model->info().width))
+    sites.emplace_back(MeasuredSwitch::embeddings(scheme->weight.bits), 1);
+  if (recipe.attention() != ActivationMode::kFloat) sites.emplace_back(MeasuredSwitch::kAttention, 1);
   return sites;
 }
 

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "octet/eval/product_timing.h"
@@ -22,11 +23,16 @@ struct MeasuredRecipe {
   ModelFigures figures;
 };
 
-/// Switches of a recipe that hold for the whole model: embeddings or attention in 8 bits.
+/// What a recipe says for the whole model: bits of embeddings, or attention in 8 bits.
 struct MeasuredSwitch {
-  bool embeddings = false, attention = false;
+  Recipe recipe;  ///< that says this alone
+  int embedding_bits = 0;
   nlohmann::json head_activations;  ///< with embeddings
   ModelFigures figures;             ///< of the float model with this alone
+
+  std::string name() const { return embedding_bits == 0 ? kAttention : embeddings(embedding_bits); }
+  static constexpr const char* kAttention = "attention=8";
+  static std::string embeddings(int bits) { return fmt::format("embeddings={}", bits); }
 };
 
 /// What each choice at each site adds to the figures of a model (see autoquant).
@@ -53,14 +59,15 @@ class AutoquantCosts {
   AutoquantPoint point(const std::vector<size_t>& choices, const std::string& recipe_name) const;
   /// Whether everything stays in float.
   bool in_float(const std::vector<size_t>& choices) const;
-  /// How many sites a recipe quantizes, and whether embeddings and attention.
+  /// How many sites a recipe quantizes, and embeddings and attention.
   std::vector<std::pair<std::string, int64_t>> sites_of(const Recipe& recipe) const;
 
  private:
   struct Option {
-    std::string scheme;  ///< a recipe's name, "embeddings", "attention", or "" for float
+    std::string scheme;  ///< a recipe's name, a switch's, or "" for float
     ModelFigures adds;
     nlohmann::json weights, activations;   ///< of a site; of embeddings what the head reads
+    int embedding_bits = 0;
     std::vector<std::string> layers = {};  ///< of a site: those that change
     nlohmann::json calibration = {};       ///< null where its algorithm needs no data
   };
@@ -88,7 +95,7 @@ class AutoquantCosts {
   std::unique_ptr<Model> float_model_;
   bool decodes_;
   std::vector<std::string> layers_;  ///< that recipes speak of, in the order of the forward pass
-  std::vector<std::string> schemes_;
+  std::vector<std::string> schemes_;   // by name, then those of switches
   std::vector<Item> items_;  ///< the last ones, without alternatives or for the whole model, after the sites
   size_t sites_ = 0;
 };

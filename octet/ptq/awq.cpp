@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "octet/base/error.h"
 #include "octet/base/exp.h"
@@ -17,6 +18,7 @@ namespace {
 // Of inputs that are next to nothing; without it their weights could lose all digits.
 constexpr double kLeastPower = 1e-4;
 constexpr int kSteps = 20;  // of alpha, from 0 on; 1 itself is not tried
+constexpr int64_t kRowsAtOnce = 128;
 
 // m^alpha / √(max m^alpha · min m^alpha) over inputs whose mean m is not 0.
 std::vector<float> factors_for(std::span<const double> abs_sum, double alpha) {
@@ -34,10 +36,15 @@ std::vector<float> factors_for(std::span<const double> abs_sum, double alpha) {
   return factors;
 }
 
-Tensor multiplied(const Tensor& weight, std::span<const float> factors) {
-  Tensor out = Tensor::copy_of(weight.view());
-  const std::span<float> values = out.mutable_as<float>();
-  for (size_t i = 0; i < values.size(); ++i) values[i] *= factors[i % factors.size()];
+// Rows [first, first + count).
+Tensor multiplied(const Tensor& weight, int64_t first, int64_t count, std::span<const float> factors) {
+  const int64_t cols = std::ssize(factors);
+  Tensor out(DType::kF32, {count, cols});
+  const float* from = weight.as<float>().data() + first * cols;
+  float* to = out.mutable_as<float>().data();
+  for (int64_t r = 0; r < count; ++r, from += cols, to += cols) {
+    for (int64_t c = 0; c < cols; ++c) to[c] = from[c] * factors[static_cast<size_t>(c)];
+  }
   return out;
 }
 
@@ -57,33 +64,44 @@ AwqFactors awq_factors(const InputStatistics& statistics, std::span<const ConstT
     weights.push_back(to_f32(weight));
   }
 
-  // tr(ΔW · H · ΔWᵀ) of all weights quantized with these factors; rows are weighed with H as it was.
-  const auto error_with = [&](std::span<const float> factors) {
+  // tr(ΔW · H · ΔWᵀ) of all weights quantized with these factors, or of as many of their rows as reach `limit`; rows
+  // are weighed with H as it was.
+  const auto error_with = [&](std::span<const float> factors, double limit) {
     double error = 0;
     for (const Tensor& weight : weights) {
-      const Tensor scaled = multiplied(weight, factors);
-      const Tensor rounded = dequantize(quantize_weight(scaled.view(), scheme, what, threads));
-      const std::span<const float> values = weight.as<float>(), made = rounded.as<float>();
-      error += trace_of_quadratic_form(weight.shape()[0], cols, statistics.hessian(), threads,
-                                       [&](int64_t first, std::span<double> difference) {
-                                         for (int64_t i = 0; i < std::ssize(difference); ++i) {
-                                           const int64_t at = first * cols + i;
-                                           difference[i] = values[at] - double{made[at]} / factors[i % cols];
-                                         }
-                                       });
+      const int64_t rows = weight.shape()[0];
+      for (int64_t begin = 0; begin < rows && error < limit; begin += kRowsAtOnce) {
+        const int64_t count = std::min(kRowsAtOnce, rows - begin);
+        const Tensor scaled = multiplied(weight, begin, count, factors);
+        const Tensor rounded = dequantize(quantize_weight(scaled.view(), scheme, what, threads));
+        const float *values = weight.as<float>().data() + begin * cols, *made = rounded.as<float>().data();
+        error += trace_of_quadratic_form(count, cols, statistics.hessian(), threads,
+                                         [&](int64_t first, std::span<double> difference) {
+                                           for (int64_t i = 0; i < std::ssize(difference); ++i) {
+                                             const int64_t at = first * cols + i;
+                                             difference[i] = values[at] - double{made[at]} / factors[i % cols];
+                                           }
+                                         });
+      }
     }
     return error;
   };
   AwqFactors out;
-  for (int step = 0; step < kSteps; ++step) {
+  const auto try_step = [&](int step) {
     const double alpha = static_cast<double>(step) / kSteps;
     std::vector<float> factors = factors_for(statistics.abs_sum(), alpha);
-    const double error = error_with(factors);
+    const double error = error_with(factors, step == 0 ? std::numeric_limits<double>::infinity() : out.error);
     if (step == 0) out.error_without = error;
-    if (step != 0 && !(error < out.error)) continue;
+    if (step != 0 && !(error < out.error)) return;
     out.error = error;
     out.alpha = alpha;
     out.factors = std::move(factors);
+  };
+  // From the middle on, where the best mostly lies, so that the others soon show that they are worse.
+  try_step(0);
+  for (int away = 0; away < kSteps; ++away) {
+    const int step = kSteps / 2 + (away % 2 == 0 ? away / 2 : -(away + 1) / 2);
+    if (step > 0) try_step(step);
   }
   double energy = 0;
   for (const Tensor& weight : weights) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "octet/models/model.h"
+#include "octet/ptq/paused_batch.h"
 
 namespace octet {
 
@@ -36,6 +37,8 @@ class BlockStream {
  public:
   enum class Outputs : uint8_t {
     kDropped,  ///< the piece ends as soon as all sites that are watched were seen, and will run again
+    kPaused,   ///< the same, and the next run goes on from there, if what it watches comes after: what came before the
+               ///< last of these sites may not change in between
     kTaken,    ///< the stream goes on to the next piece
   };
   using Visitor = std::function<void(const SiteInput&)>;
@@ -62,7 +65,7 @@ class BlockStream {
  private:
   class Watcher;
 
-  void run_batch(Watcher& watcher, const TokenBatch& batch, int64_t first_sample, bool stops);
+  PausedBatch run_batch(Watcher& watcher, const TokenBatch& batch, int64_t first_sample, bool stops);
   void run_head(Context& context, Watcher& watcher, const DeviceBatch& batch, const Activation& x);
   void check_finite(std::span<const float> states, const TokenBatch& batch, int64_t first_sample) const;
 
@@ -74,6 +77,7 @@ class BlockStream {
   int64_t piece_ = 0;
   int64_t width_ = 0;          ///< of hidden states
   std::vector<float> states_;  ///< [tokens, width]
+  std::vector<PausedBatch> paused_;
 };
 
 /// "the embedding", "block 3", "the head".

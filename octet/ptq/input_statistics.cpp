@@ -3,11 +3,11 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cmath>
 
 #include "octet/base/checked.h"
 #include "octet/base/error.h"
+#include "octet/base/finite.h"
 #include "octet/base/parallel.h"
 #include "octet/ptq/double_products.h"
 
@@ -22,14 +22,37 @@ constexpr int64_t kTaskPanels = 8;
 
 int64_t blocks_of(int64_t count, int64_t size) { return (count + size - 1) / size; }
 
-void check_finite(std::span<const float> rows, int64_t inputs) {
-  // Of magnitudes the bits are ordered as the numbers are; a loop without an exit can be vectorized.
-  uint32_t largest = 0;
-  for (const float x : rows) largest = std::max(largest, std::bit_cast<uint32_t>(x) & 0x7fffffffu);
-  if (std::isfinite(std::bit_cast<float>(largest))) return;
-  const auto bad = std::ranges::find_if(rows, [](float x) { return !std::isfinite(x); }) - rows.begin();
-  fail<NumericError>("row {}, column {} of the inputs is {}", bad / inputs, bad % inputs, rows[bad]);
-}
+// Widens columns [begin, begin + cols) of some rows into a panel, and adds them to the sums of these columns.
+struct Widening {
+  const float* x;  // the first of them in the first row
+  int64_t rows, stride, cols;
+  double* to;  // [rows, kWidth]
+  double *sum, *abs_sum;
+  float* absmax;
+
+  void run() const {
+    // Sums of their own, that the compiler may keep in registers.
+    double sums[kWidth] = {}, abs_sums[kWidth] = {};
+    float largest[kWidth] = {};
+    std::copy_n(sum, cols, sums);
+    std::copy_n(abs_sum, cols, abs_sums);
+    std::copy_n(absmax, cols, largest);
+    for (int64_t r = 0; r < rows; ++r) {
+      float values[kWidth] = {};
+      std::copy_n(x + r * stride, cols == kWidth ? kWidth : cols, values);
+      for (int c = 0; c < kWidth; ++c) {
+        const float magnitude = std::fabs(values[c]);
+        to[r * kWidth + c] = values[c];
+        sums[c] += values[c];
+        abs_sums[c] += magnitude;
+        largest[c] = std::max(largest[c], magnitude);
+      }
+    }
+    std::copy_n(sums, cols, sum);
+    std::copy_n(abs_sums, cols, abs_sum);
+    std::copy_n(largest, cols, absmax);
+  }
+};
 
 }  // namespace
 
@@ -46,7 +69,8 @@ void InputStatistics::add(std::span<const float> rows) {
   if (rows.size() % static_cast<size_t>(inputs_) != 0) {
     fail<ShapeError>("{} values are no whole rows of {} inputs", rows.size(), inputs_);
   }
-  check_finite(rows, inputs_);
+  if (const auto bad = first_not_finite(rows))
+    fail<NumericError>("row {}, column {} of the inputs is {}", *bad / inputs_, *bad % inputs_, rows[*bad]);
   const int64_t count = std::ssize(rows) / inputs_, panels = blocks_of(inputs_, kWidth);
   const int64_t blocks = blocks_of(panels, kTaskPanels);
   const auto add_exact = double_tiles().add_exact;
@@ -57,19 +81,16 @@ void InputStatistics::add(std::span<const float> rows) {
     const auto panel = [&](int64_t index) { return widened.data() + index * chunk * kWidth; };
     parallel_for(threads_, blocks, [&](int64_t block, int) {
       for (int64_t p = block * kTaskPanels; p < std::min(panels, (block + 1) * kTaskPanels); ++p) {
-        const int64_t begin = p * kWidth, cols = std::min<int64_t>(kWidth, inputs_ - begin);
-        for (int64_t r = 0; r < chunk; ++r) {
-          const float* x = rows.data() + (first + r) * inputs_ + begin;
-          double* to = panel(p) + r * kWidth;
-          for (int64_t c = 0; c < cols; ++c) {
-            const float magnitude = std::fabs(x[c]);
-            to[c] = x[c];
-            sum_[begin + c] += x[c];
-            abs_sum_[begin + c] += magnitude;
-            absmax_[begin + c] = std::max(absmax_[begin + c], magnitude);
-          }
-          std::fill(to + cols, to + kWidth, 0.0);
-        }
+        const int64_t begin = p * kWidth;
+        const Widening widening = {.x = rows.data() + first * inputs_ + begin,
+                                   .rows = chunk,
+                                   .stride = inputs_,
+                                   .cols = std::min<int64_t>(kWidth, inputs_ - begin),
+                                   .to = panel(p),
+                                   .sum = sum_.data() + begin,
+                                   .abs_sum = abs_sum_.data() + begin,
+                                   .absmax = absmax_.data() + begin};
+        widening.run();
       }
     });
     // Blocks of the upper triangle; the lower one is a copy.
@@ -83,23 +104,30 @@ void InputStatistics::add(std::span<const float> rows) {
           const int64_t height = std::min<int64_t>(kWidth, inputs_ - p * kWidth);
           const int64_t width = std::min<int64_t>(kWidth, inputs_ - q * kWidth);
           double* const h = hessian_.data() + p * kWidth * inputs_ + q * kWidth;
-          sums.fill(0.0);
-          for (int64_t i = 0; i < height; ++i) std::copy_n(h + i * inputs_, width, sums.data() + i * kWidth);
-          for (int i = 0; i < kWidth; i += kRows) {
-            add_exact({.rows = kRows,
-                       .depth = chunk,
-                       .a = panel(p) + i,
-                       .a_row = 1,
-                       .a_depth = kWidth,
-                       .b = panel(q),
-                       .c = sums.data() + i * kWidth,
-                       .c_row = kWidth});
+          const auto add_to = [&](double* c, int64_t c_row) {
+            for (int i = 0; i < kWidth; i += kRows) {
+              add_exact({.rows = kRows,
+                         .depth = chunk,
+                         .a = panel(p) + i,
+                         .a_row = 1,
+                         .a_depth = kWidth,
+                         .b = panel(q),
+                         .c = c + i * c_row,
+                         .c_row = c_row});
+            }
+          };
+          if (height == kWidth && width == kWidth) {
+            add_to(h, inputs_);
+          } else {
+            sums.fill(0.0);
+            for (int64_t i = 0; i < height; ++i) std::copy_n(h + i * inputs_, width, sums.data() + i * kWidth);
+            add_to(sums.data(), kWidth);
+            for (int64_t i = 0; i < height; ++i) std::copy_n(sums.data() + i * kWidth, width, h + i * inputs_);
           }
-          for (int64_t i = 0; i < height; ++i) std::copy_n(sums.data() + i * kWidth, width, h + i * inputs_);
           if (!last || p == q) continue;
           double* const mirrored = hessian_.data() + q * kWidth * inputs_ + p * kWidth;
           for (int64_t j = 0; j < width; ++j) {
-            for (int64_t i = 0; i < height; ++i) mirrored[j * inputs_ + i] = sums[i * kWidth + j];
+            for (int64_t i = 0; i < height; ++i) mirrored[j * inputs_ + i] = h[i * inputs_ + j];
           }
         }
       }

@@ -194,8 +194,12 @@ PieceResult PieceQuantizer::quantize(BlockStream& stream) {
   const Plan plan = this->plan(piece);
   PieceResult result;
   int64_t left = watched_passes(plan);
-  const NextOutputs outputs = [&] { return --left == 0 && !sends_quantized_ ? Outputs::kTaken : Outputs::kDropped; };
-  if (!plan.pairs.empty()) fold(stream, plan, outputs(), result);
+  const NextOutputs outputs = [&](const Step* step) {
+    if (--left == 0 && !sends_quantized_) return Outputs::kTaken;
+    // A product that is alone in a step: none before it changes any more.
+    return step != nullptr && step->linears.size() == 1 && !step->attention ? Outputs::kPaused : Outputs::kDropped;
+  };
+  if (!plan.pairs.empty()) fold(stream, plan, outputs(nullptr), result);
   for (const Step& step : plan.steps) run_step(stream, step, outputs, result);
   if (stream.piece() == piece) stream.run(Outputs::kTaken);
   for (Linear::Part* part : parts_of(model_, piece)) part->weight.value = std::monostate();
@@ -356,7 +360,7 @@ PieceQuantizer::OutliersBySite PieceQuantizer::find_outliers(BlockStream& stream
                                                              const NextOutputs& outputs) const {
   SeenBySite collected;
   for (const int site : step.searched) collected[{site, SiteInput::Role::kInput}].channels = true;
-  if (!step.searched.empty()) run(stream, outputs(), step.searched, collected);
+  if (!step.searched.empty()) run(stream, outputs(&step), step.searched, collected);
   OutliersBySite found;
   for (const Linear* linear : step.linears) {
     const Outliers outliers = outliers_of(*linear);
@@ -387,7 +391,7 @@ void PieceQuantizer::run_step(BlockStream& stream, const Step& step, const NextO
                                                           backend_.threads());
     }
   }
-  if (!step.sites.empty()) run(stream, outputs(), step.sites, collected);
+  if (!step.sites.empty()) run(stream, outputs(&step), step.sites, collected);
 
   if (step.attention) find_attention_scales(*step.attention, collected, result);
   for (Linear* linear : step.linears) {

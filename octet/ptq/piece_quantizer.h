@@ -102,7 +102,7 @@ class PieceQuantizer {
   };
   using OutliersBySite = std::map<int, std::vector<int32_t>>;
   /// What the next pass does with its outputs.
-  using NextOutputs = std::function<BlockStream::Outputs()>;
+  using NextOutputs = std::function<BlockStream::Outputs(const Step* step)>;
 
   Plan plan(int64_t piece) const;
   static int64_t watched_passes(const Plan& plan);

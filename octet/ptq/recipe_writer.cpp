@@ -46,9 +46,9 @@ class Writer {
   std::string text() {
     const LayerSetting& base = most_frequent(content_.layers);
     nlohmann::ordered_json recipe = {{"name", content_.name}, {"weights", base.weights}};
-    const json activations = content_.embeddings ? content_.head_activations : base.activations;
+    const json activations = content_.embedding_bits != 0 ? content_.head_activations : base.activations;
     if (!activations.is_null()) recipe["activations"] = activations;
-    if (content_.embeddings) recipe["embeddings"] = 8;
+    if (content_.embedding_bits != 0) recipe["embeddings"] = content_.embedding_bits;
     if (content_.attention) recipe["attention"] = 8;
     if (!content_.calibration.is_null()) recipe["calibration"] = content_.calibration;
     for (const LayerSetting& layer : content_.layers) said_.push_back({layer.layer, base.weights, activations});

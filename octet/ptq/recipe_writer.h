@@ -19,7 +19,7 @@ struct LayerSetting {
 struct RecipeContent {
   std::string name;
   std::vector<LayerSetting> layers;      ///< all that recipes speak of, in the order of the forward pass
-  bool embeddings = false;               ///< in 8 bits
+  int embedding_bits = 0;                ///< 8 or 4; 0: float
   nlohmann::json head_activations = {};  ///< then: what an output head reads; null: float
   bool attention = false;                ///< in 8 bits
   nlohmann::json calibration = {};       ///< for algorithms that need data; null: nothing is said of it

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "octet/base/error.h"
+#include "octet/base/finite.h"
 #include "octet/base/parallel.h"
 #include "octet/ptq/gptq.h"
 #include "octet/ptq/hessian_scales.h"
@@ -31,9 +32,8 @@ const char* name_of(WeightAlgorithm algorithm) {
 }
 
 void check_finite(std::span<const float> weight, int64_t cols, const std::string& what) {
-  const auto bad = std::ranges::find_if(weight, [](float value) { return !std::isfinite(value); });
-  if (bad == weight.end()) return;
-  fail<NumericError>("{}: output channel {} holds {}", what, (bad - weight.begin()) / cols, *bad);
+  if (const auto bad = first_not_finite(weight))
+    fail<NumericError>("{}: output channel {} holds {}", what, *bad / cols, weight[static_cast<size_t>(*bad)]);
 }
 
 // Zeros in their place, which every grid has: they change neither a range nor an error.

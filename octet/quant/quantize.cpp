@@ -177,18 +177,27 @@ double squared_error(std::span<const float> x, const Grid& found) noexcept {
 
 Grid find_grid(std::span<const float> x, const WeightScheme& scheme) noexcept {
   const CodeMapping mapping = scheme.mapping;
-  const auto error_of = [x, mapping](const Grid& grid) {
-    return mapping == CodeMapping::kMinimum ? squared_error<CodeMapping::kMinimum>(x, grid)
-                                            : squared_error<CodeMapping::kZeroPoint>(x, grid);
+  const auto error_of = [mapping](std::span<const float> values, const Grid& grid) {
+    return mapping == CodeMapping::kMinimum ? squared_error<CodeMapping::kMinimum>(values, grid)
+                                            : squared_error<CodeMapping::kZeroPoint>(values, grid);
+  };
+  const auto square_of = [mapping](float value, const Grid& grid) {
+    const double off = mapping == CodeMapping::kMinimum ? difference<CodeMapping::kMinimum>(value, grid)
+                                                        : difference<CodeMapping::kZeroPoint>(value, grid);
+    return off * off;
   };
   Range range = range_of(x, mapping);
   if (scheme.range == RangeEstimator::kSawb) range.high = sawb_clip(x, scheme.bits, range.high);
   Grid best = grid_for(scheme, range);
   if (scheme.range != RangeEstimator::kMse) return best;
-  double least = error_of(best);
+  double least = error_of(x, best);
+  if (least == 0) return best;
+  const auto [lowest, highest] = std::ranges::minmax(x);
   for (int hundredths = kLargestShare - 1; hundredths >= kSmallestShare && least > 0; --hundredths) {
     const Grid grid = grid_for(scheme, shortened(range, mapping, hundredths));
-    const double error = error_of(grid);
+    // Short ranges cut the ends off, which alone may be too much.
+    if (std::max(square_of(lowest, grid), square_of(highest, grid)) >= least) continue;
+    const double error = error_of(x, grid);
     if (error < least) {
       least = error;
       best = grid;

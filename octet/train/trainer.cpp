@@ -14,6 +14,7 @@
 
 #include "octet/base/atomic_output.h"
 #include "octet/base/error.h"
+#include "octet/base/finite.h"
 #include "octet/base/json.h"
 #include "octet/base/mapped_file.h"
 #include "octet/models/session.h"
@@ -43,7 +44,7 @@ double usual_dropout(const Config& config) {
 bool is_finite(Backend& backend, const Activation& x) {
   std::vector<float> values(static_cast<size_t>(x.rows * x.cols));
   backend.download(x, values);
-  return std::ranges::all_of(values, [](float value) { return std::isfinite(value); });
+  return !first_not_finite(values);
 }
 
 Recipe load_recipe(const std::string& text) {

@@ -137,7 +137,7 @@ TEST_F(Autoquant, ARecipeThatFoldsWinsWhereItIsBetterThanAnyChoiceOfSites) {
   EXPECT_LT(report.winner.measured->divergence, report.tried.back().measured->divergence);
   EXPECT_TRUE(report.winner.needs_data);
   EXPECT_EQ(report.winner.schemes,
-            (std::vector<std::pair<std::string, int64_t>>{{"folded", 4 * 4}, {"embeddings", 1}}));
+            (std::vector<std::pair<std::string, int64_t>>{{"folded", 4 * 4}, {"embeddings=8", 1}}));
 }
 
 TEST_F(Autoquant, WhatCannotBeAppliedIsLeftOutOrRefused) {

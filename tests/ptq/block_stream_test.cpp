@@ -32,6 +32,8 @@ const char* const kModels[] = {"llama_base",
                                "bert_sequence_classification",
                                "bert_masked_lm"};
 
+const char* const kParallelModels[] = {"gptj", "gpt_neox", "phi"};
+
 // Ragged, and more than a stream runs at once.
 TokenBatch samples_for(const ModelInfo& info) {
   TokenBatch samples;
@@ -204,6 +206,89 @@ TEST(BlockStream, APieceRunsAgainWithOtherWeights) {
     Session session(golden(name), {.recipe = recipe});
     EXPECT_TRUE(same_bits(s.stream.hidden_states(), hidden_states(session, s.samples))) << name;
   }
+}
+
+// Counts products and attention.
+class Counter final : public ForwardingBackend {
+ public:
+  using ForwardingBackend::ForwardingBackend;
+  void linear(const LinearOp& op) override {
+    ++count;
+    ForwardingBackend::linear(op);
+  }
+  void attention(const AttentionOp& op) override {
+    ++count;
+    ForwardingBackend::attention(op);
+  }
+  int64_t count = 0;
+};
+
+// Layer by layer: each is watched once those before it are quantized. What was seen, and then the hidden states.
+struct ByLayer {
+  ByLayer(const char* name, BlockStream::Outputs outputs) {
+    const Checkpoint checkpoint = Checkpoint::open(golden(name));
+    const std::unique_ptr<Backend> cpu = make_cpu_backend({});
+    Counter backend(*cpu);
+    const std::unique_ptr<Model> model = load_model(checkpoint, nullptr);
+    const TokenBatch samples = samples_for(model->info());
+    BlockStream stream(*model, backend, samples);
+    const Recipe recipe = Recipe::load("w8a16", {});
+    stream.run(BlockStream::Outputs::kTaken);
+    backend.count = 0;
+    while (stream.piece() < model->pieces() - 1) {
+      for (Linear* linear : model->piece(stream.piece()).linears) {
+        stream.run(outputs, std::vector<int>{linear->site().id}, [&](const SiteInput& input) {
+          seen.insert(seen.end(), input.rows.begin(), input.rows.end());
+        });
+        for (Linear::Part& part : linear->parts()) {
+          part.weight.scheme = recipe.scheme_for(part.weight.layer, part.weight.shape[1]);
+          part.weight.value =
+              quantize_weight(FloatWeight(part.weight).view(), part.weight.scheme->weight, part.weight.layer);
+        }
+      }
+      stream.run(BlockStream::Outputs::kTaken);
+    }
+    states.assign(stream.hidden_states().begin(), stream.hidden_states().end());
+    operations = backend.count;
+  }
+
+  std::vector<float> seen, states;
+  int64_t operations = 0;
+};
+
+TEST(BlockStream, WhatWasLeftGoesOnWithTheSameBits) {
+  for (const char* name : kModels) {
+    const ByLayer again(name, BlockStream::Outputs::kDropped), paused(name, BlockStream::Outputs::kPaused);
+    EXPECT_TRUE(same_bits(again.seen, paused.seen)) << name;
+    EXPECT_TRUE(same_bits(again.states, paused.states)) << name;
+    // Every product and attention of a block runs once a batch, as in one pass.
+    Streamed s(name);
+    Counter once(*s.backend);
+    BlockStream stream(*s.model, once, s.samples);
+    stream.run(BlockStream::Outputs::kTaken);
+    once.count = 0;
+    while (stream.piece() < s.model->pieces() - 1) stream.run(BlockStream::Outputs::kTaken);
+    // But for blocks that run their layers in another order than that of the list.
+    if (std::ranges::find(kParallelModels, name) == std::end(kParallelModels)) {
+      EXPECT_EQ(paused.operations, once.count) << name;
+    }
+    EXPECT_GT(again.operations, paused.operations) << name;
+  }
+}
+
+TEST(BlockStream, ASiteBeforeThePlaceThatWasLeftBeginsAgain) {
+  Streamed s("llama_base"), plain("llama_base");
+  s.stream.run(BlockStream::Outputs::kTaken);
+  plain.stream.run(BlockStream::Outputs::kTaken);
+  const std::vector<int> sites = s.sites();
+  int64_t seen = 0;
+  const auto count = [&](const SiteInput& input) { seen += std::ssize(input.rows) / input.columns; };
+  s.stream.run(BlockStream::Outputs::kPaused, std::span(sites).last(1), count);
+  s.stream.run(BlockStream::Outputs::kPaused, std::span(sites).first(1), count);
+  EXPECT_EQ(seen, 2 * s.samples.tokens());
+  s.stream.run(BlockStream::Outputs::kTaken);
+  plain.stream.run(BlockStream::Outputs::kTaken);
+  EXPECT_TRUE(same_bits(s.stream.hidden_states(), plain.stream.hidden_states()));
 }
 
 TEST(BlockStream, GoesOnWhereItWasSaved) {

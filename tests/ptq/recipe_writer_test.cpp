@@ -33,8 +33,9 @@ void expect_says(const RecipeContent& content) {
   SCOPED_TRACE(text);
   const Recipe recipe = Recipe::parse(text, "written");
   EXPECT_EQ(recipe.name(), content.name);
-  EXPECT_EQ(recipe.quantizes_embeddings(), content.embeddings);
-  if (content.embeddings) {
+  EXPECT_EQ(recipe.quantizes_embeddings(), content.embedding_bits != 0);
+  if (content.embedding_bits != 0) {
+    EXPECT_EQ(recipe.embedding_scheme("words", 64)->weight.bits, content.embedding_bits);
     EXPECT_EQ(recipe.embedding_scheme("words", 64)->activations,
               content.head_activations.is_null() ? ActivationMode::kFloat : ActivationMode::kDynamicPerToken);
   }
@@ -60,7 +61,8 @@ TEST(RecipeWriter, LayersThatAreAlikeNeedNoOverrides) {
   RecipeContent content{.name = "alike", .layers = layers_of(12)};
   expect_says(content);
   EXPECT_EQ(overrides(content), 0);
-  content.embeddings = content.attention = true;
+  content.embedding_bits = 4;
+  content.attention = true;
   content.head_activations = kDynamic;
   expect_says(content);
   EXPECT_EQ(overrides(content), 0);
@@ -109,7 +111,7 @@ TEST(RecipeWriter, AnyMixtureIsSaidAsItIs) {
       layer.activations = kind != 0 && random() % 2 == 0 ? kDynamic : json();
     }
     content.layers.front().weights = kEight;  // something must be quantized
-    content.embeddings = random() % 2 == 0;
+    content.embedding_bits = static_cast<int>(random() % 3) * 4;
     content.head_activations = random() % 2 == 0 ? kDynamic : json();
     content.attention = random() % 4 == 0;
     expect_says(content);
