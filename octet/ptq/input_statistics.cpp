@@ -22,35 +22,45 @@ constexpr int64_t kTaskPanels = 8;
 
 int64_t blocks_of(int64_t count, int64_t size) { return (count + size - 1) / size; }
 
-// Widens columns [begin, begin + cols) of some rows into a panel, and adds them to the sums of these columns.
+// Columns of some rows, in the panel that they are widened into: zeros where there are less than kWidth.
 struct Widening {
   const float* x;  // the first of them in the first row
   int64_t rows, stride, cols;
   double* to;  // [rows, kWidth]
-  double *sum, *abs_sum;
-  float* absmax;
 
   void run() const {
-    // Sums of their own, that the compiler may keep in registers.
-    double sums[kWidth] = {}, abs_sums[kWidth] = {};
-    float largest[kWidth] = {};
-    std::copy_n(sum, cols, sums);
-    std::copy_n(abs_sum, cols, abs_sums);
-    std::copy_n(absmax, cols, largest);
     for (int64_t r = 0; r < rows; ++r) {
-      float values[kWidth] = {};
-      std::copy_n(x + r * stride, cols == kWidth ? kWidth : cols, values);
-      for (int c = 0; c < kWidth; ++c) {
-        const float magnitude = std::fabs(values[c]);
-        to[r * kWidth + c] = values[c];
-        sums[c] += values[c];
-        abs_sums[c] += magnitude;
-        largest[c] = std::max(largest[c], magnitude);
+      const float* from = x + r * stride;
+      double* row = to + r * kWidth;
+      if (cols == kWidth) {
+        for (int c = 0; c < kWidth; ++c) row[c] = from[c];
+      } else {
+        for (int c = 0; c < kWidth; ++c) row[c] = c < cols ? from[c] : 0.0;
       }
     }
-    std::copy_n(sums, cols, sum);
-    std::copy_n(abs_sums, cols, abs_sum);
-    std::copy_n(largest, cols, absmax);
+  }
+
+  // Adds to the sums of the columns. So many columns at once, that all of theirs are in registers.
+  void add(double* sum, double* abs_sum, float* absmax) const {
+    constexpr int kPart = 4;
+    for (int first = 0; first < cols; first += kPart) {
+      const int64_t count = std::min<int64_t>(kPart, cols - first);
+      double sums[kPart] = {}, abs_sums[kPart] = {}, largest[kPart] = {};
+      std::copy_n(sum + first, count, sums);
+      std::copy_n(abs_sum + first, count, abs_sums);
+      std::copy_n(absmax + first, count, largest);
+      for (int64_t r = 0; r < rows; ++r) {
+        for (int c = 0; c < kPart; ++c) {
+          const double value = to[r * kWidth + first + c], magnitude = std::fabs(value);
+          sums[c] += value;
+          abs_sums[c] += magnitude;
+          largest[c] = std::max(largest[c], magnitude);
+        }
+      }
+      std::copy_n(sums, count, sum + first);
+      std::copy_n(abs_sums, count, abs_sum + first);
+      std::transform(largest, largest + count, absmax + first, [](double m) { return static_cast<float>(m); });
+    }
   }
 };
 
@@ -86,11 +96,9 @@ void InputStatistics::add(std::span<const float> rows) {
                                    .rows = chunk,
                                    .stride = inputs_,
                                    .cols = std::min<int64_t>(kWidth, inputs_ - begin),
-                                   .to = panel(p),
-                                   .sum = sum_.data() + begin,
-                                   .abs_sum = abs_sum_.data() + begin,
-                                   .absmax = absmax_.data() + begin};
+                                   .to = panel(p)};
         widening.run();
+        widening.add(sum_.data() + begin, abs_sum_.data() + begin, absmax_.data() + begin);
       }
     });
     // Blocks of the upper triangle; the lower one is a copy.
