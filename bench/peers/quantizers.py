@@ -53,14 +53,20 @@ def llm_compressor(options):
     from llmcompressor import oneshot
     from transformers import AutoModelForCausalLM, AutoTokenizer
     torch.set_num_threads(options.threads)
+    if not torch.cuda.is_available():  # 0.14's AWQ pins memory for a GPU even where there is none
+        torch.Tensor.pin_memory = lambda tensor, *_: tensor
     model = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     lines = options.samples_file.read_text().splitlines()
     data = Dataset.from_list([
         tokenizer(json.loads(line)["text"], truncation=True, max_length=options.length) for line in lines])
-    recipe = [modifier(name, {**settings, "ignore": ["lm_head"]}) for name, settings in SCHEMES[options.one][1]]
+    # AWQ's own modifier finds the layers by itself.
+    ignored = {"ignore": ["lm_head"]}
+    recipe = [modifier(name, settings if name == "AWQModifier" else {**settings, **ignored})
+              for name, settings in SCHEMES[options.one][1]]
     oneshot(model=model, tokenizer=tokenizer, dataset=data, recipe=recipe, max_seq_length=options.length,
-            num_calibration_samples=len(lines), pipeline="sequential", output_dir=str(options.out))
+            num_calibration_samples=len(lines), output_dir=str(options.out),
+            pipeline="datafree" if options.one.endswith("_rtn") else "sequential")
 
 
 def octet_command(options, scheme, out):

@@ -194,6 +194,11 @@ void Linear::train_quantized(Trainables& all) {
   quantized_->input = first.input;
   quantized_->simulated = all.quantized().simulated;
   quantized_->clips = all.quantized().clips;
+  if (all.quantized().learns_weight_clips) {
+    quantized_->weight_clips.emplace(all, *trained_weight_, first.scheme->weight, site_.name);
+    quantized_->scheme.weight = quantized_->weight_clips->scheme();
+    all.add_completion([this, &backend = all.backend()] { add_gradient_of_clips(backend); });
+  }
   if (quantized_->clips == QuantizedTraining::Clips::kFixed) return;
   const auto [scale, zero_point] = first.input;
   if (first.scheme->activations == ActivationMode::kStaticPerTensor) {
@@ -227,7 +232,8 @@ void Linear::lay_out_quantized(Backend& backend) {
     input = ends.size() == 1 ? ActivationScale{int8_scale(ends[0])}
                              : uint8_scale(std::min(ends[0], 0.0f), std::max(ends[1], 0.0f));
   }
-  const std::vector<float> values = trained_weight_->download(backend);
+  std::vector<float> values = trained_weight_->download(backend);
+  if (own.weight_clips) own.weight_clips->apply(backend, values);
   const QTensor codes =
       quantize_weight({DType::kF32, {outputs_, inputs_}, reinterpret_cast<const std::byte*>(values.data())},
                       own.scheme.weight, site_.name, backend.threads());
@@ -242,6 +248,12 @@ void Linear::lay_out_quantized(Backend& backend) {
     product.weight = backend.pack(parts, own.scheme.activations);
   }
   products_.push_back(std::move(product));
+}
+
+void Linear::add_gradient_of_clips(Backend& backend) const {
+  std::vector<float> rounded(static_cast<size_t>(outputs_ * inputs_));
+  backend.download(quantized_->weight.span(), std::as_writable_bytes(std::span(rounded)));
+  quantized_->weight_clips->add_gradient(backend, rounded);
 }
 
 // What products with quantized weights read of x, as floats: x itself where activations are.

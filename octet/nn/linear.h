@@ -8,6 +8,7 @@
 #include "octet/nn/context.h"
 #include "octet/nn/parameter.h"
 #include "octet/nn/trainable.h"
+#include "octet/nn/weight_clips.h"
 
 namespace octet {
 
@@ -59,7 +60,8 @@ class Linear {
   /// From now on weights and biases are what training changes, laid out anew by lay_out_trained. `tied`: the matrix of
   /// an embedding that is this layer's weight, or null for one of its own. Parts with schemes, which must have the
   /// same, are quantized whenever they are laid out, and multiplied as they will be when they are served; gradients
-  /// pass straight through what rounds. The range of a static input is trained too, if `all` says so.
+  /// pass straight through what rounds. The range of a static input, and those of weights, are trained too, if `all`
+  /// says so. It may not move any more then.
   void train(Trainables& all, Trainable* tied = nullptr);
   /// What an optimizer's step has changed.
   void lay_out_trained(Backend& backend);
@@ -82,13 +84,15 @@ class Linear {
     Scheme scheme;
     ActivationScale input;      ///< as it was given
     Trainable* clip = nullptr;  ///< where it is learned
-    DeviceMemory weight;        ///< fp32 [outputs, inputs]: what the codes stand for
+    std::optional<WeightClips> weight_clips;
+    DeviceMemory weight;  ///< fp32 [outputs, inputs]: what the codes stand for
     bool simulated = false;
     QuantizedTraining::Clips clips = QuantizedTraining::Clips::kFixed;
   };
 
   void train_quantized(Trainables& all);
   void lay_out_quantized(Backend& backend);
+  void add_gradient_of_clips(Backend& backend) const;
   Activation rounded(Context& context, const Activation& x) const;
   void backward_input(Context& context, const Activation& x, const Activation& dy, const Activation& dx,
                       bool adds) const;

@@ -27,7 +27,7 @@ class Trainable {
     kMatrix,  ///< weight decay applies to it
     kVector,
     kClip,  ///< the largest value that static activations tell apart (see ClipGradientOp), [1, 1], or both ends of
-            ///< UINT8, [1, 2]: no tensor of the checkpoint
+            ///< UINT8, [1, 2]; or those of a weight, one for each scale: no tensor of the checkpoint
   };
 
   /// The gradient is zero.
@@ -65,6 +65,8 @@ struct QuantizedTraining {
   };
 
   Clips clips = Clips::kFixed;
+  /// Ranges of weights learn too (see WeightClips), by kLsq's gradient; else they are found anew at each step.
+  bool learns_weight_clips = false;
   /// Products of rounded values in fp32 in the place of the integer ones: for comparison, not for the same bits.
   bool simulated = false;
 };
@@ -82,6 +84,12 @@ class Trainables {
   const std::vector<std::unique_ptr<Trainable>>& all() const noexcept { return all_; }
   /// A clip of the site.
   Trainable& add_clip(const std::string& site, std::span<const float> values);
+  /// `completes` is called when the gradients of weights are whole, to make others of them.
+  void add_completion(std::function<void()> completes) { completions_.push_back(std::move(completes)); }
+  /// All gradients are there after this: once a step, after the last backward pass.
+  void complete_gradients() const {
+    for (const auto& completes : completions_) completes();
+  }
   /// The one that holds a tensor, or null.
   Trainable* find(std::string_view tensor) const;
   int64_t bytes() const noexcept;  ///< of values and gradients
@@ -90,6 +98,7 @@ class Trainables {
   QuantizedTraining quantized_;
   Backend* backend_;
   std::vector<std::unique_ptr<Trainable>> all_;
+  std::vector<std::function<void()>> completions_;
 };
 
 /// What a forward pass in training needs besides a Context: where it keeps what its backward pass reads.

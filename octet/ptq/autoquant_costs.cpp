@@ -196,8 +196,7 @@ void AutoquantCosts::build(const SensitivityReport& sensitivities, const ModelFi
     if (embeds) {
       const Linear* const head = vocabulary_head(*float_model_);
       if (head != nullptr) {
-        option.adds =
-            scaled_head(measured.recipe.embedding_scheme(head->parts().front().weight.layer, head->inputs()));
+        option.adds = scaled_head(measured.recipe.embedding_scheme(head->parts().front().weight.layer, head->inputs()));
       }
     } else {
       // What a noisy machine measures must not make the rest of the model take less than nothing.

@@ -66,7 +66,7 @@ class AutoquantCosts {
   struct Option {
     std::string scheme;  ///< a recipe's name, a switch's, or "" for float
     ModelFigures adds;
-    nlohmann::json weights, activations;   ///< of a site; of embeddings what the head reads
+    nlohmann::json weights, activations;  ///< of a site; of embeddings what the head reads
     int embedding_bits = 0;
     std::vector<std::string> layers = {};  ///< of a site: those that change
     nlohmann::json calibration = {};       ///< null where its algorithm needs no data
@@ -94,9 +94,9 @@ class AutoquantCosts {
   ProductTimer& timer_;
   std::unique_ptr<Model> float_model_;
   bool decodes_;
-  std::vector<std::string> layers_;  ///< that recipes speak of, in the order of the forward pass
-  std::vector<std::string> schemes_;   // by name, then those of switches
-  std::vector<Item> items_;  ///< the last ones, without alternatives or for the whole model, after the sites
+  std::vector<std::string> layers_;   ///< that recipes speak of, in the order of the forward pass
+  std::vector<std::string> schemes_;  // by name, then those of switches
+  std::vector<Item> items_;           ///< the last ones, without alternatives or for the whole model, after the sites
   size_t sites_ = 0;
 };
 

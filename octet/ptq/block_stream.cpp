@@ -38,9 +38,8 @@ class BlockStream::Watcher final : public ForwardingBackend {
     first_sample_ = first_sample;
     rows_are_samples_ = false;
     operations_ = 0;
-    const bool has_all = std::ranges::all_of(watched_, [&](int site) {
-      return std::ranges::find(left.sites(), site) != left.sites().end();
-    });
+    const bool has_all = std::ranges::all_of(
+        watched_, [&](int site) { return std::ranges::find(left.sites(), site) != left.sites().end(); });
     left_ = has_all ? std::move(left) : PausedBatch();
     left_.rewind();
     pauses_ = pauses;
@@ -171,8 +170,7 @@ class BlockStream::Watcher final : public ForwardingBackend {
     const auto after = std::ranges::upper_bound(batch_->offsets, row + first_row_);
     const int64_t sequence = rows_are_samples_ ? row : after - batch_->offsets.begin() - 1;
     fail<NumericError>("layer '{}': its input holds {} in calibration sample {}. {}", sites_[site].name,
-                       rows_[static_cast<size_t>(*bad)],
-                       first_sample_ + sequence, kWhatToDo);
+                       rows_[static_cast<size_t>(*bad)], first_sample_ + sequence, kWhatToDo);
   }
 
   const QuantSites& sites_;
@@ -303,8 +301,7 @@ void BlockStream::check_finite(std::span<const float> states, const TokenBatch& 
   if (!bad) return;
   const auto after = std::ranges::upper_bound(batch.offsets, *bad / width_);
   fail<NumericError>("{} gives {} in calibration sample {}. {}", piece_name(model_, piece_),
-                     states[static_cast<size_t>(*bad)],
-                     first_sample + (after - batch.offsets.begin() - 1), kWhatToDo);
+                     states[static_cast<size_t>(*bad)], first_sample + (after - batch.offsets.begin() - 1), kWhatToDo);
 }
 
 void BlockStream::resume(int64_t piece, std::vector<float> hidden_states) {

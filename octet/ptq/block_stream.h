@@ -50,6 +50,7 @@ class BlockStream {
 
   /// The piece that run() runs.
   int64_t piece() const noexcept { return piece_; }
+  int64_t tokens() const noexcept { return samples_.tokens(); }
   bool done() const noexcept { return piece_ == model_.pieces(); }
 
   /// Lays the piece out, runs it on every sample, and lets go of it. `visit` sees the inputs of `sites`, sample by

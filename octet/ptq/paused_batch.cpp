@@ -11,9 +11,7 @@ namespace {
 
 std::byte* begin_of(const Activation& x) { return x.memory.address(); }
 
-std::byte* end_of(const Activation& x) {
-  return begin_of(x) + ((x.rows - 1) * x.stride + x.cols) * x.element_bytes();
-}
+std::byte* end_of(const Activation& x) { return begin_of(x) + ((x.rows - 1) * x.stride + x.cols) * x.element_bytes(); }
 
 bool overlap(const Activation& a, const Activation& b) { return begin_of(a) < end_of(b) && begin_of(b) < end_of(a); }
 

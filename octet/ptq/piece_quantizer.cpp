@@ -21,6 +21,7 @@ namespace octet {
 // What a pass collects of the rows that meet one site; only what is asked for.
 struct PieceQuantizer::Collected {
   std::optional<InputStatistics> statistics;
+  int64_t every = 1;  ///< row is one that the statistics see
   std::optional<ActivationRangeEstimator> range;
   std::optional<ActivationSample> sample;
   std::vector<int32_t> outliers;  ///< columns that all of the above see zeros in
@@ -29,6 +30,8 @@ struct PieceQuantizer::Collected {
   std::vector<float> absmax;  ///< if `channels`
   int64_t rows = 0;
   std::vector<float> rest = {};  ///< what is left of some rows
+  std::vector<float> some = {};  ///< every so many of them
+  int64_t met = 0;
 
   void add(std::span<const float> values, int64_t columns) {
     std::span<const float> seen = values;
@@ -39,7 +42,7 @@ struct PieceQuantizer::Collected {
       }
       seen = rest;
     }
-    if (statistics) statistics->add(seen);
+    if (statistics) statistics->add(every == 1 ? seen : some_of(seen, columns));
     if (range) range->add(seen, columns);
     if (sample) sample->add(seen);
     if (!channels) return;
@@ -52,11 +55,23 @@ struct PieceQuantizer::Collected {
       }
     }
   }
+
+  std::span<const float> some_of(std::span<const float> values, int64_t columns) {
+    some.clear();
+    for (auto row = values.begin(); row != values.end(); row += columns) {
+      if (met++ % every == 0) some.insert(some.end(), row, row + columns);
+    }
+    return some;
+  }
 };
 
 namespace {
 
 using Outputs = BlockStream::Outputs;
+
+// Rows for each input that AWQ's search for an exponent sees, spread over all samples: twenty exponents are told apart
+// by less than what GPTQ's codes need.
+constexpr int64_t kAwqRowsPerInput = 16;
 
 // Rows whose ranges a moving average takes as one: a sample of the usual length.
 constexpr int64_t kBatchRows = 512;
@@ -271,7 +286,10 @@ void PieceQuantizer::fold(BlockStream& stream, const Plan& plan, Outputs outputs
     if (std::ranges::find(plan.fold_sites, site.id) == plan.fold_sites.end()) continue;
     Collected& of_site = collected[{site.id, SiteInput::Role::kInput}];
     of_site.channels = !awq && options.alpha;
-    if (awq) of_site.statistics.emplace(linear->inputs(), backend_.threads());
+    if (awq) {
+      of_site.statistics.emplace(linear->inputs(), backend_.threads());
+      of_site.every = std::max<int64_t>(1, stream.tokens() / (kAwqRowsPerInput * linear->inputs()));
+    }
     if (!awq && !options.alpha) of_site.sample.emplace(site.name, linear->inputs());
   }
   run(stream, outputs, plan.fold_sites, collected);

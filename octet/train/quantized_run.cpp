@@ -44,13 +44,23 @@ Recipe calibrated(const Checkpoint& checkpoint, const Recipe& recipe, const Toke
   return with_scales(recipe, scales);
 }
 
-Recipe with_scales_of(const Model& model, const Recipe& recipe) {
+Recipe with_ranges_of(const Model& model, const Recipe& recipe, const QuantizedTraining& training) {
   nlohmann::json scales = nlohmann::json::object();
   for (const Linear* linear : model.linears()) {
     const std::optional<StaticCodes> codes = linear->input_codes();
     if (codes) scales[linear->site().name] = to_json(codes->scale);
   }
-  return with_scales(recipe, scales);
+  const Recipe found = with_scales(recipe, scales);
+  if (!training.learns_weight_clips) return found;
+  nlohmann::json json = nlohmann::json::parse(found.text());
+  const auto by_absmax = [](nlohmann::json& says) {
+    if (says.contains("weights") && says["weights"].is_object()) says["weights"]["range"] = "absmax";
+  };
+  by_absmax(json);
+  if (json.contains("overrides")) {
+    for (nlohmann::json& rule : json["overrides"]) by_absmax(rule);
+  }
+  return Recipe::parse(json.dump(2), recipe.name());
 }
 
 void write_recipe(const std::filesystem::path& file, const Recipe& recipe) {

@@ -20,8 +20,9 @@ inline constexpr const char* kTrainedRecipe = "qat_recipe.json";
 Recipe calibrated(const Checkpoint& checkpoint, const Recipe& recipe, const TokenBatch& samples,
                   const CpuBackendOptions& cpu, const std::filesystem::path& scratch);
 
-/// `recipe` with the scales that the static sites of a model in training have now.
-Recipe with_scales_of(const Model& model, const Recipe& recipe);
+/// `recipe` with the scales that the static sites of a model in training have now, and ranges of weights that find what
+/// was learned of them, if it was.
+Recipe with_ranges_of(const Model& model, const Recipe& recipe, const QuantizedTraining& training);
 
 /// To `file`, which appears whole or not at all.
 void write_recipe(const std::filesystem::path& file, const Recipe& recipe);

@@ -74,6 +74,7 @@ const Field kFields[] = {
     {"recipe", &TrainConfig::recipe},
     {"qat_start", &TrainConfig::qat_start, 0, kMost},
     {"clips", &TrainConfig::clips},
+    {"weight_clips", &TrainConfig::weight_clips},
     {"pact_a_lr", &TrainConfig::pact_a_lr},
     {"pact_a_decay", &TrainConfig::pact_a_decay},
     {"calibration_batches", &TrainConfig::calibration_batches, 1, 1 << 16},
@@ -155,6 +156,9 @@ TrainConfig TrainConfig::parse(std::string_view text, const std::string& source,
   parse_decay(config.schedule);
   if (config.clips != "pact" && config.clips != "lsq" && config.clips != "fixed") {
     fail<FormatError>("{}: 'clips' is '{}'; 'pact', 'lsq' and 'fixed' are known", source, config.clips);
+  }
+  if (config.weight_clips != "fixed" && config.weight_clips != "lsq") {
+    fail<FormatError>("{}: 'weight_clips' is '{}'; 'fixed' and 'lsq' are known", source, config.weight_clips);
   }
   if (config.distill_hidden > 0 && config.teacher.empty())
     fail<UsageError>("{}: 'distill_hidden' needs a 'teacher'", source);

@@ -62,8 +62,10 @@ struct TrainConfig {
 
   /// A recipe's name, file or JSON: layers are quantized in training as it says (quantization-aware training).
   std::string recipe;
-  int64_t qat_start = 0;             ///< steps in float before that
-  std::string clips = "pact";        ///< how ranges of static activations learn: "pact", "lsq" or "fixed"
+  int64_t qat_start = 0;       ///< steps in float before that
+  std::string clips = "pact";  ///< how ranges of static activations learn: "pact", "lsq" or "fixed"
+  /// The same of weights: "fixed", as the recipe's "range" finds them at each step, or "lsq".
+  std::string weight_clips = "fixed";
   double pact_a_lr = 0;              ///< learning rate of clips; 0: learning_rate
   double pact_a_decay = 0;           ///< weight decay of clips
   int64_t calibration_batches = 16;  ///< by which clips are found before the first step

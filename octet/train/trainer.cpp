@@ -6,6 +6,7 @@
 #include <cmath>
 #include <map>
 #include <memory>
+#include <numeric>
 #include <optional>
 #include <span>
 #include <utility>
@@ -56,6 +57,7 @@ QuantizedTraining quantized_training(const TrainConfig& config) {
   return {.clips = config.clips == "pact"  ? Clips::kPact
                    : config.clips == "lsq" ? Clips::kLsq
                                            : Clips::kFixed,
+          .learns_weight_clips = config.weight_clips == "lsq",
           .simulated = config.simulate};
 }
 
@@ -114,7 +116,7 @@ class Trainer {
 
   TrainReport run() {
     log_.emplace(folder_.path(), std::vector<std::string>{"epoch", "loss", "learning_rate", "gradient_norm", "tokens"},
-                 report_.resumed_from >= 0 ? std::optional(progress_.step) : std::nullopt);
+                 options_.resume ? std::optional(progress_.step) : std::nullopt);
     for (const std::string& note : task_.notes()) options_.note(note);
     const bool evaluated = !progress_.evaluations.empty() && progress_.evaluations.back().step == progress_.step;
     if (!evaluated && (progress_.step > 0 || config_.eval_first)) evaluate();
@@ -285,6 +287,7 @@ class Trainer {
     for (size_t part = 0; part < parts.size(); ++part)
       loss += backpropagate(parts[part], part, static_cast<double>(terms), static_cast<double>(tokens));
     loss /= static_cast<double>(terms);
+    trainables_->complete_gradients();
     const double norm = gradient_norm(*trainables_);
     if (!std::isfinite(loss) || !std::isfinite(norm)) fail_not_finite(parts, loss);
     const double factor = config_.max_grad_norm > 0 && norm > config_.max_grad_norm ? config_.max_grad_norm / norm : 1;
@@ -316,8 +319,11 @@ class Trainer {
     for (const auto& trainable : trainables_->all()) {
       if (!trainable->is_clip()) continue;
       const std::vector<float> ends = trainable->download(*backend_);
-      for (size_t i = 0; i < ends.size(); ++i)
-        log_->scalar("clips/" + trainable->parts()[i].tensor, progress_.step, ends[i]);
+      for (const TrainedRows& part : trainable->parts()) {
+        const std::span<const float> own = trainable->own(part, ends);
+        const double sum = std::accumulate(own.begin(), own.end(), 0.0);
+        log_->scalar("clips/" + part.tensor, progress_.step, sum / static_cast<double>(own.size()));
+      }
     }
   }
 
@@ -385,7 +391,7 @@ class Trainer {
 
   void save() const {
     std::optional<Recipe> recipe;
-    if (recipe_) recipe = with_scales_of(*model_, *recipe_);
+    if (recipe_) recipe = with_ranges_of(*model_, *recipe_, trainables_->quantized());
     folder_.save(*source_, *trainables_, *optimizer_, progress_, recipe ? &*recipe : nullptr);
   }
 

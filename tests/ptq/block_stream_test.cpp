@@ -237,9 +237,8 @@ struct ByLayer {
     backend.count = 0;
     while (stream.piece() < model->pieces() - 1) {
       for (Linear* linear : model->piece(stream.piece()).linears) {
-        stream.run(outputs, std::vector<int>{linear->site().id}, [&](const SiteInput& input) {
-          seen.insert(seen.end(), input.rows.begin(), input.rows.end());
-        });
+        stream.run(outputs, std::vector<int>{linear->site().id},
+                   [&](const SiteInput& input) { seen.insert(seen.end(), input.rows.begin(), input.rows.end()); });
         for (Linear::Part& part : linear->parts()) {
           part.weight.scheme = recipe.scheme_for(part.weight.layer, part.weight.shape[1]);
           part.weight.value =
