@@ -66,7 +66,7 @@ td.with-bar{min-width:230px}
 .track{display:inline-block;vertical-align:middle;width:calc(100% - 5.6em);min-width:70px;height:10px;margin-right:10px;
 text-align:left;border-radius:2px;background:var(--grid)}
 .bar{display:block;height:100%;border-radius:2px;background:var(--accent)}
-thead button{all:unset;cursor:pointer;font:inherit;position:relative}
+thead button{all:unset;display:inline-block;cursor:pointer;font:inherit;position:relative}
 thead button::after{content:"\2195\FE0E";position:absolute;top:0;right:-1.05em;color:var(--dim);font-weight:400;font-size:.85em}
 thead .number button::after{right:auto;left:-1.05em}
 thead th[aria-sort=ascending] button::after{content:"\2191";color:var(--accent)}

@@ -132,11 +132,6 @@ Markup draw(const ScatterChart& chart, double width) {
     begun = true;
   }
   if (curve.size() > 1) svg.path(joined.to_string(), "predicted");
-  if (!curve.empty()) {
-    const double x = frame.at_x(curve.front().first), y = frame.at_y(curve.front().second);
-    svg.text(x + 6, std::max(frame.top + 10, y - 8), chart.curve_name, Svg::Anchor::kStart, "mark-name");
-    taken.push_back({x + 6, y - 20, x + 6 + text_width(chart.curve_name), y - 4});
-  }
 
   const std::vector<bool> front = pareto_front(chart.points);
   std::vector<std::pair<double, double>> corners;
@@ -178,6 +173,17 @@ Markup draw(const ScatterChart& chart, double width) {
     } else {
       svg.diamond(x, y, point.marked ? 8 : 6.5, "point off-front", point.tooltip);
     }
+  }
+  // Beside whichever of the curve's points has most room left.
+  std::vector<NamePlace> beside_curve;
+  for (size_t i = 0; i < curve.size(); ++i) {
+    if (!on_curve[i]) continue;
+    const double x = frame.at_x(curve[i].first), y = frame.at_y(curve[i].second);
+    for (const NamePlace& place : places(x, y, text_width(chart.curve_name))) beside_curve.push_back(place);
+  }
+  if (!beside_curve.empty()) {
+    const NamePlace place = free_place(beside_curve, taken, inside);
+    svg.text(place.x, place.y, chart.curve_name, place.anchor, "mark-name");
   }
   return svg.finish();
 }
