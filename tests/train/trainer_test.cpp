@@ -186,8 +186,10 @@ TEST_F(Training, AStudentThinksAsItsTeacherDoes) {
 
 TEST_F(Training, LoweredModelsHaveTheBitsThatWereTrained) {
   const std::string learned = R"(, "weight_clips": "lsq")";
+  const std::string with_attention =
+      nlohmann::json(R"({"weights": {"bits": 8}, "activations": {"bits": 8}, "attention": 8})").dump();
   for (const std::string& recipe : {R"("qat_int8")"s, R"("w8a8_dynamic")"s, R"("w4a8_g32_dynamic")"s, R"("qat_uint8")"s,
-                                    R"("qat_int8")" + learned, R"("w4a8_g32_dynamic")" + learned}) {
+                                    R"("qat_int8")" + learned, R"("w4a8_g32_dynamic")" + learned, with_attention}) {
     const std::string name = "recipe" + std::to_string(recipe.size());
     const fs::path out = folder_ / name, lowered = folder_ / (name + "_lowered");
     run(config(fmt::format(R"("recipe": {}, "clips": "lsq", "pact_a_lr": 0.01)", recipe)), out);
