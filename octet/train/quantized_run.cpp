@@ -50,7 +50,7 @@ Recipe with_ranges_of(const Model& model, const Recipe& recipe, const QuantizedT
     const std::optional<StaticCodes> codes = linear->input_codes();
     if (codes) scales[linear->site().name] = to_json(codes->scale);
   }
-  const Recipe found = with_scales(recipe, scales);
+  Recipe found = with_scales(recipe, scales);
   if (!training.learns_weight_clips) return found;
   nlohmann::json json = nlohmann::json::parse(found.text());
   const auto by_absmax = [](nlohmann::json& says) {
