@@ -5,9 +5,10 @@
     python3 bench/qat.py MODEL --task squad --data SQUAD [--seeds 1]
 
 For each seed: `octet train` with the task's config in examples/ (float), `octet quantize` of that (w8a8_dynamic, and
-w8a8_static calibrated on training texts, without and with INT8 attention), `octet train` with the task's QAT config from the float model on, which is its
-teacher too (QAT), and `octet lower` of that (lowered), whose predictions must be those of the QAT model. The table has means over seeds, and of
-each row's score less the float one's the 95 % interval of a paired bootstrap over examples. With --pytorch a model of
+w8a8_static calibrated on training texts, without and with INT8 attention), `octet train` with the task's QAT config
+from the float model on, which is its teacher too (QAT), and `octet lower` of that (lowered), whose predictions must be
+those of the QAT model. The table has means over seeds, and of each row's score less the float one's the 95 % interval of
+a paired bootstrap over examples. With --pytorch a model of
 GLUE is fine-tuned with PyTorch and transformers too, and quantized with torch.ao.quantization.quantize_dynamic.
 Runs are kept in --work; a second run of the script goes on where it was.
 """

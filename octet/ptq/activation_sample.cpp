@@ -2,7 +2,6 @@
 #include "octet/ptq/activation_sample.h"
 
 #include <algorithm>
-#include <cmath>
 #include <utility>
 
 #include "octet/base/error.h"

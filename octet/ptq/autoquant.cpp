@@ -172,32 +172,31 @@ class Search {
     return figures;
   }
 
-  // Its times are the float model's but for what attention takes: that of embeddings is known from their products. It
-  // is little beside what other work does to a machine in the meantime, so both models are timed in turn.
+  // Its times are the float model's but for what attention takes: that of embeddings is known from their products.
   void measure(MeasuredSwitch& one) {
+    one.figures = *report_.in_float.measured;
+    {
+      Session session(checkpoint_.folder(), {.recipe = one.recipe, .cpu = options_.cpu});
+      one.figures.bytes = bytes_of(session);
+      one.figures.divergence = comparison_.compare(session, one.name()).value;
+    }
+    if (one.embedding_bits == 0) add_difference_of_times(one);
+  }
+
+  // It is little beside what other work does to a machine in the meantime, so both models are timed in turn.
+  void add_difference_of_times(MeasuredSwitch& one) {
     ModelFigures with{.prefill_ms = INFINITY, .step_ms = INFINITY}, without = with;
-    const auto time = [](ModelFigures& least, const ModelFigures& times) {
+    const auto time = [this](const LoadOptions& how, ModelFigures& least) {
+      Session session(checkpoint_.folder(), how);
+      const ModelFigures times = times_of(session);
       least.prefill_ms = std::min(least.prefill_ms, times.prefill_ms);
       least.step_ms = std::min(least.step_ms, times.step_ms);
     };
     constexpr int kRounds = 2;
     for (int round = 0; round < kRounds; ++round) {
-      if (one.embedding_bits == 0) {
-        Session floats(checkpoint_.folder(), {.cpu = options_.cpu});
-        time(without, times_of(floats));
-      }
-      Session session(checkpoint_.folder(), {.recipe = one.recipe, .cpu = options_.cpu});
-      if (round == 0) {
-        one.figures.bytes = bytes_of(session);
-        one.figures.divergence = comparison_.compare(session, one.name()).value;
-      }
-      if (one.embedding_bits != 0) break;
-      time(with, times_of(session));
+      time({.cpu = options_.cpu}, without);
+      time({.recipe = one.recipe, .cpu = options_.cpu}, with);
     }
-    const ModelFigures& floats = *report_.in_float.measured;
-    one.figures.prefill_ms = floats.prefill_ms;
-    one.figures.step_ms = floats.step_ms;
-    if (one.embedding_bits != 0) return;
     one.figures.prefill_ms += with.prefill_ms - without.prefill_ms;
     one.figures.step_ms += with.step_ms - without.step_ms;
   }

@@ -95,7 +95,7 @@ class AutoquantCosts {
   std::unique_ptr<Model> float_model_;
   bool decodes_;
   std::vector<std::string> layers_;   ///< that recipes speak of, in the order of the forward pass
-  std::vector<std::string> schemes_;  // by name, then those of switches
+  std::vector<std::string> schemes_;  ///< by name, then those of switches
   std::vector<Item> items_;           ///< the last ones, without alternatives or for the whole model, after the sites
   size_t sites_ = 0;
 };

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
-#include <cmath>
 #include <map>
 #include <optional>
 
 #include "octet/backend/forwarding.h"
 #include "octet/base/error.h"
+#include "octet/base/finite.h"
 #include "octet/ptq/accumulator_width.h"
 #include "octet/quant/quantize.h"
 
@@ -94,7 +94,7 @@ class AccumulatorWatch final : public ForwardingBackend {
       return steps;
     }
     std::vector<float> values = values_of(op);
-    if (!std::ranges::all_of(values, [](float value) { return std::isfinite(value); })) return std::nullopt;
+    if (first_not_finite(values)) return std::nullopt;
     for (int64_t row = 0; row < rows; ++row) {
       for (const int32_t column : outliers) values[static_cast<size_t>(row * cols + column)] = 0;
     }

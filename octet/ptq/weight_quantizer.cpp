@@ -2,7 +2,6 @@
 #include "octet/ptq/weight_quantizer.h"
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 
 #include "octet/base/error.h"

@@ -60,13 +60,36 @@ bool same_bits(std::span<const float> a, std::span<const float> b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
 }
 
+// Counts products and attention.
+class Counter final : public ForwardingBackend {
+ public:
+  using ForwardingBackend::ForwardingBackend;
+  void linear(const LinearOp& op) override {
+    ++count;
+    ForwardingBackend::linear(op);
+  }
+  void attention(const AttentionOp& op) override {
+    ++count;
+    ForwardingBackend::attention(op);
+  }
+  int64_t count = 0;
+};
+
+void quantize_parts(Linear& linear, const Recipe& recipe) {
+  for (Linear::Part& part : linear.parts()) {
+    part.weight.scheme = recipe.scheme_for(part.weight.layer, part.weight.shape[1]);
+    part.weight.value = quantize_weight(FloatWeight(part.weight).view(), part.weight.scheme->weight, part.weight.layer);
+  }
+}
+
 struct Streamed {
   explicit Streamed(const std::string& name)
       : checkpoint(Checkpoint::open(golden(name))),
-        backend(make_cpu_backend({})),
+        cpu(make_cpu_backend({})),
+        backend(*cpu),
         model(load_model(checkpoint, nullptr)),
         samples(samples_for(model->info())),
-        stream(*model, *backend, samples) {}
+        stream(*model, backend, samples) {}
 
   // Of the linear layers of the piece that is next.
   std::vector<int> sites() const {
@@ -79,7 +102,8 @@ struct Streamed {
   }
 
   Checkpoint checkpoint;
-  std::unique_ptr<Backend> backend;
+  std::unique_ptr<Backend> cpu;
+  Counter backend;
   std::unique_ptr<Model> model;
   TokenBatch samples;
   BlockStream stream;
@@ -194,13 +218,7 @@ TEST(BlockStream, APieceRunsAgainWithOtherWeights) {
     const Recipe recipe = Recipe::load("w8a16", {});
     while (s.stream.piece() < s.model->pieces() - 1) {
       s.stream.run(BlockStream::Outputs::kDropped, s.sites(), [](const SiteInput&) {});
-      for (Linear* linear : s.model->piece(s.stream.piece()).linears) {
-        for (Linear::Part& part : linear->parts()) {
-          part.weight.scheme = recipe.scheme_for(part.weight.layer, part.weight.shape[1]);
-          part.weight.value =
-              quantize_weight(FloatWeight(part.weight).view(), part.weight.scheme->weight, part.weight.layer);
-        }
-      }
+      for (Linear* linear : s.model->piece(s.stream.piece()).linears) quantize_parts(*linear, recipe);
       s.stream.run(BlockStream::Outputs::kTaken);
     }
     Session session(golden(name), {.recipe = recipe});
@@ -208,47 +226,23 @@ TEST(BlockStream, APieceRunsAgainWithOtherWeights) {
   }
 }
 
-// Counts products and attention.
-class Counter final : public ForwardingBackend {
- public:
-  using ForwardingBackend::ForwardingBackend;
-  void linear(const LinearOp& op) override {
-    ++count;
-    ForwardingBackend::linear(op);
-  }
-  void attention(const AttentionOp& op) override {
-    ++count;
-    ForwardingBackend::attention(op);
-  }
-  int64_t count = 0;
-};
-
 // Layer by layer: each is watched once those before it are quantized. What was seen, and then the hidden states.
 struct ByLayer {
   ByLayer(const char* name, BlockStream::Outputs outputs) {
-    const Checkpoint checkpoint = Checkpoint::open(golden(name));
-    const std::unique_ptr<Backend> cpu = make_cpu_backend({});
-    Counter backend(*cpu);
-    const std::unique_ptr<Model> model = load_model(checkpoint, nullptr);
-    const TokenBatch samples = samples_for(model->info());
-    BlockStream stream(*model, backend, samples);
+    Streamed s(name);
     const Recipe recipe = Recipe::load("w8a16", {});
-    stream.run(BlockStream::Outputs::kTaken);
-    backend.count = 0;
-    while (stream.piece() < model->pieces() - 1) {
-      for (Linear* linear : model->piece(stream.piece()).linears) {
-        stream.run(outputs, std::vector<int>{linear->site().id},
-                   [&](const SiteInput& input) { seen.insert(seen.end(), input.rows.begin(), input.rows.end()); });
-        for (Linear::Part& part : linear->parts()) {
-          part.weight.scheme = recipe.scheme_for(part.weight.layer, part.weight.shape[1]);
-          part.weight.value =
-              quantize_weight(FloatWeight(part.weight).view(), part.weight.scheme->weight, part.weight.layer);
-        }
+    s.stream.run(BlockStream::Outputs::kTaken);
+    s.backend.count = 0;
+    while (s.stream.piece() < s.model->pieces() - 1) {
+      for (Linear* linear : s.model->piece(s.stream.piece()).linears) {
+        s.stream.run(outputs, std::vector<int>{linear->site().id},
+                     [&](const SiteInput& input) { seen.insert(seen.end(), input.rows.begin(), input.rows.end()); });
+        quantize_parts(*linear, recipe);
       }
-      stream.run(BlockStream::Outputs::kTaken);
+      s.stream.run(BlockStream::Outputs::kTaken);
     }
-    states.assign(stream.hidden_states().begin(), stream.hidden_states().end());
-    operations = backend.count;
+    states.assign(s.stream.hidden_states().begin(), s.stream.hidden_states().end());
+    operations = s.backend.count;
   }
 
   std::vector<float> seen, states;
@@ -256,16 +250,11 @@ struct ByLayer {
 };
 
 int64_t operations_of_one_pass(const char* name) {
-  const Checkpoint checkpoint = Checkpoint::open(golden(name));
-  const std::unique_ptr<Backend> cpu = make_cpu_backend({});
-  Counter backend(*cpu);
-  const std::unique_ptr<Model> model = load_model(checkpoint, nullptr);
-  const TokenBatch samples = samples_for(model->info());
-  BlockStream stream(*model, backend, samples);
-  stream.run(BlockStream::Outputs::kTaken);
-  backend.count = 0;
-  while (stream.piece() < model->pieces() - 1) stream.run(BlockStream::Outputs::kTaken);
-  return backend.count;
+  Streamed s(name);
+  s.stream.run(BlockStream::Outputs::kTaken);
+  s.backend.count = 0;
+  s.run_to_head();
+  return s.backend.count;
 }
 
 TEST(BlockStream, WhatWasLeftGoesOnWithTheSameBits) {
@@ -302,7 +291,7 @@ TEST(BlockStream, GoesOnWhereItWasSaved) {
   whole.stream.run(BlockStream::Outputs::kTaken);
   whole.stream.run(BlockStream::Outputs::kTaken);
   const std::vector<float> saved(whole.stream.hidden_states().begin(), whole.stream.hidden_states().end());
-  resumed.model->prepare_piece(*resumed.backend, 0, Sources::kKept);
+  resumed.model->prepare_piece(resumed.backend, 0, Sources::kKept);
   resumed.stream.resume(2, saved);
   whole.run_to_head();
   resumed.run_to_head();
