@@ -27,8 +27,8 @@ struct BuiltIn {
   Recipe::AppliesTo models = Recipe::AppliesTo::kFloat;
 };
 
-// SmolLM2's 576 inputs are no multiple of 128, hence the fallbacks. None but qat_uint8, which is named after it, says
-// "symmetric": settings may add zero points or minima.
+// SmolLM2's 576 inputs are no multiple of 128, hence the fallbacks. Static activations have zero points: what a GELU
+// gives lies almost all on one side of 0. The other recipes leave it to settings to add zero points or minima.
 constexpr std::array kBuiltIn = {
     BuiltIn{"w8a16", R"({"name": "w8a16", "weights": {"bits": 8, "granularity": "per_channel"}})"},
     BuiltIn{"w8a8_dynamic", R"({"name": "w8a8_dynamic",
@@ -50,7 +50,7 @@ constexpr std::array kBuiltIn = {
       "activations": {"bits": 8, "granularity": "per_token", "mode": "dynamic"}})"},
     BuiltIn{"w8a8_static", R"({"name": "w8a8_static",
       "weights": {"bits": 8, "granularity": "per_channel"},
-      "activations": {"bits": 8, "granularity": "per_tensor", "mode": "static"},
+      "activations": {"bits": 8, "granularity": "per_tensor", "mode": "static", "symmetric": false},
       "overrides": [{"match": "*.down_proj", "activations": {"mode": "dynamic"}, "optional": true}]})",
             Recipe::AppliesTo::kFloatOffline},
     BuiltIn{"qat_int8", R"({"name": "qat_int8",
@@ -77,7 +77,7 @@ constexpr std::array kBuiltIn = {
             Recipe::AppliesTo::kFloatOffline},
     BuiltIn{"w8a8_smoothquant_static", R"({"name": "w8a8_smoothquant_static",
       "weights": {"bits": 8, "granularity": "per_channel"},
-      "activations": {"bits": 8, "granularity": "per_tensor", "mode": "static"},
+      "activations": {"bits": 8, "granularity": "per_tensor", "mode": "static", "symmetric": false},
       "overrides": [{"match": "*.down_proj", "activations": {"mode": "dynamic"}, "optional": true}],
       "fold": {"method": "smoothquant"}})",
             Recipe::AppliesTo::kFloatOffline},

@@ -426,6 +426,27 @@ TEST(Linear, AFewLargeActivationsAmongSmallOnesMultiplyExactly) {
   }
 }
 
+// Both ends, of which the first goes farther from most zero points; around the zero point, with as many codes from
+// anywhere as are multiplied one by one or more; only the zero point and such codes; all codes and a little beyond.
+int code_of_row(std::mt19937_64& engine, int64_t row, int zero_point) {
+  const int any = static_cast<int>(engine() % 260) - 2, around = zero_point + static_cast<int>(engine() % 61) - 30;
+  const uint64_t one_of = engine();
+  switch (row) {
+    case 0:
+      return 255;
+    case 1:
+      return 0;
+    case 2:
+      return one_of % 40 == 0 ? any : around;
+    case 3:
+      return one_of % 9 == 0 ? any : around;
+    case 4:
+      return one_of % 40 == 0 ? any : zero_point;
+    default:
+      return any;
+  }
+}
+
 // Zero points at both ends and between, inputs from below the range to above it, extreme weights, with zero points at
 // the other end where they have them; long rows in chunks.
 TEST(Linear, StaticActivationsWithAZeroPointMultiplyExactly) {
@@ -440,15 +461,13 @@ TEST(Linear, StaticActivationsWithAZeroPointMultiplyExactly) {
       if (group != 0 && depth > 2000) continue;
       for (const int zero_point : {0, 1, 5, 128, 254, 255}) {
         if (depth > 2000 && zero_point % 255 != 0) continue;  // the ends go farthest
-        const int64_t rows = depth > 2000 ? 2 : 7;
+        const int64_t rows = depth > 2000 ? 3 : 7;
         LinearData data(fitted({rows, 18, depth, Nonlinearity::kNone, false, false, "zero point"}, weights), weights,
                         26);
         data.input = {.scale = 0.5f, .zero_point = zero_point};
         const int64_t k_count = data.shape.k;
         for (int64_t i = 0; i < rows * k_count; ++i) {
-          const int code = static_cast<int>(engine() % 260) - 2;  // all, and a little beyond
-          const int end = i / k_count == 0 ? 255 : 0;             // the first row: the largest magnitude
-          data.x[i] = 0.5f * static_cast<float>((i / k_count < 2 ? end : code) - zero_point);
+          data.x[i] = 0.5f * static_cast<float>(code_of_row(engine, i / k_count, zero_point) - zero_point);
         }
         for (int64_t i = 0; i < 18 * k_count; ++i) {
           if (i / k_count < 4) {

@@ -293,7 +293,8 @@ TEST(Recipe, StaticBuiltInsGiveDownProjectionsAScaleAToken) {
   for (const char* name : {"w8a8_static", "w8a8_smoothquant_static"}) {
     const Recipe recipe = Recipe::load(name, {});
     EXPECT_EQ(recipe.scheme_for("model.layers.0.mlp.down_proj", 64)->activations, ActivationMode::kDynamicPerToken);
-    EXPECT_EQ(recipe.scheme_for("model.layers.0.mlp.up_proj", 64)->activations, ActivationMode::kStaticPerTensor);
+    EXPECT_EQ(recipe.scheme_for("model.layers.0.mlp.up_proj", 64)->activations,
+              ActivationMode::kStaticPerTensorZeroPoint);
     const std::vector<std::string> layers = {"encoder.layer.0.output.dense"};
     EXPECT_THAT(recipe.unmatched_patterns(layers), testing::IsEmpty()) << "an override that may match nothing";
   }

@@ -76,7 +76,7 @@ struct Int8Product {
   /// activations that are so much too small; null: none.
   struct ColumnSums {
     const int32_t* sums = nullptr;
-    int32_t factor = 0;
+    int32_t factor = 0;  ///< what codes lack to be less that of 0
     int64_t panel_stride = 0;
     int64_t stride = 0;  ///< from one group to the next
   };
@@ -222,7 +222,7 @@ inline constexpr int64_t kCodePadding = 8;
 
 /// Codes of a row of x, rne(clamp(x · inverse, low, high)) + offset, however the product wants them to lie. As ends are
 /// whole numbers that is what octet/quant/quantize.h defines, for uint8 codes less 128: low = -z, high = 255 - z and
-/// offset = z - 128.
+/// offset = z - 128, the code of 0.
 struct QuantizeRow {
   const float* x = nullptr;
   int64_t depth = 0;
@@ -241,6 +241,7 @@ struct ArrangeRow {
   void* codes = nullptr;
   int64_t step = 0;
   int32_t* sums = nullptr;
+  int32_t zero = 0;  ///< the code of 0
 };
 
 /// What multiplies int8 rows by quantized weights. For 8-bit weights `quantize` and `arrange` may lay codes out as they

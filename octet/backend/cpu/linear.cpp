@@ -339,7 +339,7 @@ class Int8Linear {
           gather(given, order, to);
           given = to;
         }
-        kernels_.arrange({given, depth_, codes, rows_.step, sums});
+        kernels_.arrange({given, depth_, codes, rows_.step, sums, static_row(op_.x.codes->mode, op_.input).offset});
         sum_groups_of(codes, group_sums);
         continue;
       }

@@ -159,13 +159,18 @@ void byte_tile(const DepthBlock& p, int64_t row, int64_t panel) {
   const int64_t tile_panel_stride = p.apart * kWidth;
 
   // What unsigned weights have beyond (code - zero point): 128, or their stored zero point; that times Σ code is what
-  // their products are too large by. Weights with a sign have 128 less.
+  // their products are too large by. Weights with a sign have 128 less. Calm codes are less the code of 0 already.
+  const auto sum_of = [&](int r, int64_t group) __attribute__((always_inline)) {
+    auto code_sum = static_cast<uint32_t>(p.code_sums[(row + r) * p.code_sums_stride + group]);
+    if (any || p.column_sums.sums == nullptr) return code_sum;
+    const int64_t left = p.whole_depth - group * size, count = size != 0 && size < left ? size : left;
+    return code_sum + static_cast<uint32_t>(p.column_sums.factor) * static_cast<uint32_t>(count);
+  };
   const uint8_t* zeros = p.groups.zeros == nullptr ? nullptr : p.groups.zeros + panel * p.groups.panel_stride;
   const auto start = [&](int64_t group) __attribute__((always_inline)) {
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
-      const auto code_sum = static_cast<uint32_t>(p.code_sums[(row + r) * p.code_sums_stride + group]);
-      const auto too_large = static_cast<int32_t>(-128u * code_sum);
+      const auto too_large = static_cast<int32_t>(-128u * sum_of(r, group));
 #pragma GCC unroll 16
       for (int c = 0; c < kColumns; ++c) {
         sum[r][c] = reinterpret_cast<Int32Lanes>(_mm256_set1_epi32(way == Way::kSigns ? 0 : too_large));
@@ -176,11 +181,10 @@ void byte_tile(const DepthBlock& p, int64_t row, int64_t panel) {
       for (int c = 0; c < kColumns; ++c) {
         const Int32Lanes stored = wide_zeros(zeros + place(c, p.apart * p.groups.panel_stride)) - 128u;
 #pragma GCC unroll 16
-        for (int r = 0; r < R; ++r)
-          sum[r][c] -= stored * static_cast<uint32_t>(p.code_sums[(row + r) * p.code_sums_stride + group]);
+        for (int r = 0; r < R; ++r) sum[r][c] -= stored * sum_of(r, group);
       }
     }
-    if (p.column_sums.sums == nullptr) return;
+    if (!any || p.column_sums.sums == nullptr) return;
     const int32_t* columns = p.column_sums.sums + panel * p.column_sums.panel_stride + group * p.column_sums.stride;
 #pragma GCC unroll 16
     for (int c = 0; c < kColumns; ++c) {

@@ -8,12 +8,13 @@
 // vpmaddubsw multiplies two unsigned bytes by two signed ones and adds the products in int16, where they saturate:
 // 2 · 255 · 127 = 64,770. But codes of activations are small in most places, for a row's scale is that of its largest:
 // with |a| + |b| ≤ 128 no two weights can do harm, 255 · 128 = 32,640 < 32,768, and where four codes have that sum,
-// even two such results may be added up before they are widened. So each row is stored twice: as it is, and calm, with
-// zeros where a code was too much for its neighbours. Those are its outliers, which are multiplied one by one.
+// even two such results may be added up before they are widened. So each row is stored twice: as it is, and calm: less
+// the code of 0, around which the others lie, and with zeros where a code was too much for its neighbours. Those are
+// its outliers, which are multiplied one by one.
 namespace octet::cpu::avx2 {
 namespace {
 
-// A code that was taken out of the calm ones, in its place among the four at k = 4 · quad.
+// What was taken out of the calm codes, or half of it, in its place among the four at k = 4 · quad.
 struct Outlier {
   int32_t quad;
   int8_t codes[4];

@@ -70,12 +70,34 @@ template <class Value, class Making>
   return sums;
 }
 
-int magnitude(int8_t code) { return code < 0 ? -code : code; }
+// What the products of a row see of its codes where they are calm: a code less that of 0, as int8. Where the difference
+// may not fit, it counts as larger than any neighbours allow.
+class Centred {
+ public:
+  explicit Centred(int32_t zero) : zero_(zero), zeros_(_mm256_set1_epi8(static_cast<char>(zero))) {}
+
+  __m256i of(const int8_t* codes) const { return _mm256_subs_epi8(load(codes), zeros_); }
+  int32_t exactly(int8_t code) const { return code - zero_; }
+
+  __m256i magnitudes(__m256i centred) const {
+    const __m256i all = _mm256_abs_epi8(centred);
+    if (zero_ == 0) return all;
+    return _mm256_or_si256(all, _mm256_cmpeq_epi8(_mm256_max_epu8(all, _mm256_set1_epi8(127)), all));
+  }
+  int32_t magnitude(int8_t centred) const {
+    const int32_t all = centred < 0 ? -centred : centred;
+    return zero_ != 0 && all >= 127 ? 255 : all;
+  }
+
+ private:
+  int32_t zero_;
+  __m256i zeros_;
+};
 
 // Bits of those int16 lanes, two each, where codes meet whose magnitudes have a sum above 128.
 template <Calm calm>
-uint32_t loud_lanes(__m256i codes) {
-  __m256i sums = _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_set1_epi8(1));
+uint32_t loud_lanes(__m256i magnitudes) {
+  __m256i sums = _mm256_maddubs_epi16(magnitudes, _mm256_set1_epi8(1));
   if constexpr (calm == Calm::kFours) {
     // Of eight codes, the pairs 0 and 2 meet, and 1 and 3: their sums stand in the low halves of 64 bits.
     sums = _mm256_add_epi16(sums, _mm256_srli_epi64(sums, 32));
@@ -87,10 +109,10 @@ uint32_t loud_lanes(__m256i codes) {
 // What the products of a row should count on. Measured on Zen 3, they take 1/106 where fours are calm, 1/94 where pairs
 // are, 1/66 for codes as they are; an outlier takes 1.4 times as long as a quad. So pairs pay where they leave as many
 // outliers fewer as make one to eleven quads, and neither pays beyond 0.3 outliers a quad.
-Calm best_calm(const int8_t* codes, int64_t padded_depth) {
+Calm best_calm(const int8_t* codes, int64_t padded_depth, const Centred& centred) {
   int64_t fours = 0, pairs = 0;
   for (int64_t k = 0; k < padded_depth; k += 32) {
-    const __m256i some = load(codes + k);
+    const __m256i some = centred.magnitudes(centred.of(codes + k));
     fours += __builtin_popcount(loud_lanes<Calm::kFours>(some)) / 2;
     pairs += __builtin_popcount(loud_lanes<Calm::kPairs>(some)) / 2;
   }
@@ -99,11 +121,12 @@ Calm best_calm(const int8_t* codes, int64_t padded_depth) {
   return pairs <= calm_enough ? Calm::kPairs : Calm::kNot;
 }
 
-// Copies codes and takes out those that are too much for their neighbours.
+// Centres codes and takes out those that are too much for their neighbours.
 class Calming {
  public:
-  Calming(const ByteRow& layout, char* row)
+  Calming(const ByteRow& layout, const Centred& centred, char* row)
       : layout_(layout),
+        centred_(centred),
         codes_(reinterpret_cast<const int8_t*>(row)),
         calm_(reinterpret_cast<int8_t*>(row + layout.calm_codes)),
         starts_(reinterpret_cast<int32_t*>(row + layout.starts)),
@@ -117,9 +140,10 @@ class Calming {
       const int64_t first = block * kByteBlock;
       const int64_t last = first + kByteBlock < layout_.padded ? first + kByteBlock : layout_.padded;
       for (int64_t k = first; k < last; k += 32) {
-        const __m256i codes = load(codes_ + k);
+        const __m256i codes = centred_.of(codes_ + k);
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(calm_ + k), codes);
-        for (uint32_t loud = loud_lanes<calm>(codes); loud != 0; loud &= loud - 1, loud &= loud - 1) {
+        for (uint32_t loud = loud_lanes<calm>(centred_.magnitudes(codes)); loud != 0;
+             loud &= loud - 1, loud &= loud - 1) {
           if (!take<calm>(k + __builtin_ctz(loud))) return false;
         }
       }
@@ -139,27 +163,36 @@ class Calming {
     constexpr int kCount = calm == Calm::kFours ? 4 : 2;
     const int64_t places[4] = {k, k + 1, k + 4, k + 5};
     int sum = 0;
-    for (int i = 0; i < kCount; ++i) sum += magnitude(calm_[places[i]]);
+    for (int i = 0; i < kCount; ++i) sum += centred_.magnitude(calm_[places[i]]);
     while (sum > 128) {
       int64_t largest = places[0];
       for (int i = 1; i < kCount; ++i) {
-        if (magnitude(calm_[places[i]]) > magnitude(calm_[largest])) largest = places[i];
+        if (centred_.magnitude(calm_[places[i]]) > centred_.magnitude(calm_[largest])) largest = places[i];
       }
-      if (count_ == layout_.most_outliers) return false;
-      add(largest);
-      sum -= magnitude(calm_[largest]);
+      if (!add(largest)) return false;
+      sum -= centred_.magnitude(calm_[largest]);
       calm_[largest] = 0;
     }
     return true;
   }
 
-  void add(int64_t k) {
+  // In two parts where it is no int8: at most 255 = 127 + 128.
+  bool add(int64_t k) {
+    const int32_t code = centred_.exactly(codes_[k]);
+    const int32_t part = code > 127 ? 127 : code < -128 ? -128 : code;
+    return add(k, part) && (part == code || add(k, code - part));
+  }
+
+  bool add(int64_t k, int32_t code) {
+    if (count_ == layout_.most_outliers) return false;
     Outlier& outlier = outliers_[count_++];
     outlier = {static_cast<int32_t>(k / 4), {}};
-    outlier.codes[k % 4] = codes_[k];
+    outlier.codes[k % 4] = static_cast<int8_t>(code);
+    return true;
   }
 
   const ByteRow& layout_;
+  const Centred& centred_;
   const int8_t* codes_;
   int8_t* calm_;
   int32_t* starts_;
@@ -207,8 +240,19 @@ void row_for_nibbles(const Value* x, int64_t depth, const Making& by, void* out,
   for (int64_t k = depth; k < plain_row_bytes(depth); ++k) codes[k] = 0;
 }
 
+// Makes the calm codes of a row; those beyond its depth must be 0's.
+Calm calmed(const ByteRow& layout, const Centred& centred, char* row) {
+  Calming calming(layout, centred, row);
+  const Calm calm = best_calm(reinterpret_cast<const int8_t*>(row), layout.padded, centred);
+  if (calm == Calm::kFours && calming.run<Calm::kFours>()) return calm;
+  if (calm == Calm::kPairs && calming.run<Calm::kPairs>()) return calm;
+  calming.clear();
+  return Calm::kNot;
+}
+
 template <class Value, class Making>
-void row_for_bytes(const Value* x, int64_t depth, int64_t step, const Making& by, void* out, int32_t* sums) {
+void row_for_bytes(const Value* x, int64_t depth, int64_t step, int32_t zero, const Making& by, void* out,
+                   int32_t* sums) {
   const ByteRow layout(depth);
   char* const row = static_cast<char*>(out);
   int8_t* const codes = reinterpret_cast<int8_t*>(row);
@@ -217,23 +261,21 @@ void row_for_bytes(const Value* x, int64_t depth, int64_t step, const Making& by
     const PairSums pairs = make_codes(x + k, count, by, codes + k);
     *sums++ = pairs.first + pairs.second;
   }
+  for (int64_t k = depth; k < layout.padded; ++k) codes[k] = static_cast<int8_t>(zero);
+  *reinterpret_cast<Calm*>(row + layout.calm) = calmed(layout, Centred(zero), row);
   for (int64_t k = depth; k < layout.padded; ++k) codes[k] = 0;
-
-  Calm& calm = *reinterpret_cast<Calm*>(row + layout.calm);
-  Calming calming(layout, row);
-  calm = best_calm(codes, layout.padded);
-  if (calm == Calm::kFours && calming.run<Calm::kFours>()) return;
-  if (calm == Calm::kPairs && calming.run<Calm::kPairs>()) return;
-  calm = Calm::kNot;
-  calming.clear();
 }
 
 }  // namespace
 
 void quantize_for_nibbles(const QuantizeRow& q) { row_for_nibbles(q.x, q.depth, Codes(q), q.codes, q.sums); }
-void quantize_for_bytes(const QuantizeRow& q) { row_for_bytes(q.x, q.depth, q.step, Codes(q), q.codes, q.sums); }
+void quantize_for_bytes(const QuantizeRow& q) {
+  row_for_bytes(q.x, q.depth, q.step, q.offset, Codes(q), q.codes, q.sums);
+}
 void arrange_for_nibbles(const ArrangeRow& a) { row_for_nibbles(a.given, a.depth, SameCodes(), a.codes, a.sums); }
-void arrange_for_bytes(const ArrangeRow& a) { row_for_bytes(a.given, a.depth, a.step, SameCodes(), a.codes, a.sums); }
+void arrange_for_bytes(const ArrangeRow& a) {
+  row_for_bytes(a.given, a.depth, a.step, a.zero, SameCodes(), a.codes, a.sums);
+}
 
 void absmax_rows(const AbsmaxRows& a) {
   for (int64_t r = 0; r < a.rows; ++r) {
