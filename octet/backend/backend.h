@@ -33,6 +33,11 @@ struct DeviceTable {
   DeviceSpan memory;
   DType dtype = DType::kF32;
   int64_t rows = 0, cols = 0;
+
+  DeviceTable row_range(int64_t first, int64_t count) const {
+    const int64_t row_bytes = cols * byte_size(dtype);
+    return {memory.slice(first * row_bytes, count * row_bytes), dtype, count, cols};
+  }
 };
 
 /// What may be done to the rows of a product's x before it reads them: a normalization (see LayerNormOp and RmsNormOp),
@@ -99,6 +104,12 @@ struct EmbedOp {
   };
   std::span<const Lookup> lookups;
   Activation y;
+};
+
+/// y = x in fp32, which is exact.
+struct WidenOp {
+  DeviceTable x;
+  Activation y;  ///< [rows, cols] of x
 };
 
 /// Layer normalization (Ba, Kiros and Hinton, 2016), row by row: y = (x - mean) / sqrt(variance + eps) · gamma + beta.
@@ -230,8 +241,8 @@ class Backend {
   /// scheme and one group index.
   virtual std::unique_ptr<PackedWeight> pack(std::span<const ConstTensorView> parts) = 0;
   virtual std::unique_ptr<PackedWeight> pack(std::span<const QTensor* const> parts, ActivationMode activations) = 0;
-  /// The same of fp32 values [outputs, inputs] in this backend's memory, without gaps between rows.
-  virtual std::unique_ptr<PackedWeight> pack(const Activation& values) = 0;
+  /// The same of float values [outputs, inputs] in this backend's memory.
+  virtual std::unique_ptr<PackedWeight> pack(const DeviceTable& values) = 0;
   /// The inverse of the packing of quantized weights: all parts as one [out, K], bit for bit what was packed.
   virtual QTensor unpack(const PackedWeight& packed) const = 0;
 
@@ -240,6 +251,7 @@ class Backend {
   virtual int64_t kv_bytes(DType dtype, int64_t kv_heads, int64_t head_width) const = 0;
 
   virtual void embed(const EmbedOp& op) = 0;
+  virtual void widen(const WidenOp& op) = 0;
   virtual void linear(const LinearOp& op) = 0;
   virtual void matmul(const MatmulOp& op) = 0;
   virtual void layer_norm(const LayerNormOp& op) = 0;

@@ -28,12 +28,13 @@ class ForwardingBackend : public Backend {
   std::unique_ptr<PackedWeight> pack(std::span<const QTensor* const> parts, ActivationMode activations) override {
     return inner_->pack(parts, activations);
   }
-  std::unique_ptr<PackedWeight> pack(const Activation& values) override { return inner_->pack(values); }
+  std::unique_ptr<PackedWeight> pack(const DeviceTable& values) override { return inner_->pack(values); }
   QTensor unpack(const PackedWeight& packed) const override { return inner_->unpack(packed); }
   int64_t kv_bytes(DType dtype, int64_t kv_heads, int64_t head_width) const override {
     return inner_->kv_bytes(dtype, kv_heads, head_width);
   }
   void embed(const EmbedOp& op) override { inner_->embed(op); }
+  void widen(const WidenOp& op) override { inner_->widen(op); }
   void linear(const LinearOp& op) override { inner_->linear(op); }
   void matmul(const MatmulOp& op) override { inner_->matmul(op); }
   void layer_norm(const LayerNormOp& op) override { inner_->layer_norm(op); }

@@ -4,6 +4,7 @@
 #include "octet/backend/activation.h"
 #include "octet/backend/nonlinearity.h"
 #include "octet/backend/pooling.h"
+#include "octet/tensor/dtype.h"
 #include "octet/tensor/scheme.h"
 
 /// What training asks of a backend: the gradients of its operations. dx is the gradient of the loss by x, of x's shape.
@@ -159,12 +160,26 @@ struct SquaredErrorOp {
   Activation dx;
 };
 
+/// How an optimizer's step stores what it computes in fp32. To 16 bits it rounds stochastically (Gupta et al., 2015),
+/// or most steps would be too small to change anything: a number between two neighbours becomes either, each the
+/// likelier the nearer it is. With Philox's words for the counter (i / 8, its high half, 4 · stream + n, step) and the
+/// seed as key, element i of the op's vector n (weights, then m and v as they come) has the low half of word (i mod 8)
+/// / 2 for even i, the high half for odd ones.
+struct UpdateStorage {
+  DType weights = DType::kF32, moments = DType::kF32;  ///< or fp16, or bf16
+  uint64_t seed = 0;
+  uint32_t step = 0, stream = 0;  ///< another one for each parameter
+};
+
 /// A step of stochastic gradient descent with momentum:  v ← momentum · v + g + decay · w,  w ← w - rate · v
 struct SgdOp {
-  DeviceSpan weights, gradient, v;  ///< fp32 [count]
+  DeviceSpan weights;   ///< [count], as storage says
+  DeviceSpan gradient;  ///< fp32 [count]
+  DeviceSpan v;         ///< [count], a moment
   int64_t count = 0;
   float rate = 0, momentum = 0, decay = 0;
   float gradient_factor = 1;
+  UpdateStorage storage = {};
 };
 
 /// A step of Adam with decoupled weight decay (Loshchilov and Hutter, 2019), element by element:
@@ -172,13 +187,16 @@ struct SgdOp {
 ///   m ← β₁ m + (1 - β₁) g,  v ← β₂ v + (1 - β₂) g²
 ///   w ← w - rate · (decay · w + (m / (1 - β₁ᵗ)) / (√(v / (1 - β₂ᵗ)) + eps))
 ///
-/// g being gradient_factor · the gradient.
+/// g being gradient_factor · the gradient. In 16 bits √v is stored: g² would be too small for fp16.
 struct AdamwOp {
-  DeviceSpan weights, gradient, m, v;  ///< fp32 [count]
+  DeviceSpan weights;   ///< [count], as storage says
+  DeviceSpan gradient;  ///< fp32 [count]
+  DeviceSpan m, v;      ///< [count], moments
   int64_t count = 0;
   float rate = 0, beta1 = 0.9f, beta2 = 0.999f, eps = 1e-8f, decay = 0;
   float correction1 = 1, correction2 = 1;  ///< 1 - β₁ᵗ and 1 - β₂ᵗ
   float gradient_factor = 1;
+  UpdateStorage storage = {};
 };
 
 }  // namespace octet

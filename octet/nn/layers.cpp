@@ -89,10 +89,7 @@ Trainable& Embedding::train(Trainables& all) {
   const Tensor values = to_f32(table_.view());
   trained_ =
       &all.add({{layer_ + ".weight", 0, table_.shape()[0]}}, values.as<float>(), width(), Trainable::Kind::kMatrix);
-  device_table_ = trained_->table();
-  const int64_t skipped = first_ * width() * int64_t{sizeof(float)};
-  device_table_.memory = device_table_.memory.slice(skipped, device_table_.memory.bytes() - skipped);
-  device_table_.rows = entries();
+  device_table_ = trained_->values().row_range(first_, entries());
   return *trained_;
 }
 
@@ -103,10 +100,7 @@ void Embedding::backward(Context& context, DeviceSpan indices, const Activation&
 
 void Embedding::prepare(Backend& backend) {
   if (trained_ != nullptr) return;
-  device_table_ = backend.table(table_);
-  const int64_t skipped = first_ * width() * byte_size(table_.dtype());
-  device_table_.memory = device_table_.memory.slice(skipped, device_table_.memory.bytes() - skipped);
-  device_table_.rows = entries();
+  device_table_ = backend.table(table_).row_range(first_, entries());
 }
 
 }  // namespace octet

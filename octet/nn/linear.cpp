@@ -12,6 +12,8 @@
 namespace octet {
 namespace {
 
+// Elements of 16-bit weights that are fp32 at once on the way back: 4 MB.
+constexpr int64_t kMostWidened = 1 << 20;
 constexpr float kInt8Steps = 127, kUint8Steps = 255;  // from 0 to the largest code
 
 std::vector<std::string> layer_names(const std::vector<Linear::Part>& parts) {
@@ -242,7 +244,7 @@ void Linear::lay_out_quantized(Backend& backend) {
   backend.upload(std::as_bytes(rounded.as<float>()), own.weight.span());
   Product product{.first_column = 0, .columns = outputs_, .input = input, .weight = nullptr};
   if (own.simulated) {
-    product.weight = backend.pack(Activation{own.weight.span(), outputs_, inputs_, inputs_});
+    product.weight = backend.pack(DeviceTable{own.weight.span(), DType::kF32, outputs_, inputs_});
   } else {
     const QTensor* const parts[] = {&codes};
     product.weight = backend.pack(parts, own.scheme.activations);
@@ -264,10 +266,28 @@ Activation Linear::rounded(Context& context, const Activation& x) const {
   return out;
 }
 
+// dx = dy · W, the rows of a W that lies in 16 bits made fp32 some at a time.
+void Linear::multiply_by_trained(Context& context, const Activation& dy, const Activation& dx, bool adds) const {
+  const DeviceTable weight = trained_weight_->values();
+  const int64_t most = weight.dtype == DType::kF32 ? outputs_ : std::max<int64_t>(1, kMostWidened / inputs_);
+  for (int64_t first = 0; first < outputs_; first += most) {
+    const int64_t rows = std::min(most, outputs_ - first);
+    const Workspace::Scope scope(context.workspace);
+    MatrixView own{weight.memory, rows, inputs_, inputs_};
+    if (weight.dtype != DType::kF32) {
+      const Activation wide = context.workspace.take_matrix(rows, inputs_);
+      context.backend.widen({.x = weight.row_range(first, rows), .y = wide});
+      own.memory = wide.memory;
+    }
+    context.backend.matmul(
+        {.a = dy.columns(first, rows), .b = own, .turned = Turned::kNone, .adds = adds || first > 0, .y = dx});
+  }
+}
+
 void Linear::backward_input(Context& context, const Activation& x, const Activation& dy, const Activation& dx,
                             bool adds) const {
   if (quantized_ == nullptr) {
-    context.backend.matmul({.a = dy, .b = trained_weight_->view(), .turned = Turned::kNone, .adds = adds, .y = dx});
+    multiply_by_trained(context, dy, dx, adds);
     return;
   }
   const MatrixView weight{quantized_->weight.span(), outputs_, inputs_, inputs_};

@@ -94,6 +94,7 @@ class Linear {
   void lay_out_quantized(Backend& backend);
   void add_gradient_of_clips(Backend& backend) const;
   Activation rounded(Context& context, const Activation& x) const;
+  void multiply_by_trained(Context& context, const Activation& dy, const Activation& dx, bool adds) const;
   void backward_input(Context& context, const Activation& x, const Activation& dy, const Activation& dx,
                       bool adds) const;
   ActivationScale input_scale() const noexcept { return products_.front().input; }

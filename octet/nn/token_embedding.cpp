@@ -22,7 +22,7 @@ void TokenEmbedding::prepare(Backend& backend) {
 }
 
 EmbedOp::Lookup TokenEmbedding::lookup(DeviceSpan indices) const {
-  if (trained_ != nullptr) return {trained_->table(), indices};
+  if (trained_ != nullptr) return {trained_->values(), indices};
   if (table_) return table_->lookup(indices);
   return {.table = {}, .indices = indices, .packed = &quantized_->packed()};
 }

@@ -2,18 +2,22 @@
 #include "octet/nn/trainable.h"
 
 #include <algorithm>
+#include <cstddef>
+
+#include "octet/tensor/half.h"
 
 namespace octet {
 
 Trainable::Trainable(Backend& backend, std::vector<TrainedRows> parts, std::span<const float> values, int64_t cols,
-                     Kind kind)
+                     Kind kind, DType dtype)
     : parts_(std::move(parts)),
       rows_(cols == 0 ? 0 : std::ssize(values) / cols),
       cols_(cols),
       kind_(kind),
-      values_(backend, std::ssize(values) * int64_t{sizeof(float)}),
+      dtype_(dtype),
+      values_(backend, std::ssize(values) * byte_size(dtype)),
       gradient_(backend, std::ssize(values) * int64_t{sizeof(float)}) {
-  backend.upload(std::as_bytes(values), values_.span());
+  upload(backend, values);
   zero_gradient(backend);
 }
 
@@ -21,8 +25,26 @@ void Trainable::zero_gradient(Backend& backend) const { backend.fill_zero(gradie
 
 std::vector<float> Trainable::download(Backend& backend) const {
   std::vector<float> out(static_cast<size_t>(elements()));
-  backend.download(values_.span(), std::as_writable_bytes(std::span(out)));
+  if (dtype_ == DType::kF32) {
+    backend.download(values_.span(), std::as_writable_bytes(std::span(out)));
+    return out;
+  }
+  std::vector<std::byte> stored(static_cast<size_t>(values_.span().bytes()));
+  backend.download(values_.span(), stored);
+  read_f32({dtype_, {rows_, cols_}, stored.data()}, 0, out);
   return out;
+}
+
+void Trainable::upload(Backend& backend, std::span<const float> values) const {
+  if (dtype_ == DType::kF32) {
+    backend.upload(std::as_bytes(values), values_.span());
+    return;
+  }
+  std::vector<uint16_t> rounded(values.size());
+  std::ranges::transform(values, rounded.begin(), [this](float value) {
+    return dtype_ == DType::kF16 ? to_half(value).bits : to_bfloat16(value).bits;
+  });
+  backend.upload(std::as_bytes(std::span(rounded)), values_.span());
 }
 
 std::span<const float> Trainable::own(const TrainedRows& part, std::span<const float> all) const {
@@ -32,7 +54,8 @@ std::span<const float> Trainable::own(const TrainedRows& part, std::span<const f
 
 Trainable& Trainables::add(std::vector<TrainedRows> parts, std::span<const float> values, int64_t cols,
                            Trainable::Kind kind) {
-  return *all_.emplace_back(std::make_unique<Trainable>(*backend_, std::move(parts), values, cols, kind));
+  const DType dtype = kind == Trainable::Kind::kMatrix ? matrices_ : DType::kF32;
+  return *all_.emplace_back(std::make_unique<Trainable>(*backend_, std::move(parts), values, cols, kind, dtype));
 }
 
 Trainable& Trainables::add_clip(const std::string& site, std::span<const float> values) {
@@ -57,7 +80,8 @@ Trainable* Trainables::find(std::string_view tensor) const {
 
 int64_t Trainables::bytes() const noexcept {
   int64_t bytes = 0;
-  for (const std::unique_ptr<Trainable>& trainable : all_) bytes += 2 * trainable->elements() * int64_t{sizeof(float)};
+  for (const std::unique_ptr<Trainable>& trainable : all_)
+    bytes += trainable->values().memory.bytes() + trainable->gradient().memory.bytes();
   return bytes;
 }
 

@@ -19,8 +19,9 @@ struct TrainedRows {
   bool in_out = false;  ///< the checkpoint stores it as [in, out]
 };
 
-/// A matrix that training changes, fp32 [rows, cols] in a backend's memory, and its gradient; a vector has one row, as
-/// a matrix may. The weights of layers that run as one product are one matrix.
+/// A matrix that training changes, [rows, cols] in a backend's memory, and its fp32 gradient; a vector has one row, as
+/// a matrix may. Values are fp32, or of matrices fp16 or bf16. The weights of layers that run as one product are one
+/// matrix.
 class Trainable {
  public:
   enum class Kind : uint8_t {
@@ -31,7 +32,8 @@ class Trainable {
   };
 
   /// The gradient is zero.
-  Trainable(Backend& backend, std::vector<TrainedRows> parts, std::span<const float> values, int64_t cols, Kind kind);
+  Trainable(Backend& backend, std::vector<TrainedRows> parts, std::span<const float> values, int64_t cols, Kind kind,
+            DType dtype = DType::kF32);
 
   const std::vector<TrainedRows>& parts() const noexcept { return parts_; }
   int64_t rows() const noexcept { return rows_; }
@@ -40,12 +42,12 @@ class Trainable {
   bool decays() const noexcept { return kind_ == Kind::kMatrix; }
   bool is_clip() const noexcept { return kind_ == Kind::kClip; }
 
-  Activation values() const noexcept { return {values_.span(), rows_, cols_, cols_}; }
+  DeviceTable values() const noexcept { return {values_.span(), dtype_, rows_, cols_}; }
   Activation gradient() const noexcept { return {gradient_.span(), rows_, cols_, cols_}; }
-  MatrixView view() const noexcept { return {values_.span(), rows_, cols_, cols_}; }
-  DeviceTable table() const noexcept { return {values_.span(), DType::kF32, rows_, cols_}; }
   void zero_gradient(Backend& backend) const;
   std::vector<float> download(Backend& backend) const;
+  /// Other values, rounded to what they are stored as.
+  void upload(Backend& backend, std::span<const float> values) const;
   /// The part's own of all values, or of all of the gradient.
   std::span<const float> own(const TrainedRows& part, std::span<const float> all) const;
 
@@ -53,6 +55,7 @@ class Trainable {
   std::vector<TrainedRows> parts_;
   int64_t rows_, cols_;
   Kind kind_;
+  DType dtype_;
   DeviceMemory values_, gradient_;
 };
 
@@ -74,8 +77,9 @@ struct QuantizedTraining {
 /// All that training changes of a model, in the order of the forward pass.
 class Trainables {
  public:
-  explicit Trainables(Backend& backend, const QuantizedTraining& quantized = {})
-      : quantized_(quantized), backend_(&backend) {}
+  /// `matrices`: what their values are stored as, kF32, kF16 or kBF16.
+  explicit Trainables(Backend& backend, const QuantizedTraining& quantized = {}, DType matrices = DType::kF32)
+      : quantized_(quantized), matrices_(matrices), backend_(&backend) {}
 
   const QuantizedTraining& quantized() const noexcept { return quantized_; }
 
@@ -96,6 +100,7 @@ class Trainables {
 
  private:
   QuantizedTraining quantized_;
+  DType matrices_;
   Backend* backend_;
   std::vector<std::unique_ptr<Trainable>> all_;
   std::vector<std::function<void()>> completions_;

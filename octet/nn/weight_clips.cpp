@@ -73,8 +73,8 @@ void WeightClips::apply(Backend& backend, std::span<float> values) const {
     clip = std::min(largest, std::max(clip, kLeastShare * largest));
     for (float& value : range) value = std::clamp(value, -clip, clip);
   });
-  backend.upload(std::as_bytes(values), weight_->values().memory);
-  backend.upload(std::as_bytes(std::span(clips)), clips_->values().memory);
+  weight_->upload(backend, values);
+  clips_->upload(backend, clips);
 }
 
 void WeightClips::add_gradient(Backend& backend, std::span<const float> rounded) const {

@@ -7,17 +7,40 @@ namespace octet {
 namespace {
 
 // A zeroed vector for every parameter.
-std::vector<DeviceMemory> zeros(const Trainables& parameters) {
-  std::vector<DeviceMemory> all;
-  for (const std::unique_ptr<Trainable>& parameter : parameters.all()) {
-    const DeviceMemory& memory = all.emplace_back(parameters.backend(), parameter->elements() * int64_t{sizeof(float)});
-    parameters.backend().fill_zero(memory.span());
+class Moments {
+ public:
+  Moments(const Trainables& parameters, DType of_matrices) {
+    for (const std::unique_ptr<Trainable>& parameter : parameters.all()) {
+      dtypes_.push_back(parameter->decays() ? of_matrices : DType::kF32);
+      const DeviceMemory& memory =
+          memories_.emplace_back(parameters.backend(), parameter->elements() * byte_size(dtypes_.back()));
+      parameters.backend().fill_zero(memory.span());
+    }
   }
-  return all;
-}
 
-void add_states(const char* name, const std::vector<DeviceMemory>& memories, std::vector<Optimizer::State>& states) {
-  for (size_t i = 0; i < memories.size(); ++i) states.push_back({name, i, memories[i].span()});
+  size_t size() const { return memories_.size(); }
+  DType dtype(size_t i) const { return dtypes_[i]; }
+  DeviceSpan operator[](size_t i) const { return memories_[i].span(); }
+
+  void add_to(std::vector<Optimizer::State>& states, const std::string& name, const std::string& in_16_bits) const {
+    for (size_t i = 0; i < size(); ++i)
+      states.push_back({dtypes_[i] == DType::kF32 ? name : in_16_bits, i, dtypes_[i], memories_[i].span()});
+  }
+
+ private:
+  std::vector<DType> dtypes_;
+  std::vector<DeviceMemory> memories_;
+};
+
+// Streams of dropout begin at 0; a step's rounding draws from the other end.
+constexpr uint32_t kRoundingStreams = 1u << 29;
+
+UpdateStorage storage_of(const Trainable& parameter, DType moments, size_t index, int64_t step, uint64_t seed) {
+  return {.weights = parameter.values().dtype,
+          .moments = moments,
+          .seed = seed,
+          .step = static_cast<uint32_t>(step),
+          .stream = kRoundingStreams + static_cast<uint32_t>(index)};
 }
 
 // What a parameter's step has: the rate, and the decay of values of its kind.
@@ -33,7 +56,10 @@ Kind kind_of(const Trainable& parameter, double rate, double weight_decay, const
 class Adamw final : public Optimizer {
  public:
   Adamw(const Trainables& parameters, const AdamwOptions& options)
-      : parameters_(parameters), options_(options), m_(zeros(parameters)), v_(zeros(parameters)) {}
+      : parameters_(parameters),
+        options_(options),
+        m_(parameters, options.moments.dtype),
+        v_(parameters, options.moments.dtype) {}
 
   void step(double rate, double gradient_factor) override {
     ++steps_;
@@ -43,8 +69,8 @@ class Adamw final : public Optimizer {
       const Kind kind = kind_of(parameter, rate, options_.weight_decay, options_.clips);
       parameters_.backend().adamw({.weights = parameter.values().memory,
                                    .gradient = parameter.gradient().memory,
-                                   .m = m_[i].span(),
-                                   .v = v_[i].span(),
+                                   .m = m_[i],
+                                   .v = v_[i],
                                    .count = parameter.elements(),
                                    .rate = kind.rate,
                                    .beta1 = static_cast<float>(options_.beta1),
@@ -53,27 +79,28 @@ class Adamw final : public Optimizer {
                                    .decay = kind.decay,
                                    .correction1 = static_cast<float>(1 - std::pow(options_.beta1, t)),
                                    .correction2 = static_cast<float>(1 - std::pow(options_.beta2, t)),
-                                   .gradient_factor = static_cast<float>(gradient_factor)});
+                                   .gradient_factor = static_cast<float>(gradient_factor),
+                                   .storage = storage_of(parameter, m_.dtype(i), i, steps_, options_.moments.seed)});
     }
   }
 
   std::vector<State> states() const override {
     std::vector<State> all;
-    add_states("m", m_, all);
-    add_states("v", v_, all);
+    m_.add_to(all, "m", "m");
+    v_.add_to(all, "v", "root_v");
     return all;
   }
 
  private:
   const Trainables& parameters_;
   AdamwOptions options_;
-  std::vector<DeviceMemory> m_, v_;
+  Moments m_, v_;
 };
 
 class Sgd final : public Optimizer {
  public:
   Sgd(const Trainables& parameters, const SgdOptions& options)
-      : parameters_(parameters), options_(options), v_(zeros(parameters)) {}
+      : parameters_(parameters), options_(options), v_(parameters, options.moments.dtype) {}
 
   void step(double rate, double gradient_factor) override {
     ++steps_;
@@ -82,25 +109,26 @@ class Sgd final : public Optimizer {
       const Kind kind = kind_of(parameter, rate, options_.weight_decay, options_.clips);
       parameters_.backend().sgd({.weights = parameter.values().memory,
                                  .gradient = parameter.gradient().memory,
-                                 .v = v_[i].span(),
+                                 .v = v_[i],
                                  .count = parameter.elements(),
                                  .rate = kind.rate,
                                  .momentum = static_cast<float>(options_.momentum),
                                  .decay = kind.decay,
-                                 .gradient_factor = static_cast<float>(gradient_factor)});
+                                 .gradient_factor = static_cast<float>(gradient_factor),
+                                 .storage = storage_of(parameter, v_.dtype(i), i, steps_, options_.moments.seed)});
     }
   }
 
   std::vector<State> states() const override {
     std::vector<State> all;
-    add_states("v", v_, all);
+    v_.add_to(all, "v", "v");
     return all;
   }
 
  private:
   const Trainables& parameters_;
   SgdOptions options_;
-  std::vector<DeviceMemory> v_;
+  Moments v_;
 };
 
 }  // namespace

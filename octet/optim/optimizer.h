@@ -19,8 +19,9 @@ class Optimizer {
 
   /// A vector of each parameter's state, by names that are the same in every run.
   struct State {
-    std::string name;  ///< "m", "v"
+    std::string name;  ///< "m", "v", or of 16 bits "root_v"
     size_t parameter = 0;
+    DType dtype = DType::kF32;
     DeviceSpan memory;
   };
   virtual std::vector<State> states() const = 0;
@@ -37,9 +38,16 @@ struct ClipOptions {
   double decay = 0;
 };
 
+/// How moments are stored (see UpdateStorage): those of matrices as `dtype`, kF32, kF16 or kBF16, all others as fp32.
+struct MomentOptions {
+  DType dtype = DType::kF32;
+  uint64_t seed = 0;  ///< of what rounds moments and weights of 16 bits
+};
+
 struct AdamwOptions {
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0.01;
   ClipOptions clips = {};
+  MomentOptions moments = {};
 };
 
 /// Adam with decoupled weight decay (Loshchilov and Hutter, 2019), which biases and normalizations do not have.
@@ -48,6 +56,7 @@ std::unique_ptr<Optimizer> make_adamw(const Trainables& parameters, const AdamwO
 struct SgdOptions {
   double momentum = 0.9, weight_decay = 0;
   ClipOptions clips = {};
+  MomentOptions moments = {};
 };
 
 /// Stochastic gradient descent with momentum.

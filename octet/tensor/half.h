@@ -21,4 +21,10 @@ float to_float(BFloat16 value) noexcept;
 Half to_half(float value) noexcept;
 BFloat16 to_bfloat16(float value) noexcept;
 
+/// Stochastic rounding of what lies between two neighbours: to the one farther from 0 if the way to it from the other,
+/// in 2^-16 of their distance, and `random` have a sum of 2^16 or more (to halves from 2^-14 on: in 2^-13, and of the
+/// high 13 bits). Otherwise as above.
+Half to_half_stochastically(float value, uint16_t random) noexcept;
+BFloat16 to_bfloat16_stochastically(float value, uint16_t random) noexcept;
+
 }  // namespace octet

@@ -62,6 +62,8 @@ const Field kFields[] = {
     {"eps", &TrainConfig::eps},
     {"momentum", &TrainConfig::momentum, 0, 1},
     {"weight_decay", &TrainConfig::weight_decay},
+    {"weights_dtype", &TrainConfig::weights_dtype},
+    {"moments_dtype", &TrainConfig::moments_dtype},
     {"schedule", &TrainConfig::schedule},
     {"warmup_ratio", &TrainConfig::warmup_ratio, 0, 1},
     {"warmup_steps", &TrainConfig::warmup_steps, 0, kMost},
@@ -159,6 +161,15 @@ TrainConfig TrainConfig::parse(std::string_view text, const std::string& source,
   }
   if (config.weight_clips != "fixed" && config.weight_clips != "lsq") {
     fail<FormatError>("{}: 'weight_clips' is '{}'; 'fixed' and 'lsq' are known", source, config.weight_clips);
+  }
+  for (const auto& [key, value] : {std::pair<const char*, const std::string*>{"weights_dtype", &config.weights_dtype},
+                                   {"moments_dtype", &config.moments_dtype}}) {
+    if (*value != "fp32" && *value != "fp16" && *value != "bf16")
+      fail<FormatError>("{}: '{}' is '{}'; 'fp32', 'fp16' and 'bf16' are known", source, key, *value);
+  }
+  if (config.weight_clips == "lsq" && config.weights_dtype != "fp32") {
+    fail<UsageError>("{}: ranges of weights are learned of fp32 ones; take weights_dtype=fp32, or weight_clips=fixed",
+                     source);
   }
   if (config.distill_hidden > 0 && config.teacher.empty())
     fail<UsageError>("{}: 'distill_hidden' needs a 'teacher'", source);

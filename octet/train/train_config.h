@@ -45,11 +45,13 @@ struct TrainConfig {
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;  ///< of adamw
   double momentum = 0.9;                          ///< of sgd
   double weight_decay = 0.01;                     ///< not of biases and normalizations
-  std::string schedule = "linear";                ///< or "cosine", "constant"
-  double warmup_ratio = 0;                        ///< share of the steps in which the rate rises
-  int64_t warmup_steps = 0;                       ///< or their number, where it is not 0
-  double max_grad_norm = 1;                       ///< gradients are scaled down to this norm; 0: never
-  std::optional<double> dropout;  ///< of hidden states; none: the model's hidden_dropout_prob or resid_pdrop, or 0
+  /// What matrices and their moments are stored as: "fp32", "fp16" or "bf16", steps being rounded stochastically.
+  std::string weights_dtype = "fp32", moments_dtype = "fp32";
+  std::string schedule = "linear";  ///< or "cosine", "constant"
+  double warmup_ratio = 0;          ///< share of the steps in which the rate rises
+  int64_t warmup_steps = 0;         ///< or their number, where it is not 0
+  double max_grad_norm = 1;         ///< gradients are scaled down to this norm; 0: never
+  std::optional<double> dropout;    ///< of hidden states; none: the model's hidden_dropout_prob or resid_pdrop, or 0
 
   /// A directory of a model like the trained one, whose outputs are learned too (knowledge distillation): the loss is
   /// (1 - distill_alpha) · the task's + distill_alpha · the distance from the teacher's. Empty: none.

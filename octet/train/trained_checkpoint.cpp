@@ -14,6 +14,7 @@
 #include "octet/base/error.h"
 #include "octet/io/other_files.h"
 #include "octet/io/safetensors.h"
+#include "octet/tensor/half.h"
 
 namespace octet {
 namespace {
@@ -23,22 +24,36 @@ constexpr std::array<std::string_view, 6> kTiedHeads = {"lm_head.weight",       
                                                         "lm_head.decoder.weight", "generator_lm_head.weight",
                                                         "vocab_projector.weight", "embed_out.weight"};
 
+// Values of the dtype, which is exact.
+Tensor stored_as(DType dtype, const Shape& shape, std::span<const float> values) {
+  Tensor out(dtype, shape);
+  const auto convert = [&]<class T>(T (*to)(float)) {
+    std::ranges::transform(values, out.mutable_as<T>().begin(), to);
+  };
+  if (dtype == DType::kF16) {
+    convert(to_half);
+  } else if (dtype == DType::kBF16) {
+    convert(to_bfloat16);
+  } else {
+    std::ranges::copy(values, out.mutable_as<float>().begin());
+  }
+  return out;
+}
+
 // The part of `trainable` that `rows` says, in the checkpoint's shape.
 Tensor trained_tensor(const Trainable& trainable, const TrainedRows& rows, const Shape& shape, Backend& backend) {
   const std::vector<float> all = trainable.download(backend);
   const std::span<const float> part = trainable.own(rows, all);
-  Tensor out(DType::kF32, shape);
-  const std::span<float> values = out.mutable_as<float>();
-  if (!rows.in_out) {
-    std::ranges::copy(part, values.begin());
-    return out;
+  std::vector<float> turned;
+  if (rows.in_out) {
+    const int64_t cols = trainable.cols();
+    turned.resize(part.size());
+    for (int64_t row = 0; row < rows.rows; ++row) {
+      for (int64_t col = 0; col < cols; ++col)
+        turned[static_cast<size_t>(col * rows.rows + row)] = part[static_cast<size_t>(row * cols + col)];
+    }
   }
-  const int64_t cols = trainable.cols();
-  for (int64_t row = 0; row < rows.rows; ++row) {
-    for (int64_t col = 0; col < cols; ++col)
-      values[static_cast<size_t>(col * rows.rows + row)] = part[static_cast<size_t>(row * cols + col)];
-  }
-  return out;
+  return stored_as(trainable.values().dtype, shape, rows.in_out ? turned : part);
 }
 
 // Under which name training has a tensor of the checkpoint: old files call a normalization's gamma and beta so, and a
@@ -67,9 +82,10 @@ void write_trained(const Checkpoint& source, const Trainables& trained, const st
     const Trainable& trainable = *trained.find(known_as);
     const TrainedRows& rows = *std::ranges::find(trainable.parts(), known_as, &TrainedRows::tensor);
     const Shape shape = source.describe(name).shape;
-    writer.add({.name = name, .dtype = DType::kF32, .shape = shape, .make = [&trained, &trainable, &rows, shape] {
-                  return trained_tensor(trainable, rows, shape, trained.backend());
-                }});
+    writer.add(
+        {.name = name, .dtype = trainable.values().dtype, .shape = shape, .make = [&trained, &trainable, &rows, shape] {
+           return trained_tensor(trainable, rows, shape, trained.backend());
+         }});
     written.insert(known_as);
   };
   for (const std::string& name : source.names()) {
@@ -89,7 +105,8 @@ void write_trained(const Checkpoint& source, const Trainables& trained, const st
   }
   writer.write(folder / "model.safetensors");
   nlohmann::json config = source.config().json();
-  config["dtype"] = config["torch_dtype"] = "float32";  // its names in transformers 5 and before
+  // Its names in transformers 5 and before. Matrices may be of 16 bits, vectors are not: in fp32 nothing is lost.
+  config["dtype"] = config["torch_dtype"] = "float32";
   OutputFile file(folder / "config.json");
   file.write(config.dump(2) + "\n");
   file.commit();

@@ -61,15 +61,18 @@ QuantizedTraining quantized_training(const TrainConfig& config) {
           .simulated = config.simulate};
 }
 
-// Whether the folder's run is this one.
+DType dtype_called(const std::string& name) {
+  return name == "fp16" ? DType::kF16 : name == "bf16" ? DType::kBF16 : DType::kF32;
+}
+
+// Whether the folder's run is this one. Keys that it does not have are newer than it: it has run by their defaults.
 void check_same_config(const RunFolder& folder, const TrainConfig& config) {
-  const nlohmann::json found = parse_json(read_text_file(folder.config(), 1 << 20), folder.config().string());
-  const nlohmann::json asked = nlohmann::json::parse(config.to_json().dump());
+  const nlohmann::ordered_json found = TrainConfig::load(folder.config().string(), {}).to_json();
+  const nlohmann::ordered_json asked = config.to_json();
   for (const auto& item : asked.items()) {
-    if (found.contains(item.key()) && found.at(item.key()) == item.value()) continue;
+    if (found.at(item.key()) == item.value()) continue;
     fail<UsageError>("{}: its run has another '{}' ({} there, {} here); resume it as it was, or give another --out",
-                     folder.path().string(), item.key(),
-                     found.contains(item.key()) ? quote_json(found.at(item.key())) : "none", quote_json(item.value()));
+                     folder.path().string(), item.key(), found.at(item.key()).dump(), item.value().dump());
   }
 }
 
@@ -188,7 +191,7 @@ class Trainer {
         options_.note(fmt::format("'{}' is new: its weights are drawn by the seed", layer));
     } else {
       const std::unique_ptr<Model> model = load_model(checkpoint, nullptr);
-      Trainables values(*backend_);
+      Trainables values(*backend_, {}, dtype_called(config_.weights_dtype));
       model->train(values);
       ResumableDirectory directory(folder_.checkpoint(0), "training");
       write_trained(checkpoint, values, directory.path());
@@ -226,19 +229,22 @@ class Trainer {
   void make_model() {
     optimizer_.reset();
     model_.reset();
-    trainables_.emplace(*backend_, quantized_training(config_));
+    trainables_.emplace(*backend_, quantized_training(config_), dtype_called(config_.weights_dtype));
     model_ = load_model(*source_, recipe_ ? &*recipe_ : nullptr);
     model_->train(*trainables_);
     const ClipOptions clips{.rate_factor = config_.pact_a_lr > 0 ? config_.pact_a_lr / config_.learning_rate : 1,
                             .decay = config_.pact_a_decay};
-    optimizer_ = config_.optimizer == "sgd"
-                     ? make_sgd(*trainables_,
-                                {.momentum = config_.momentum, .weight_decay = config_.weight_decay, .clips = clips})
-                     : make_adamw(*trainables_, {.beta1 = config_.beta1,
-                                                 .beta2 = config_.beta2,
-                                                 .eps = config_.eps,
-                                                 .weight_decay = config_.weight_decay,
-                                                 .clips = clips});
+    const MomentOptions moments{.dtype = dtype_called(config_.moments_dtype), .seed = config_.seed};
+    optimizer_ = config_.optimizer == "sgd" ? make_sgd(*trainables_, {.momentum = config_.momentum,
+                                                                      .weight_decay = config_.weight_decay,
+                                                                      .clips = clips,
+                                                                      .moments = moments})
+                                            : make_adamw(*trainables_, {.beta1 = config_.beta1,
+                                                                        .beta2 = config_.beta2,
+                                                                        .eps = config_.eps,
+                                                                        .weight_decay = config_.weight_decay,
+                                                                        .clips = clips,
+                                                                        .moments = moments});
   }
 
   bool quantizes_from(int64_t step) const {
@@ -247,20 +253,20 @@ class Trainer {
 
   // The step's checkpoint, which is there, goes on as a quantized model; what the optimizer knows stays.
   void begin_quantized() {
-    std::map<std::pair<std::string, std::string>, std::vector<float>> known;
+    std::map<std::pair<std::string, std::string>, std::vector<std::byte>> known;
     const auto key = [&](const Optimizer::State& state) {
       return std::pair(state.name, trainables_->all()[state.parameter]->parts().front().tensor);
     };
     for (const Optimizer::State& state : optimizer_->states()) {
-      std::vector<float>& values = known[key(state)];
-      values.resize(static_cast<size_t>(trainables_->all()[state.parameter]->elements()));
-      backend_->download(state.memory, std::as_writable_bytes(std::span(values)));
+      std::vector<std::byte>& values = known[key(state)];
+      values.resize(static_cast<size_t>(state.memory.bytes()));
+      backend_->download(state.memory, values);
     }
     recipe_ = calibrate(load_recipe(config_.recipe), folder_.checkpoint(progress_.step));
     make_model();
     for (const Optimizer::State& state : optimizer_->states()) {
       if (const auto found = known.find(key(state)); found != known.end())
-        backend_->upload(std::as_bytes(std::span(found->second)), state.memory);
+        backend_->upload(found->second, state.memory);
     }
     optimizer_->set_steps(progress_.step);
     model_->lay_out_trained(*backend_);

@@ -102,14 +102,12 @@ void RunFolder::save(const Checkpoint& source, const Trainables& trained, const 
   }
   for (const Optimizer::State& state : optimizer.states()) {
     const Shape shape{trained.all()[state.parameter]->elements()};
-    writer.add({.name = tensor_name(state),
-                .dtype = DType::kF32,
-                .shape = shape,
-                .make = [&trained, memory = state.memory, shape] {
-                  Tensor tensor(DType::kF32, shape);
-                  trained.backend().download(memory, std::as_writable_bytes(tensor.mutable_as<float>()));
-                  return tensor;
-                }});
+    writer.add(
+        {.name = tensor_name(state), .dtype = state.dtype, .shape = shape, .make = [&trained, state, shape] {
+           Tensor tensor(state.dtype, shape);
+           trained.backend().download(state.memory, {tensor.mutable_view().data, static_cast<size_t>(tensor.bytes())});
+           return tensor;
+         }});
   }
   writer.write(directory.path() / kOptimizer);
   write_trained(source, trained, directory.path());
@@ -155,15 +153,16 @@ TrainingProgress RunFolder::load(int64_t step, const Trainables& trained, Optimi
     const Tensor value = moments.tensor(clip_name(i));
     if (value.dtype() != DType::kF32 || value.shape() != Shape{trained.all()[i]->elements()})
       fail<FormatError>("{}: '{}' is no clip", moments.path().string(), clip_name(i));
-    trained.backend().upload(std::as_bytes(value.as<float>()), trained.all()[i]->values().memory);
+    trained.all()[i]->upload(trained.backend(), value.as<float>());
   }
   for (const Optimizer::State& memory : states) {
     const Tensor values = moments.tensor(tensor_name(memory));
-    if (values.dtype() != DType::kF32 || values.bytes() != memory.memory.bytes()) {
-      fail<FormatError>("{}: '{}' has {} bytes; the parameter needs {}", moments.path().string(), tensor_name(memory),
-                        values.bytes(), memory.memory.bytes());
+    if (values.dtype() != memory.dtype || values.bytes() != memory.memory.bytes()) {
+      fail<FormatError>("{}: '{}' is {} bytes of {}; the parameter needs {} of {}", moments.path().string(),
+                        tensor_name(memory), values.bytes(), name(values.dtype()), memory.memory.bytes(),
+                        name(memory.dtype));
     }
-    trained.backend().upload(std::as_bytes(values.as<float>()), memory.memory);
+    trained.backend().upload({values.view().data, static_cast<size_t>(values.bytes())}, memory.memory);
   }
   optimizer.set_steps(out.step);
   return out;

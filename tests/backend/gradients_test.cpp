@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <array>
 #include <cmath>
 #include <functional>
 #include <numeric>
@@ -8,6 +9,8 @@
 
 #include "octet/backend/cpu/ref/reference.h"
 #include "octet/base/error.h"
+#include "octet/base/philox.h"
+#include "octet/tensor/half.h"
 #include "tests/backend/compare.h"
 #include "tests/backend/differences.h"
 #include "tests/backend/harness.h"
@@ -505,6 +508,88 @@ TEST(Sgd, IsTheFormula) {
   });
   for (size_t i = 0; i < 3; ++i)
     EXPECT_EQ(all[i], weights[i] - 0.5f * (0.25f * v[i] + 2 * gradient[i] + 0.125f * weights[i]));
+}
+
+// Values as fp16 or bf16, element i of vector n rounded by what UpdateStorage says, or to nearest for n < 0.
+std::vector<uint16_t> sixteens(std::span<const float> values, const UpdateStorage& storage, DType dtype, int n) {
+  std::vector<uint16_t> out;
+  for (size_t i = 0; i < values.size(); ++i) {
+    const std::array<uint32_t, 4> words = philox(
+        {static_cast<uint32_t>(i / 8), 0, 4 * storage.stream + static_cast<uint32_t>(n), storage.step}, storage.seed);
+    const auto random = static_cast<uint16_t>(words[i % 8 / 2] >> (i % 2 == 0 ? 0 : 16));
+    out.push_back(dtype == DType::kF16
+                      ? (n < 0 ? to_half(values[i]) : to_half_stochastically(values[i], random)).bits
+                      : (n < 0 ? to_bfloat16(values[i]) : to_bfloat16_stochastically(values[i], random)).bits);
+  }
+  return out;
+}
+
+std::vector<float> widened(std::span<const uint16_t> bits, DType dtype) {
+  std::vector<float> out;
+  for (const uint16_t one : bits) out.push_back(dtype == DType::kF16 ? to_float(Half{one}) : to_float(BFloat16{one}));
+  return out;
+}
+
+TEST(Adamw, StoresWhatItGivesInSixteenBits) {
+  constexpr int64_t kCount = 40'003;
+  const std::vector<float> gradient = random_floats(kCount, 23);
+  for (const DType dtype : {DType::kF16, DType::kBF16}) {
+    UpdateStorage storage{.weights = dtype, .moments = dtype, .seed = 77, .step = 3, .stream = 5};
+    const std::vector<uint16_t> weights = sixteens(random_floats(kCount, 22), storage, dtype, -1),
+                                m = sixteens(random_floats(kCount, 24), storage, dtype, -1);
+    std::vector<float> magnitudes = random_floats(kCount, 25);
+    for (float& value : magnitudes) value = std::abs(value);
+    const std::vector<uint16_t> root = sixteens(magnitudes, storage, dtype, -1);
+    AdamwOp op;
+    op.count = kCount;
+    op.rate = 0.01f, op.decay = 0.1f, op.correction1 = 0.1f, op.correction2 = 0.001f;
+
+    const std::unique_ptr<Backend> backend = make_cpu_backend({.threads = 1});
+    std::vector<float> w32 = widened(weights, dtype), m32 = widened(m, dtype), v32 = widened(root, dtype);
+    for (float& value : v32) value *= value;
+    const Memory w(*backend, w32), g(*backend, gradient), first(*backend, m32), second(*backend, v32);
+    op.weights = w.span(), op.gradient = g.span(), op.m = first.span(), op.v = second.span();
+    backend->adamw(op);
+    for (const auto& [memory, values] : {std::pair{&w, &w32}, std::pair{&first, &m32}, std::pair{&second, &v32}})
+      backend->download(memory->span(), std::as_writable_bytes(std::span(*values)));
+    for (float& value : v32) value = std::sqrt(value);
+
+    for (const Way& way : ways()) {
+      const std::unique_ptr<Backend> own = make_cpu_backend({.threads = way.threads, .isa = way.isa});
+      const Memory stored(*own, weights), slope(*own, gradient), mean(*own, m), square(*own, root);
+      op.weights = stored.span(), op.gradient = slope.span(), op.m = mean.span(), op.v = square.span();
+      op.storage = storage;
+      own->adamw(op);
+      std::vector<uint16_t> bits(kCount);
+      int n = 0;
+      for (const auto& [memory, values] :
+           {std::pair{&stored, &w32}, std::pair{&mean, &m32}, std::pair{&square, &v32}}) {
+        own->download(memory->span(), std::as_writable_bytes(std::span(bits)));
+        EXPECT_EQ(bits, sixteens(*values, storage, dtype, n)) << "vector " << n << ", " << way.isa;
+        ++n;
+      }
+      op.storage = {};
+      EXPECT_THROW(own->adamw(op), ShapeError) << "fp32 takes twice as many bytes";
+    }
+  }
+}
+
+TEST(Widen, IsExactInAllTypes) {
+  constexpr int64_t kRows = 67, kCols = 1031;  // rows that are no multiple of a vector, more than a task takes
+  for (const DType dtype : {DType::kF16, DType::kBF16}) {
+    const std::vector<uint16_t> bits = sixteens(random_floats(kRows * kCols, 31), {}, dtype, -1);
+    const std::vector<float> result = same_everywhere([&](Backend& backend) {
+      const Memory x(backend, bits);
+      const Matrix y(backend, kRows, kCols, 3);
+      backend.widen({.x = {x.span(), dtype, kRows, kCols}, .y = y.activation()});
+      return y.values();
+    });
+    EXPECT_EQ(result, widened(bits, dtype));
+  }
+  const std::unique_ptr<Backend> backend = make_cpu_backend({});
+  const Memory x(*backend, std::vector<float>(5));
+  const Matrix y(*backend, 2, 3, 0);
+  EXPECT_THROW(backend->widen({.x = {x.span(), DType::kF32, 2, 3}, .y = y.activation()}), ShapeError);
 }
 
 TEST(SquaredNorm, SumsInDouble) {

@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include "octet/tensor/half.h"
 #include "tests/backend/compare.h"
 #include "tests/backend/harness.h"
 
@@ -76,6 +77,40 @@ TEST(Linear, PartsOfTheSameOutliersOrOfOthersGiveTheirOwnProducts) {
     return weight;
   };
   expect_their_own_products(made(20, {3, 90}, 1), made(33, {3, 90}, 2), made(5, {3, 91}, 3));
+}
+
+// What training reads of a weight in 16 bits is what fp32 weights of the same values give; on the way back its rows
+// become fp32 some at a time, and their products are added.
+TEST(Linear, WeightsInSixteenBitsTrainAsTheSameOnesInFp32) {
+  constexpr int64_t kIn = 1024, kOut = 2100, kRows = 5;  // rows for more than two times
+  const std::unique_ptr<Backend> backend = make_cpu_backend({.threads = 1});
+  const std::vector<float> x = random_floats(kRows * kIn, 1), dy = random_floats(kRows * kOut, 2);
+  Tensor values(DType::kBF16, {kOut, kIn});
+  std::ranges::transform(random_floats(kOut * kIn, 3), values.mutable_as<BFloat16>().begin(),
+                         [](float value) { return to_bfloat16(value); });
+  std::vector<std::vector<float>> outputs, gradients, inputs;
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    std::vector<Linear::Part> parts;
+    Parameter weight{.layer = "part", .shape = {kOut, kIn}, .value = Tensor::copy_of(values.view()), .scheme = {}};
+    parts.push_back({.weight = std::move(weight), .bias = {}});
+    QuantSites sites;
+    Linear layer(std::move(parts), sites);
+    Trainables all(*backend, {}, dtype);
+    layer.train(all);
+    EXPECT_EQ(all.all().front()->values().dtype, dtype);
+    Workspace workspace(*backend);
+    Context context{*backend, workspace};
+    const Matrix in(*backend, kRows, kIn, 0, x), out(*backend, kRows, kOut, 0), slope(*backend, kRows, kOut, 1, dy),
+        back(*backend, kRows, kIn, 0);
+    layer.forward(context, in.activation(), out.activation());
+    layer.backward(context, in.activation(), slope.activation(), back.activation(), false);
+    outputs.push_back(out.values());
+    inputs.push_back(back.values());
+    backend->download(all.all().front()->gradient(), gradients.emplace_back(static_cast<size_t>(kOut * kIn)));
+  }
+  EXPECT_TRUE(same_bits(outputs[0], outputs[1]));
+  EXPECT_TRUE(same_bits(gradients[0], gradients[1]));
+  EXPECT_TRUE(same_bits(inputs[0], inputs[1]));
 }
 
 }  // namespace

@@ -32,12 +32,12 @@ TEST(Schedule, GoesUpAndDown) {
 }
 
 // f(w) = Σ (w - target)² / 2 has the gradient w - target.
-double distance_after(int steps, const std::function<std::unique_ptr<Optimizer>(const Trainables&)>& make,
-                      double rate) {
+double distance_after(int steps, const std::function<std::unique_ptr<Optimizer>(const Trainables&)>& make, double rate,
+                      DType dtype = DType::kF32) {
   const std::unique_ptr<Backend> backend = make_cpu_backend({.threads = 1});
-  Trainables parameters(*backend);
+  Trainables parameters(*backend, {}, dtype);
   const std::vector<float> start = {3, -2, 0.5f, 8}, target = {1, 1, -1, 2};
-  Trainable& parameter = parameters.add({{"a", 0, 2}}, start, 2, Trainable::Kind::kVector);
+  Trainable& parameter = parameters.add({{"a", 0, 2}}, start, 2, Trainable::Kind::kMatrix);
   const std::unique_ptr<Optimizer> optimizer = make(parameters);
   std::vector<float> gradient(4);
   for (int i = 0; i <= steps; ++i) {
@@ -56,6 +56,35 @@ TEST(Optimizer, AdamwAndSgdFindTheMinimum) {
   EXPECT_NEAR(distance_after(0, adamw, 0.1), std::sqrt(4 + 9 + 2.25 + 36), 1e-6);
   EXPECT_LT(distance_after(400, adamw, 0.05), 0.05);
   EXPECT_LT(distance_after(100, sgd, 0.2), 1e-3);
+}
+
+// In steps that are a small part of what 16 bits tell apart, which rounding to nearest would all undo.
+TEST(Optimizer, StepsSmallerThanAWeightsLastBitAddUp) {
+  for (const DType dtype : {DType::kF16, DType::kBF16}) {
+    const MomentOptions moments{.dtype = dtype, .seed = 5};
+    const auto sgd = [&](const Trainables& parameters) {
+      return make_sgd(parameters, {.momentum = 0, .moments = moments});
+    };
+    const auto adamw = [&](const Trainables& parameters) {
+      return make_adamw(parameters, {.weight_decay = 0, .moments = moments});
+    };
+    EXPECT_LT(distance_after(8000, sgd, 0.001, dtype), 0.2);
+    EXPECT_LT(distance_after(8000, adamw, 0.001, dtype), 0.2);
+  }
+}
+
+TEST(Optimizer, SixteenBitsAreForMatrices) {
+  const std::unique_ptr<Backend> backend = make_cpu_backend({.threads = 1});
+  Trainables parameters(*backend, {}, DType::kBF16);
+  const Trainable& matrix = parameters.add({{"weight", 0, 1}}, std::vector<float>{1.001f}, 1, Trainable::Kind::kMatrix);
+  const Trainable& vector = parameters.add({{"bias", 0, 1}}, std::vector<float>{1.001f}, 1, Trainable::Kind::kVector);
+  EXPECT_EQ(matrix.download(*backend)[0], 1);
+  EXPECT_EQ(vector.download(*backend)[0], 1.001f);
+  EXPECT_EQ(parameters.bytes(), 2 + 4 + 4 + 4);
+  for (const Optimizer::State& state : make_adamw(parameters, {.moments = {.dtype = DType::kF16}})->states()) {
+    EXPECT_EQ(state.dtype, state.parameter == 0 ? DType::kF16 : DType::kF32);
+    EXPECT_EQ(state.name == "root_v" || state.name == "m", state.parameter == 0 || state.name == "m");
+  }
 }
 
 TEST(Optimizer, DecayIsOfThoseThatHaveIt) {

@@ -4,7 +4,9 @@
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <map>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 namespace octet {
@@ -71,6 +73,39 @@ TEST(Half, UnderflowGivesASignedZero) {
   EXPECT_EQ(to_half(std::nextafter(0x1p-25f, 1.0f)).bits, 1);
   EXPECT_EQ(to_half(-0x1p-26f).bits, 0x8000);
   EXPECT_EQ(to_half(std::numeric_limits<float>::denorm_min()).bits, 0);
+}
+
+// How many of all 2^16 draws take `value` to which bits.
+template <class Narrow>
+std::map<uint16_t, int> outcomes(float value, Narrow narrow) {
+  std::map<uint16_t, int> counts;
+  for (int random = 0; random < 65536; ++random) ++counts[narrow(value, static_cast<uint16_t>(random)).bits];
+  return counts;
+}
+
+TEST(Half, StochasticRoundingIsAsLikelyAsItIsNear) {
+  using testing::ElementsAre;
+  using testing::Pair;
+  EXPECT_THAT(outcomes(1.5f, to_half_stochastically), ElementsAre(Pair(0x3e00, 65536))) << "what a half is";
+  EXPECT_THAT(outcomes(1 + 0x1p-12f, to_half_stochastically), ElementsAre(Pair(0x3c00, 49152), Pair(0x3c01, 16384)));
+  EXPECT_THAT(outcomes(-1 - 0x1p-12f, to_half_stochastically), ElementsAre(Pair(0xbc00, 49152), Pair(0xbc01, 16384)));
+  EXPECT_THAT(outcomes(0x1p-24f * 2.125f, to_half_stochastically), ElementsAre(Pair(2, 57344), Pair(3, 8192)));
+  EXPECT_THAT(outcomes(0x1p-26f, to_half_stochastically), ElementsAre(Pair(0, 49152), Pair(1, 16384)));
+  EXPECT_THAT(outcomes(2 - 0x1p-12f, to_half_stochastically), ElementsAre(Pair(0x3fff, 16384), Pair(0x4000, 49152)));
+  EXPECT_THAT(outcomes(65504 + 8, to_half_stochastically), ElementsAre(Pair(0x7bff, 49152), Pair(0x7c00, 16384)));
+  EXPECT_THAT(outcomes(1e9f, to_half_stochastically), ElementsAre(Pair(0x7c00, 65536)));
+  EXPECT_TRUE(std::isnan(to_float(to_half_stochastically(std::bit_cast<float>(0x7f800001u), 0xffff))));
+}
+
+TEST(BFloat16, StochasticRoundingIsAsLikelyAsItIsNear) {
+  using testing::ElementsAre;
+  using testing::Pair;
+  EXPECT_THAT(outcomes(1.5f, to_bfloat16_stochastically), ElementsAre(Pair(0x3fc0, 65536)));
+  EXPECT_THAT(outcomes(-1 - 0x1p-10f, to_bfloat16_stochastically),
+              ElementsAre(Pair(0xbf80, 57344), Pair(0xbf81, 8192)));
+  EXPECT_THAT(outcomes(2 - 0x1p-9f, to_bfloat16_stochastically), ElementsAre(Pair(0x3fff, 16384), Pair(0x4000, 49152)));
+  EXPECT_THAT(outcomes(kInfinity, to_bfloat16_stochastically), ElementsAre(Pair(0x7f80, 65536)));
+  EXPECT_TRUE(std::isnan(to_float(to_bfloat16_stochastically(std::bit_cast<float>(0x7f800001u), 0xffff))));
 }
 
 TEST(BFloat16, EveryValueWidensToItsBitsAndNarrowsBack) {

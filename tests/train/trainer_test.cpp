@@ -70,12 +70,14 @@ TEST_F(Training, GoesOnAfterAKillWithTheSameBitsOnAnyThreads) {
   for (const std::string& changes :
        {""s, R"("recipe": "qat_int8", "pact_a_lr": 0.01)"s, R"("recipe": "qat_int8", "qat_start": 3)"s,
         R"("recipe": "qat_uint8", "pact_a_lr": 0.01)"s,
-        R"("recipe": "w4a8_g32_dynamic", "weight_clips": "lsq", "pact_a_lr": 0.01)"s}) {
+        R"("recipe": "w4a8_g32_dynamic", "weight_clips": "lsq", "pact_a_lr": 0.01)"s,
+        R"("weights_dtype": "bf16", "moments_dtype": "fp16")"s,
+        R"("weights_dtype": "fp16", "moments_dtype": "bf16", "recipe": "qat_int8", "qat_start": 3)"s}) {
     const fs::path whole = folder_ / ("whole" + std::to_string(changes.size())),
                    cut = folder_ / ("cut" + std::to_string(changes.size()));
     const TrainReport report = run(config(changes), whole);
     EXPECT_EQ(report.steps, 6);
-    EXPECT_EQ(fs::exists(whole / "checkpoint-6" / kTrainedRecipe), !changes.empty());
+    EXPECT_EQ(fs::exists(whole / "checkpoint-6" / kTrainedRecipe), changes.find("recipe") != changes.npos);
     EXPECT_THROW(run(config(changes), cut, 2, false, 5), std::runtime_error);
     const TrainReport rest = run(config(changes), cut, 2, true);
     EXPECT_EQ(rest.resumed_from, 4);
@@ -128,6 +130,26 @@ TEST_F(Training, LogsClipsAndTheHistogramsThatAreAskedFor) {
     EXPECT_THAT(quantized, HasSubstr(tag));
   }
   EXPECT_THAT(events("", "float"), testing::Not(HasSubstr("weights/")));
+}
+
+TEST_F(Training, LearnsInSixteenBits) {
+  for (const std::string dtype : {"bf16", "fp16"}) {
+    const fs::path out = folder_ / dtype;
+    const TrainReport report = run(
+        config(fmt::format(
+            R"("epochs": 20, "dropout": 0, "eval_steps": 60, "weights_dtype": "{0}", "moments_dtype": "{0}")", dtype)),
+        out);
+    EXPECT_EQ(report.best_value, 1);
+    const Checkpoint best = Checkpoint::open(out / "best");
+    for (const std::string& name : best.names()) {
+      const StoredTensor tensor = best.describe(name);
+      const DType expected = tensor.shape.rank() == 1 ? DType::kF32 : dtype == "bf16" ? DType::kBF16 : DType::kF16;
+      EXPECT_EQ(tensor.dtype, expected) << name;
+    }
+  }
+  EXPECT_THAT(message_of<FormatError>([&] { config(R"("moments_dtype": "int8")"); }), HasSubstr("'bf16' are known"));
+  EXPECT_THAT(message_of<UsageError>([&] { config(R"("weights_dtype": "bf16", "weight_clips": "lsq")"); }),
+              HasSubstr("learned of fp32 ones"));
 }
 
 TEST_F(Training, LearnsTheTextsThatItIsShown) {
@@ -227,6 +249,11 @@ TEST_F(Training, SaysWhatIsWrong) {
   EXPECT_THAT(message_of<FormatError>([&] { config(R"("learning_rat": 1)"); }), HasSubstr("'learning_rate'"));
   EXPECT_THAT(message_of<UsageError>([&] { run(config(R"("recipe": "w4a16_g128_gptq")"), folder_ / "g"); }),
               HasSubstr("training finds them itself"));
+  std::string older = bytes_of(out / "train_config.json");
+  const std::string key = R"(  "moments_dtype": "fp32",)";
+  ASSERT_NE(older.find(key), older.npos);
+  std::ofstream(out / "train_config.json") << older.erase(older.find(key), key.size());
+  EXPECT_EQ(run(config(R"("max_steps": 1)"), out, 1, true).resumed_from, 1) << "a run that is older than a key";
   const fs::path far = folder_ / "far";
   EXPECT_THAT(message_of<NumericError>([&] { run(config(R"("learning_rate": 1e30, "max_grad_norm": 0)"), far); }),
               HasSubstr("is not finite"));

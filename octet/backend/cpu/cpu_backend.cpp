@@ -155,16 +155,26 @@ class CpuBackend final : public Backend {
   std::unique_ptr<PackedWeight> pack(std::span<const QTensor* const> parts, ActivationMode activations) override {
     return std::make_unique<CpuWeight>(table_, workspace_.threads(), parts, activations);
   }
-  std::unique_ptr<PackedWeight> pack(const Activation& values) override {
-    check_shape(values, values.rows, values.cols, "pack: values");
-    if (values.stride != values.cols) fail<ShapeError>("pack: values have gaps between their rows");
-    const ConstTensorView parts[] = {{DType::kF32, {values.rows, values.cols}, values.memory.address()}};
+  std::unique_ptr<PackedWeight> pack(const DeviceTable& values) override {
+    check_table(values, "pack: values");
+    const ConstTensorView parts[] = {{values.dtype, {values.rows, values.cols}, values.memory.address()}};
     return pack(parts);
   }
   QTensor unpack(const PackedWeight& packed) const override { return own(packed, "unpack").unpack(); }
 
   int64_t kv_bytes(DType dtype, int64_t kv_heads, int64_t head_width) const override {
     return cpu::kv_bytes(table_, dtype, kv_heads, head_width);
+  }
+
+  void widen(const WidenOp& op) override {
+    check_shape(op.y, op.x.rows, op.x.cols, "widen: y");
+    check_table(op.x, "widen: x");
+    const int64_t row_bytes = op.x.cols * byte_size(op.x.dtype);
+    const TableElement element = element_of(op.x.dtype);
+    for_rows(op.x.rows, op.x.cols, [&](int64_t row) {
+      table_.embed(op.x.memory.address() + row * row_bytes, element, op.x.cols, Start::kFromZero,
+                   data(op.y) + row * op.y.stride);
+    });
   }
 
   void embed(const EmbedOp& op) override {
@@ -322,6 +332,13 @@ class CpuBackend final : public Backend {
       fail("{}: the weight was not packed by this backend", operation);
     }
     return *weight;
+  }
+
+  static void check_table(const DeviceTable& table, const char* operand) {
+    if (table.memory.bytes() != checked_mul(checked_mul(table.rows, table.cols), byte_size(table.dtype))) {
+      fail<ShapeError>("{}: {} x {} of {} do not take {} bytes", operand, table.rows, table.cols, name(table.dtype),
+                       table.memory.bytes());
+    }
   }
 
   template <class Body>

@@ -298,34 +298,6 @@ void squared_error(int threads, const SquaredErrorOp& op) {
   });
 }
 
-void adamw(const KernelTable& table, int threads, const AdamwOp& op) {
-  for (const auto& [memory, name] : {std::pair{op.weights, "adamw: weights"}, std::pair{op.gradient, "adamw: gradient"},
-                                     std::pair{op.m, "adamw: m"}, std::pair{op.v, "adamw: v"}}) {
-    check_vector(memory, op.count, name);
-  }
-  for_row_blocks(threads, op.count, 1, [&](int64_t first, int64_t count) {
-    table.gradients.adamw({writable_floats(op.weights) + first, floats(op.gradient) + first,
-                           writable_floats(op.m) + first, writable_floats(op.v) + first, count, op.rate, op.beta1,
-                           op.beta2, op.eps, op.decay, op.correction1, op.correction2, op.gradient_factor});
-  });
-}
-
-void sgd(int threads, const SgdOp& op) {
-  for (const auto& [memory, name] :
-       {std::pair{op.weights, "sgd: weights"}, std::pair{op.gradient, "sgd: gradient"}, std::pair{op.v, "sgd: v"}}) {
-    check_vector(memory, op.count, name);
-  }
-  float* const weights = writable_floats(op.weights);
-  float* const v = writable_floats(op.v);
-  const float* const gradient = floats(op.gradient);
-  for_row_blocks(threads, op.count, 1, [&](int64_t first, int64_t count) {
-    for (int64_t i = first; i < first + count; ++i) {
-      v[i] = op.momentum * v[i] + (gradient[i] * op.gradient_factor + op.decay * weights[i]);
-      weights[i] -= op.rate * v[i];
-    }
-  });
-}
-
 double squared_norm(Workspace& workspace, DeviceSpan x, int64_t count) {
   check_vector(x, count, "squared_norm: x");
   const int64_t block = rows_per_task(1), blocks = (count + block - 1) / block;
