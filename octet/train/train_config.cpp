@@ -12,6 +12,7 @@
 #include "octet/base/mapped_file.h"
 #include "octet/base/suggest.h"
 #include "octet/optim/schedule.h"
+#include "octet/train/loss_scale.h"
 
 namespace octet {
 namespace {
@@ -68,6 +69,7 @@ const Field kFields[] = {
     {"warmup_ratio", &TrainConfig::warmup_ratio, 0, 1},
     {"warmup_steps", &TrainConfig::warmup_steps, 0, kMost},
     {"max_grad_norm", &TrainConfig::max_grad_norm},
+    {"loss_scale", &TrainConfig::loss_scale, 0, LossScale::kLargest},
     {"dropout", &TrainConfig::dropout, 0, 0.99},
     {"teacher", &TrainConfig::teacher},
     {"distill_alpha", &TrainConfig::distill_alpha, 0, 1},

@@ -51,6 +51,7 @@ struct TrainConfig {
   double warmup_ratio = 0;          ///< share of the steps in which the rate rises
   int64_t warmup_steps = 0;         ///< or their number, where it is not 0
   double max_grad_norm = 1;         ///< gradients are scaled down to this norm; 0: never
+  double loss_scale = 1;            ///< see LossScale; 0: dynamic
   std::optional<double> dropout;    ///< of hidden states; none: the model's hidden_dropout_prob or resid_pdrop, or 0
 
   /// A directory of a model like the trained one, whose outputs are learned too (knowledge distillation): the loss is

@@ -219,7 +219,8 @@ class Trainer {
     const std::filesystem::path recipe = folder_.checkpoint(step) / kTrainedRecipe;
     if (std::filesystem::exists(recipe)) recipe_ = Recipe::load(recipe.string(), {});
     make_model();
-    progress_ = folder_.load(step, *trainables_, *optimizer_);
+    const LossScale scale = config_.loss_scale > 0 ? LossScale(config_.loss_scale) : LossScale::dynamic();
+    progress_ = folder_.load(step, scale, *trainables_, *optimizer_);
     model_->lay_out_trained(*backend_);  // by the clips that were loaded
     if (progress_.step > 0) report_.resumed_from = progress_.step;
     for (const auto& trainable : trainables_->all()) report_.parameters += trainable->elements();
@@ -276,7 +277,6 @@ class Trainer {
   }
 
   void step(const std::vector<size_t>& examples) {
-    for (const auto& trainable : trainables_->all()) trainable->zero_gradient(*backend_);
     std::vector<LabelledBatch> parts;
     int64_t terms = 0, tokens = 0;
     const auto count = std::ssize(examples);
@@ -289,17 +289,24 @@ class Trainer {
       tokens += parts.back().tokens.tokens();
     }
     if (terms == 0) fail<FormatError>("a batch has no labels");
-    double loss = 0;
-    for (size_t part = 0; part < parts.size(); ++part)
-      loss += backpropagate(parts[part], part, static_cast<double>(terms), static_cast<double>(tokens));
-    loss /= static_cast<double>(terms);
-    trainables_->complete_gradients();
-    const double norm = gradient_norm(*trainables_);
-    if (!std::isfinite(loss) || !std::isfinite(norm)) fail_not_finite(parts, loss);
+    double loss = 0, norm = 0;
+    LossScale& scale = progress_.loss_scale;
+    for (bool finite = false; !finite;) {
+      for (const auto& trainable : trainables_->all()) trainable->zero_gradient(*backend_);
+      loss = 0;
+      for (size_t part = 0; part < parts.size(); ++part)
+        loss += backpropagate(parts[part], part, static_cast<double>(terms), static_cast<double>(tokens));
+      loss /= static_cast<double>(terms);
+      trainables_->complete_gradients();
+      norm = gradient_norm(*trainables_) / scale.value();
+      finite = std::isfinite(loss) && std::isfinite(norm);
+      if (!finite && (!std::isfinite(loss) || !scale.shrink())) fail_not_finite(parts, loss);
+    }
     const double factor = config_.max_grad_norm > 0 && norm > config_.max_grad_norm ? config_.max_grad_norm / norm : 1;
     const double rate = schedule_.at(progress_.step);
     if (config_.histogram_steps > 0 && (progress_.step + 1) % config_.histogram_steps == 0) log_histograms();
-    optimizer_->step(rate, factor);
+    optimizer_->step(rate, factor / scale.value());
+    scale.grow();
     model_->lay_out_trained(*backend_);
     ++progress_.step;
     report_.tokens += tokens;
@@ -316,6 +323,7 @@ class Trainer {
                                {"learning_rate", rate},
                                {"gradient_norm", norm},
                                {"tokens", static_cast<double>(tokens)}});
+      if (scale.is_dynamic()) log_->scalar("loss_scale", done.step, scale.value());
       log_clips();
     }
     options_.after_step(done);
@@ -340,6 +348,7 @@ class Trainer {
       const std::vector<float> values = trainable->download(*backend_);
       gradient.resize(values.size());
       backend_->download(trainable->gradient(), gradient);
+      for (float& value : gradient) value /= static_cast<float>(progress_.loss_scale.value());
       for (const TrainedRows& part : trainable->parts()) {
         log_->histogram("weights/" + part.tensor, progress_.step + 1, trainable->own(part, values));
         log_->histogram("gradients/" + part.tensor, progress_.step + 1, trainable->own(part, gradient));
@@ -349,7 +358,8 @@ class Trainer {
 
   // The sum of a part's losses, whose gradients are added, of a batch of so many terms and tokens.
   double backpropagate(const LabelledBatch& batch, size_t part, double terms, double tokens) {
-    const auto factor = static_cast<float>(1 / terms);
+    const double scale = progress_.loss_scale.value();
+    const auto factor = static_cast<float>(scale / terms);
     Context context{*backend_, workspace_};
     Training training{.context = context,
                       .kept = kept_,
@@ -360,7 +370,7 @@ class Trainer {
                       .recomputes_blocks = config_.gradient_checkpointing};
     const Workspace::Scope kept(kept_), scope(workspace_);
     const DeviceBatch on_device = upload(context, batch.tokens);
-    if (teacher_) teacher_->look_at(training, batch.tokens, static_cast<float>(1 / tokens));
+    if (teacher_) teacher_->look_at(training, batch.tokens, static_cast<float>(scale / tokens));
     const std::unique_ptr<TrainingPass> pass = model_->forward(training, on_device);
     const double loss = teacher_ ? teacher_->apply(context, task_.loss(), batch, factor, pass->output) +
                                        teacher_->of_hidden() * terms / tokens

@@ -57,6 +57,8 @@ nlohmann::json to_json(const TrainingProgress& progress, const Trainables& train
           {"best_step", progress.best_step},
           {"best_value", progress.best_value},
           {"since_best", progress.since_best},
+          {"loss_scale", progress.loss_scale.value()},
+          {"loss_scale_steps", progress.loss_scale.steps()},
           {"evaluations", std::move(evaluations)},
           {"parameters", parameters_json(trained)}};
 }
@@ -114,15 +116,23 @@ void RunFolder::save(const Checkpoint& source, const Trainables& trained, const 
   directory.commit();
 }
 
-TrainingProgress RunFolder::load(int64_t step, const Trainables& trained, Optimizer& optimizer) const {
+TrainingProgress RunFolder::load(int64_t step, const LossScale& first, const Trainables& trained,
+                                 Optimizer& optimizer) const {
   const fs::path folder = checkpoint(step), state_file = folder / kState;
   TrainingProgress out;
+  out.loss_scale = first;
   if (step == 0 && !fs::exists(state_file)) return out;  // the model that the run starts from, not judged yet
   const Config state = Config::read(state_file);
   out.step = state.integer("step", {0, int64_t{1} << 40});
   out.best_step = state.integer("best_step", {-1, int64_t{1} << 40});
   out.best_value = state.number("best_value");
   out.since_best = state.integer("since_best", {0, int64_t{1} << 40});
+  if (state.has("loss_scale") && out.loss_scale.is_dynamic()) {
+    if (const double scale = state.number("loss_scale"); scale < 1 || scale > LossScale::kLargest)
+      fail<FormatError>("{}: 'loss_scale' is {}", state_file.string(), scale);
+    out.loss_scale = LossScale::dynamic(state.number("loss_scale"),
+                                        state.integer("loss_scale_steps", {0, LossScale::kStepsUntilDoubled}));
+  }
   if (!state.has("parameters") || state.json()["parameters"] != parameters_json(trained)) {
     fail<FormatError>("{}: the state is of other parameters than this model's; it cannot be resumed with this config",
                       state_file.string());

@@ -11,6 +11,7 @@
 #include "octet/nn/trainable.h"
 #include "octet/optim/optimizer.h"
 #include "octet/quant/recipe.h"
+#include "octet/train/loss_scale.h"
 
 namespace octet {
 
@@ -29,6 +30,7 @@ struct TrainingProgress {
   int64_t best_step = -1;
   double best_value = 0;
   int64_t since_best = 0;  ///< evaluations since then
+  LossScale loss_scale{1};
 };
 
 /// The folder of a run:
@@ -55,8 +57,9 @@ class RunFolder {
             const TrainingProgress& progress, const Recipe* recipe) const;
   /// Of the step's checkpoint, which is there.
   void save_progress(const TrainingProgress& progress, const Trainables& trained) const;
-  /// Throws FormatError where the state is that of other parameters or of another optimizer.
-  TrainingProgress load(int64_t step, const Trainables& trained, Optimizer& optimizer) const;
+  /// `first`: the loss scale of a run that begins. Throws FormatError where the state is that of other parameters or of
+  /// another optimizer.
+  TrainingProgress load(int64_t step, const LossScale& first, const Trainables& trained, Optimizer& optimizer) const;
   /// best/ is a copy of a checkpoint's model from now on.
   void make_best(int64_t step) const;
   /// Removes all checkpoints but the last `keep`, and what killed runs left.

@@ -132,6 +132,37 @@ TEST_F(Training, LogsClipsAndTheHistogramsThatAreAskedFor) {
   EXPECT_THAT(events("", "float"), testing::Not(HasSubstr("weights/")));
 }
 
+TEST_F(Training, AScaleOfTheLossChangesNoBit) {
+  run(config(), folder_ / "plain");
+  const fs::path model = fs::path("checkpoint-6") / "model.safetensors";
+  for (const std::string scale : {"1024", "0"}) {
+    run(config(R"("loss_scale": )" + scale), folder_ / scale);
+    EXPECT_TRUE(bytes_of(folder_ / "plain" / model) == bytes_of(folder_ / scale / model)) << scale;
+    EXPECT_TRUE(bytes_of(folder_ / "plain" / "log.csv") == bytes_of(folder_ / scale / "log.csv")) << scale;
+  }
+  EXPECT_THAT(bytes_of(folder_ / "0" / "checkpoint-6" / "training_state.json"), HasSubstr(R"("loss_scale": 65536)"));
+  EXPECT_THAT(message_of<FormatError>([&] { config(R"("loss_scale": -1)"); }), HasSubstr("it may be from 0"));
+}
+
+TEST(LossScale, GrowsAfterManyStepsAndShrinksAtOne) {
+  LossScale scale = LossScale::dynamic();
+  for (int64_t i = 0; i < LossScale::kStepsUntilDoubled; ++i) {
+    EXPECT_EQ(scale.value(), LossScale::kFirst);
+    scale.grow();
+  }
+  EXPECT_EQ(scale.value(), 2 * LossScale::kFirst);
+  EXPECT_EQ(scale.steps(), 0);
+  for (double value = LossScale::kFirst; value >= 1; value /= 2) {
+    EXPECT_TRUE(scale.shrink());
+    EXPECT_EQ(scale.value(), value);
+  }
+  EXPECT_FALSE(scale.shrink()) << "1 is the least";
+  LossScale fixed(8);
+  fixed.grow();
+  EXPECT_FALSE(fixed.shrink());
+  EXPECT_EQ(fixed.value(), 8);
+}
+
 TEST_F(Training, LearnsInSixteenBits) {
   for (const std::string dtype : {"bf16", "fp16"}) {
     const fs::path out = folder_ / dtype;
