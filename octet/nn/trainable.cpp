@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cstddef>
 
-#include "octet/tensor/half.h"
+#include "octet/tensor/narrow.h"
 
 namespace octet {
 
@@ -40,11 +40,8 @@ void Trainable::upload(Backend& backend, std::span<const float> values) const {
     backend.upload(std::as_bytes(values), values_.span());
     return;
   }
-  std::vector<uint16_t> rounded(values.size());
-  std::ranges::transform(values, rounded.begin(), [this](float value) {
-    return dtype_ == DType::kF16 ? to_half(value).bits : to_bfloat16(value).bits;
-  });
-  backend.upload(std::as_bytes(std::span(rounded)), values_.span());
+  const Tensor rounded = narrowed(values, dtype_, {rows_, cols_});
+  backend.upload({rounded.view().data, static_cast<size_t>(rounded.bytes())}, values_.span());
 }
 
 std::span<const float> Trainable::own(const TrainedRows& part, std::span<const float> all) const {

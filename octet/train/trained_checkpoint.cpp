@@ -14,7 +14,8 @@
 #include "octet/base/error.h"
 #include "octet/io/other_files.h"
 #include "octet/io/safetensors.h"
-#include "octet/tensor/half.h"
+#include "octet/tensor/narrow.h"
+#include "octet/tensor/transpose.h"
 
 namespace octet {
 namespace {
@@ -24,36 +25,14 @@ constexpr std::array<std::string_view, 6> kTiedHeads = {"lm_head.weight",       
                                                         "lm_head.decoder.weight", "generator_lm_head.weight",
                                                         "vocab_projector.weight", "embed_out.weight"};
 
-// Values of the dtype, which is exact.
-Tensor stored_as(DType dtype, const Shape& shape, std::span<const float> values) {
-  Tensor out(dtype, shape);
-  const auto convert = [&]<class T>(T (*to)(float)) {
-    std::ranges::transform(values, out.mutable_as<T>().begin(), to);
-  };
-  if (dtype == DType::kF16) {
-    convert(to_half);
-  } else if (dtype == DType::kBF16) {
-    convert(to_bfloat16);
-  } else {
-    std::ranges::copy(values, out.mutable_as<float>().begin());
-  }
-  return out;
-}
-
 // The part of `trainable` that `rows` says, in the checkpoint's shape.
 Tensor trained_tensor(const Trainable& trainable, const TrainedRows& rows, const Shape& shape, Backend& backend) {
   const std::vector<float> all = trainable.download(backend);
   const std::span<const float> part = trainable.own(rows, all);
-  std::vector<float> turned;
-  if (rows.in_out) {
-    const int64_t cols = trainable.cols();
-    turned.resize(part.size());
-    for (int64_t row = 0; row < rows.rows; ++row) {
-      for (int64_t col = 0; col < cols; ++col)
-        turned[static_cast<size_t>(col * rows.rows + row)] = part[static_cast<size_t>(row * cols + col)];
-    }
-  }
-  return stored_as(trainable.values().dtype, shape, rows.in_out ? turned : part);
+  // Narrowing is exact: this is what is stored.
+  const DType dtype = trainable.values().dtype;
+  if (!rows.in_out) return narrowed(part, dtype, shape);
+  return transposed(narrowed(part, dtype, {rows.rows, trainable.cols()}).view());
 }
 
 // Under which name training has a tensor of the checkpoint: old files call a normalization's gamma and beta so, and a

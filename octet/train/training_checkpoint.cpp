@@ -128,10 +128,10 @@ TrainingProgress RunFolder::load(int64_t step, const LossScale& first, const Tra
   out.best_value = state.number("best_value");
   out.since_best = state.integer("since_best", {0, int64_t{1} << 40});
   if (state.has("loss_scale") && out.loss_scale.is_dynamic()) {
-    if (const double scale = state.number("loss_scale"); scale < 1 || scale > LossScale::kLargest)
+    const double scale = state.number("loss_scale");
+    if (scale < 1 || scale > LossScale::kLargest)
       fail<FormatError>("{}: 'loss_scale' is {}", state_file.string(), scale);
-    out.loss_scale = LossScale::dynamic(state.number("loss_scale"),
-                                        state.integer("loss_scale_steps", {0, LossScale::kStepsUntilDoubled}));
+    out.loss_scale = LossScale::dynamic(scale, state.integer("loss_scale_steps", {0, LossScale::kStepsUntilDoubled}));
   }
   if (!state.has("parameters") || state.json()["parameters"] != parameters_json(trained)) {
     fail<FormatError>("{}: the state is of other parameters than this model's; it cannot be resumed with this config",
