@@ -125,6 +125,16 @@ class Model {
   /// From now on the parameters are what training changes, in `all`, whose backend is the model's. A model that was
   /// loaded with a recipe, or is quantized, throws UsageError.
   virtual void train(Trainables& all) = 0;
+  /// Block `index` alone is to be trained by what it gives, its parameters in `all`; and is as it was before, not laid
+  /// out.
+  virtual void train_block(int64_t index, Trainables& all) = 0;
+  virtual void stop_training_block(int64_t index) noexcept = 0;
+  /// That block on hidden states x in place, which are the pass's output.
+  virtual std::unique_ptr<TrainingPass> run_block(Training& training, int64_t index, const DeviceBatch& batch,
+                                                  const Activation& x) const = 0;
+  /// d, the gradient by its output, becomes that by its x; its parameters' are added.
+  virtual void backward_block(Training& training, int64_t index, const DeviceBatch& batch, const TrainingPass& pass,
+                              const Activation& d) const = 0;
   /// To be called when an optimizer has changed them.
   virtual void lay_out_trained(Backend& backend) = 0;
   virtual std::unique_ptr<TrainingPass> forward(Training& training, const DeviceBatch& batch) const = 0;

@@ -80,6 +80,12 @@ class Transformer : public Model {
   Activation head(Context& context, const DeviceBatch& batch, const Activation& x) const override;
 
   void train(Trainables& all) override;
+  void train_block(int64_t index, Trainables& all) override;
+  void stop_training_block(int64_t index) noexcept override;
+  std::unique_ptr<TrainingPass> run_block(Training& training, int64_t index, const DeviceBatch& batch,
+                                          const Activation& x) const override;
+  void backward_block(Training& training, int64_t index, const DeviceBatch& batch, const TrainingPass& pass,
+                      const Activation& d) const override;
   void lay_out_trained(Backend& backend) override;
   std::unique_ptr<TrainingPass> forward(Training& training, const DeviceBatch& batch) const override;
   void backward(Training& training, const DeviceBatch& batch, const TrainingPass& pass,
@@ -88,6 +94,7 @@ class Transformer : public Model {
 
  private:
   struct Pass;
+  struct BlockPass;
   void embed(Training& training, const DeviceBatch& batch, Pass& pass, const Activation& x) const;
   void embed_backward(Training& training, const DeviceBatch& batch, const Pass& pass, const Activation& d) const;
   void head(Training& training, const DeviceBatch& batch, Pass& pass, const Activation& x) const;

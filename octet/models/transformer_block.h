@@ -76,6 +76,7 @@ class TransformerBlock {
                 const Activation& d) const;
 
   void train(Trainables& all);
+  void stop_training() noexcept;
   void lay_out_trained(Backend& backend);
 
   ModelPiece piece();

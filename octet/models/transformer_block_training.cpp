@@ -24,6 +24,12 @@ void TransformerBlock::train(Trainables& all) {
   for (Normalization* norm : parts.normalizations) norm->train(all);
 }
 
+void TransformerBlock::stop_training() noexcept {
+  const ModelPiece parts = piece();
+  for (Linear* linear : parts.linears) linear->stop_training();
+  for (Normalization* norm : parts.normalizations) norm->stop_training();
+}
+
 void TransformerBlock::lay_out_trained(Backend& backend) {
   for (Linear* linear : piece().linears) linear->lay_out_trained(backend);
 }

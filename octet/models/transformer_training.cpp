@@ -18,6 +18,10 @@ struct Transformer::Pass : TrainingPass {
   Activation hidden = {};  // of its inner layer, before the nonlinearity
 };
 
+struct Transformer::BlockPass : TrainingPass {
+  TransformerBlock::Record record = {};
+};
+
 namespace {
 
 Activation keep_copy(Training& training, const Activation& x) {
@@ -47,6 +51,29 @@ void Transformer::lay_out_trained(Backend& backend) {
   for (TransformerBlock& block : blocks_) block.lay_out_trained(backend);
   if (inner_) inner_->lay_out_trained(backend);
   if (outputs_) outputs_->lay_out_trained(backend);
+}
+
+void Transformer::train_block(int64_t index, Trainables& all) {
+  if (rotary_) rotary_->prepare(all.backend());
+  blocks_.at(static_cast<size_t>(index)).train(all);
+}
+
+void Transformer::stop_training_block(int64_t index) noexcept { blocks_[static_cast<size_t>(index)].stop_training(); }
+
+std::unique_ptr<TrainingPass> Transformer::run_block(Training& training, int64_t index, const DeviceBatch& batch,
+                                                     const Activation& x) const {
+  auto pass = std::make_unique<BlockPass>();
+  const Rotary* const rotary = rotary_ ? &*rotary_ : nullptr;
+  pass->record = blocks_.at(static_cast<size_t>(index)).forward(training, rotary, batch, x);
+  pass->output = x;
+  return pass;
+}
+
+void Transformer::backward_block(Training& training, int64_t index, const DeviceBatch& batch, const TrainingPass& pass,
+                                 const Activation& d) const {
+  const Rotary* const rotary = rotary_ ? &*rotary_ : nullptr;
+  const auto& own = static_cast<const BlockPass&>(pass);
+  blocks_.at(static_cast<size_t>(index)).backward(training, rotary, batch, own.record, d);
 }
 
 std::unique_ptr<TrainingPass> Transformer::forward(Training& training, const DeviceBatch& batch) const {

@@ -46,6 +46,8 @@ void Normalization::train(Trainables& all) {
   release();
 }
 
+void Normalization::stop_training() noexcept { trained_gamma_ = trained_beta_ = nullptr; }
+
 void Normalization::backward(Context& context, const Activation& x, const Activation& dy, const Activation& dx,
                              bool adds) const {
   NormGradientOp op{.x = x,

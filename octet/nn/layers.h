@@ -34,6 +34,7 @@ class Normalization {
 
   /// From now on gamma and beta are what training changes.
   void train(Trainables& all);
+  void stop_training() noexcept;
   /// dx, that of the x which forward read, from dy (which it may be), written or added to; gradients of gamma and beta
   /// are added to theirs.
   void backward(Context& context, const Activation& x, const Activation& dy, const Activation& dx, bool adds) const;

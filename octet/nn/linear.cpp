@@ -177,6 +177,12 @@ void Linear::train(Trainables& all, Trainable* tied) {
   lay_out_trained(all.backend());
 }
 
+void Linear::stop_training() noexcept {
+  trained_weight_ = trained_bias_ = nullptr;
+  quantized_.reset();
+  release();
+}
+
 // What the parts' schemes ask for, if any.
 void Linear::train_quantized(Trainables& all) {
   const Parameter& first = parts_.front().weight;

@@ -63,6 +63,8 @@ class Linear {
   /// pass straight through what rounds. The range of a static input, and those of weights, are trained too, if `all`
   /// says so. It may not move any more then.
   void train(Trainables& all, Trainable* tied = nullptr);
+  /// Weights and biases are its own again, as they were before, and not laid out.
+  void stop_training() noexcept;
   /// What an optimizer's step has changed.
   void lay_out_trained(Backend& backend);
   /// dx, that of the x which forward read, from dy, that of x · Wᵀ + bias, written or added to unless there is none;

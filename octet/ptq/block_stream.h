@@ -50,6 +50,7 @@ class BlockStream {
 
   /// The piece that run() runs.
   int64_t piece() const noexcept { return piece_; }
+  const TokenBatch& samples() const noexcept { return samples_; }
   int64_t tokens() const noexcept { return samples_.tokens(); }
   bool done() const noexcept { return piece_ == model_.pieces(); }
 
@@ -57,6 +58,11 @@ class BlockStream {
   /// sample. After the last piece there are no outputs. Throws NumericError, naming layer and sample, where NaN or
   /// infinity meets a site that is watched or leaves the piece.
   void run(Outputs outputs, std::span<const int> sites = {}, const Visitor& visit = {});
+
+  /// Tells of samples that the piece was run on elsewhere.
+  void advance(int64_t samples) const {
+    if (advance_) advance_(samples);
+  }
 
   /// What the next piece reads, [tokens, width].
   std::span<const float> hidden_states() const noexcept { return states_; }

@@ -14,8 +14,12 @@ using nlohmann::json;
 std::string foreign_key(const Recipe& recipe) {
   const json content = json::parse(recipe.text());
   for (const auto& [key, value] : content.items()) {
-    if (value.is_null() || key == "name" || key == "weights" || key == "calibration") continue;
-    if (key == "activations") {
+    if (value.is_null() || key == "name" || key == "calibration") continue;
+    if (key == "weights") {
+      // Blocks learn that, not layers.
+      const std::string algorithm = value.value("algorithm", "");
+      if (algorithm == "adaround" || algorithm == "signround") return "weights.algorithm=" + algorithm;
+    } else if (key == "activations") {
       if (value.value("mode", "dynamic") == "static") return "activations.mode";
     } else {
       return key;

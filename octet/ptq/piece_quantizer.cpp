@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <iterator>
+#include <limits>
 #include <utility>
 
 #include "octet/base/error.h"
@@ -11,6 +13,7 @@
 #include "octet/ptq/alpha_search.h"
 #include "octet/ptq/awq.h"
 #include "octet/ptq/bias_correction.h"
+#include "octet/ptq/block_rounding.h"
 #include "octet/ptq/fold.h"
 #include "octet/ptq/layer_output_error.h"
 #include "octet/ptq/weight_quantizer.h"
@@ -117,7 +120,10 @@ PieceQuantizer::PieceQuantizer(const Checkpoint& checkpoint, const Recipe& recip
       backend_(backend),
       sends_quantized_(recipe.bias_correction()) {
   for (const auto& [layer, target] : targets_) {
-    if (target.quantized_here && needs_statistics(recipe.weight_algorithm(layer).algorithm)) sends_quantized_ = true;
+    if (!target.quantized_here) continue;
+    const WeightAlgorithm algorithm = recipe.weight_algorithm(layer).algorithm;
+    sends_quantized_ = sends_quantized_ || sees_earlier_errors(algorithm);
+    learns_rounding_ = learns_rounding_ || learns_rounding(algorithm);
   }
 }
 
@@ -199,15 +205,69 @@ int64_t PieceQuantizer::watched_passes(const Plan& plan) {
   return passes;
 }
 
-int64_t PieceQuantizer::passes(int64_t piece) const {
+int64_t PieceQuantizer::passes(int64_t piece, int64_t samples) const {
   // The last pass takes the outputs too, unless they are to be those of quantized weights.
-  return std::max<int64_t>(1, watched_passes(plan(piece)) + (sends_quantized_ ? 1 : 0));
+  return std::max<int64_t>(1, watched_passes(plan(piece)) + (sends_quantized_ ? 1 : 0)) +
+         rounding_of(piece).passes(samples);
+}
+
+PieceQuantizer::Rounding PieceQuantizer::rounding_of(int64_t piece) const {
+  Rounding out;
+  if (piece == 0 || piece > model_.info().blocks) return out;
+  for (const Linear* linear : model_.piece(piece).linears) {
+    for (const Linear::Part& part : linear->parts()) {
+      const std::string& layer = part.weight.layer;
+      const LayerTarget* target = find(layer);
+      const WeightAlgorithmOptions asked = recipe_.weight_algorithm(layer);
+      if (target == nullptr || !target->quantized_here || !learns_rounding(asked.algorithm)) continue;
+      if (target->scheme.weight.outliers) {
+        fail<UsageError>("recipe '{}': layer '{}' is to keep outlier columns, beside which rounding is not learned",
+                         recipe_.name(), layer);
+      }
+      if (!out.layers.empty() && (asked.algorithm != out.algorithm || asked.rounding != out.options)) {
+        fail<UsageError>("recipe '{}': layers '{}' and '{}' learn their rounding together: give them one algorithm and options",
+                         recipe_.name(), out.layers.begin()->first, layer);
+      }
+      out.algorithm = asked.algorithm;
+      out.options = asked.rounding;
+      out.layers[layer] = target->scheme.weight;
+    }
+  }
+  return out;
+}
+
+int64_t PieceQuantizer::Rounding::passes(int64_t samples) const {
+  if (layers.empty()) return 0;
+  const int64_t of_step = std::min(options.batch_size, std::max<int64_t>(1, samples));
+  return (options.iterations * of_step + samples - 1) / samples;
+}
+
+void PieceQuantizer::learn_rounding(BlockStream& stream, PieceResult& result) {
+  const Rounding rounding = rounding_of(stream.piece());
+  if (rounding.layers.empty()) return;
+  const int64_t samples = stream.samples().sequences();
+  int64_t left = rounding.passes(samples) * samples;
+  LearnedRounding learned = octet::learn_rounding(
+      model_, backend_, stream.piece() - 1, stream.samples(), {.inputs = stream.hidden_states(), .targets = floats_->hidden_states()},
+      rounding.layers, rounding.algorithm, rounding.options,
+      [&](int64_t more) {
+        const int64_t told = std::min(more, left);
+        left -= told;
+        stream.advance(told);
+      });
+  stream.advance(left);
+  result.layers[rounding.layers.begin()->first].notes.push_back(
+      fmt::format("rounding learned with the other layers of its block, whose outputs' error fell from {:.2f} % to {:.2f} %",
+                  100 * std::sqrt(learned.nearest_error), 100 * std::sqrt(learned.error)));
+  result.weights = std::move(learned.weights);
 }
 
 PieceResult PieceQuantizer::quantize(BlockStream& stream) {
   const int64_t piece = stream.piece();
   const Plan plan = this->plan(piece);
   PieceResult result;
+  if (learns_rounding_ && !floats_) floats_.emplace(model_, backend_, stream.samples());
+  while (floats_ && floats_->piece() <= std::min(piece, model_.info().blocks)) floats_->run(Outputs::kTaken);
   int64_t left = watched_passes(plan);
   const NextOutputs outputs = [&](const Step* step) {
     if (--left == 0 && !sends_quantized_) return Outputs::kTaken;
@@ -215,6 +275,7 @@ PieceResult PieceQuantizer::quantize(BlockStream& stream) {
     return step != nullptr && step->linears.size() == 1 && !step->attention ? Outputs::kPaused : Outputs::kDropped;
   };
   if (!plan.pairs.empty()) fold(stream, plan, outputs(nullptr), result);
+  learn_rounding(stream, result);
   for (const Step& step : plan.steps) run_step(stream, step, outputs, result);
   if (stream.piece() == piece) stream.run(Outputs::kTaken);
   for (Linear::Part* part : parts_of(model_, piece)) part->weight.value = std::monostate();
@@ -479,12 +540,22 @@ void PieceQuantizer::quantize_part(Linear::Part& part, const WeightScheme& schem
                                    std::span<const int32_t> outliers, PieceResult& result) const {
   const std::string layer = part.weight.layer;
   const FloatWeight values(part.weight);
-  QuantizedWeight quantized = quantize_weight(values.view(), scheme, recipe_.weight_algorithm(layer),
-                                              inputs != nullptr && inputs->statistics ? &*inputs->statistics : nullptr,
-                                              layer, backend_.threads(), outliers);
-  result.layers[layer] = {.relative_error = relative_error(values.view(), quantized.tensor),
-                          .output_error = quantized.output_error,
-                          .notes = std::move(quantized.notes)};
+  WeightAlgorithmOptions algorithm = recipe_.weight_algorithm(layer);
+  // What is in no block has none to learn by.
+  if (learns_rounding(algorithm.algorithm)) algorithm.algorithm = WeightAlgorithm::kRoundToNearest;
+  const auto learned = result.weights.find(layer);
+  QuantizedWeight quantized =
+      learned != result.weights.end()
+          ? QuantizedWeight{.tensor = std::move(learned->second),
+                            .notes = {},
+                            .output_error = std::numeric_limits<double>::quiet_NaN()}
+          : quantize_weight(values.view(), scheme, algorithm,
+                            inputs != nullptr && inputs->statistics ? &*inputs->statistics : nullptr, layer,
+                            backend_.threads(), outliers);
+  WeightReport& report = result.layers[layer];
+  report.relative_error = relative_error(values.view(), quantized.tensor);
+  report.output_error = quantized.output_error;
+  std::ranges::move(quantized.notes, std::back_inserter(report.notes));
   if (recipe_.bias_correction() && part.bias) {
     part.bias = corrected(part.bias->view(), values.view(), quantized.tensor, inputs->sum, inputs->rows, layer);
     result.tensors.insert_or_assign(layer + ".bias", Tensor::copy_of(part.bias->view()));

@@ -70,8 +70,8 @@ class PieceQuantizer {
   PieceQuantizer(const Checkpoint& checkpoint, const Recipe& recipe, std::map<std::string, LayerTarget> targets,
                  Model& model, Backend& backend);
 
-  /// How often the stream runs on a piece.
-  int64_t passes(int64_t piece) const;
+  /// How often each of so many samples meets a piece, on the average.
+  int64_t passes(int64_t piece, int64_t samples) const;
   /// Quantizes the stream's piece and sends the stream on: with what the quantized weights give where the recipe's
   /// algorithms make good errors of earlier layers, else with what the float ones give. The result is of the piece as
   /// the model then holds it.
@@ -119,6 +119,16 @@ class PieceQuantizer {
                            const Collected& inputs) const;
   void find_scales(const Linear& linear, const Collected& inputs, PieceResult& result) const;
   void find_attention_scales(const QuantSite& attention, const SeenBySite& seen, PieceResult& result) const;
+  /// The layers of a piece whose rounding is learned, and how.
+  struct Rounding {
+    std::map<std::string, WeightScheme> layers = {};
+    WeightAlgorithm algorithm = WeightAlgorithm::kSignRound;
+    RoundingOptions options = {};
+
+    int64_t passes(int64_t samples) const;
+  };
+  Rounding rounding_of(int64_t piece) const;
+  void learn_rounding(BlockStream& stream, PieceResult& result);
   void quantize_part(Linear::Part& part, const WeightScheme& scheme, const Collected* inputs,
                      std::span<const int32_t> outliers, PieceResult& result) const;
   void fold(BlockStream& stream, const Plan& plan, BlockStream::Outputs outputs, PieceResult& result);
@@ -131,6 +141,8 @@ class PieceQuantizer {
   std::vector<FoldPair> pairs_;
   Backend& backend_;
   bool sends_quantized_ = false;  ///< the next piece reads what quantized weights give
+  bool learns_rounding_ = false;
+  std::optional<BlockStream> floats_;  ///< if it does: the same samples, in the float model, before the next piece
 };
 
 }  // namespace octet

@@ -65,7 +65,7 @@ QuantizedPieces quantize_pieces(const Checkpoint& checkpoint, const Recipe& reci
   PieceQuantizer quantizer(checkpoint, recipe, std::move(targets), *model, *backend);
   const int64_t pieces = model->pieces(), samples = data.samples.sequences();
   int64_t done = 0, total = 0;
-  for (int64_t i = 0; i < pieces; ++i) total += quantizer.passes(i) * samples;
+  for (int64_t i = 0; i < pieces; ++i) total += quantizer.passes(i, samples) * samples;
   const auto count = [&](int64_t more) {
     done += more;
     if (advance) advance(done, total);
@@ -75,7 +75,7 @@ QuantizedPieces quantize_pieces(const Checkpoint& checkpoint, const Recipe& reci
   const Place place = last_place(directory, pieces);
   for (int64_t i = 0; i < place.piece; ++i) {
     result.add(directory.path() / piece_file(i), *directory.finished(piece_file(i)));
-    count(quantizer.passes(i) * samples);
+    count(quantizer.passes(i, samples) * samples);
   }
   if (place.piece == pieces) return result;
   BlockStream stream(*model, *backend, data.samples, count);

@@ -26,6 +26,10 @@ const char* name_of(WeightAlgorithm algorithm) {
       return "the search for scales by Hessian";
     case WeightAlgorithm::kHqq:
       return "HQQ";
+    case WeightAlgorithm::kAdaRound:
+      return "AdaRound";
+    case WeightAlgorithm::kSignRound:
+      return "SignRound";
   }
   return "";
 }
@@ -76,6 +80,10 @@ QuantizedWeight quantize_weight(ConstTensorView weight, const WeightScheme& aske
   scheme.outliers = false;   // set in the end
   check(scheme, cols, what);
   check_outlier_columns(outliers, cols, what);
+  if (learns_rounding(options.algorithm)) {
+    fail<UsageError>("{}: {} learns the rounding of whole blocks, by octet quantize with --data", what,
+                     name_of(options.algorithm));
+  }
   if (statistics == nullptr && needs_statistics(options.algorithm)) {
     fail<UsageError>("{}: {} needs calibration, and there is none: give it text with --data", what,
                      name_of(options.algorithm));
@@ -102,6 +110,8 @@ QuantizedWeight quantize_weight(ConstTensorView weight, const WeightScheme& aske
         return hessian_scales(floats, rows, scheme, *statistics, threads);
       case WeightAlgorithm::kHqq:
         return hqq(floats, rows, cols, scheme, outliers, threads);
+      case WeightAlgorithm::kAdaRound:
+      case WeightAlgorithm::kSignRound:
       case WeightAlgorithm::kRoundToNearest:
         break;
     }

@@ -332,6 +332,11 @@ uint8_t uint8_code(float x, float inverse, int zero_point) noexcept {
   return static_cast<uint8_t>(steps(x, inverse, -zero, kUint8Steps - zero) + zero);
 }
 
+CodeRange code_range(const WeightScheme& scheme) noexcept {
+  const Grid grid = grid_with(scheme, 1.0f, 0, 0.0f);
+  return {static_cast<int>(grid.low), static_cast<int>(grid.high)};
+}
+
 GroupGrid find_group_grid(std::span<const float> values, const WeightScheme& scheme) noexcept {
   return to_group_grid(find_grid(values, scheme));
 }

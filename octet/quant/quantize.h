@@ -67,6 +67,12 @@ struct GroupGrid {
 /// flat; a hundredth is finer than it can tell.
 inline constexpr int kLargestShare = 100, kSmallestShare = 50;
 
+/// The codes that quantizers choose from.
+struct CodeRange {
+  int lowest, highest;
+};
+CodeRange code_range(const WeightScheme& scheme) noexcept;
+
 /// The grid of a group of finite values as quantize_weight finds it.
 GroupGrid find_group_grid(std::span<const float> values, const WeightScheme& scheme) noexcept;
 /// The grid of the group's range shortened to so many hundredths.

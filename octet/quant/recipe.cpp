@@ -250,7 +250,8 @@ std::pair<WeightScheme, std::vector<int64_t>> read_grid(Reader& reader) {
 
 constexpr std::array kAlgorithms = {
     std::pair{"rtn", WeightAlgorithm::kRoundToNearest}, std::pair{"gptq", WeightAlgorithm::kGptq},
-    std::pair{"hessian", WeightAlgorithm::kHessianScales}, std::pair{"hqq", WeightAlgorithm::kHqq}};
+    std::pair{"hessian", WeightAlgorithm::kHessianScales}, std::pair{"hqq", WeightAlgorithm::kHqq},
+    std::pair{"adaround", WeightAlgorithm::kAdaRound}, std::pair{"signround", WeightAlgorithm::kSignRound}};
 
 WeightAlgorithm read_algorithm(Reader& reader) {
   std::vector<json> names;
@@ -274,6 +275,15 @@ WeightAlgorithmOptions read_algorithm_options(Reader& reader) {
   out.static_groups = reader.choice("static_groups", {false, true}).get<bool>();
   for (const char* key : {"block_size", "percdamp", "act_order", "static_groups"})
     refuse_unless(reader, key, out.algorithm == WeightAlgorithm::kGptq, "\"gptq\"");
+  constexpr int64_t kMost = 1 << 20;
+  RoundingOptions& rounding = out.rounding;
+  rounding.iterations = reader.integer("iterations", rounding.iterations, 1, kMost);
+  rounding.batch_size = reader.integer("batch_size", rounding.batch_size, 1, kMost);
+  if (reader.find("learning_rate") != nullptr) rounding.learning_rate = reader.number("learning_rate", 0, 0, 1);
+  rounding.round_weight = reader.number("round_weight", rounding.round_weight, 0, 1e6);
+  for (const char* key : {"iterations", "batch_size", "learning_rate"})
+    refuse_unless(reader, key, learns_rounding(out.algorithm), "\"adaround\" or \"signround\"");
+  refuse_unless(reader, "round_weight", out.algorithm == WeightAlgorithm::kAdaRound, "\"adaround\"");
   return out;
 }
 
@@ -664,6 +674,7 @@ std::string Recipe::needs_data() const {
     return any_weights([algorithm](const Weights& weights) { return weights.algorithm.algorithm == algorithm; });
   };
   if (uses(WeightAlgorithm::kGptq)) return "GPTQ";
+  if (uses(WeightAlgorithm::kAdaRound) || uses(WeightAlgorithm::kSignRound)) return "learning how to round";
   if (uses(WeightAlgorithm::kHessianScales)) return "a search of scales by Hessians";
   if (finds_outliers()) return "a search of outlier columns";
   return bias_correction_ ? "bias correction" : "";

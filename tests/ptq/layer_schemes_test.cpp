@@ -19,6 +19,7 @@ TEST(LayerSchemes, RecipesOfMoreThanLayersAreNone) {
   EXPECT_THROW(check(R"({"embeddings": 8})"), UsageError);
   EXPECT_THROW(check(R"({"weights": {"bits": 8}, "fold": {"method": "smoothquant"}})"), UsageError);
   EXPECT_THROW(check(R"({"weights": {"bits": 8}, "bias_correction": true})"), UsageError);
+  EXPECT_THROW(check(R"({"weights": {"bits": 4, "algorithm": "signround"}})"), UsageError);
 }
 
 TEST(LayerSchemes, AnyAlgorithmIsOneAndAllCalibrateAlike) {

@@ -337,6 +337,12 @@ TEST(Recipe, WhatAnAlgorithmDoesNotHaveIsRefused) {
               HasSubstr("'true_sequential' belongs to"));
   EXPECT_THAT(refusal(R"({"weights": {"algorithm": "gptq", "percdamp": 2}})"), HasSubstr("a number from 0 to 1"));
   EXPECT_THAT(refusal(R"({"weights": {"algorithm": "gptq", "block_size": 0}})"), HasSubstr("a whole number from 1"));
+  EXPECT_THAT(refusal(R"({"weights": {"algorithm": "gptq", "iterations": 9}})"),
+              HasSubstr("'iterations' belongs to \"algorithm\": \"adaround\" or \"signround\""));
+  EXPECT_THAT(refusal(R"({"weights": {"algorithm": "adaround", "batch_size": 0}})"), HasSubstr("a whole number from 1"));
+  EXPECT_THAT(refusal(R"({"weights": {"algorithm": "adaround", "percdamp": 0.1}})"), HasSubstr("'percdamp' belongs to"));
+  EXPECT_THAT(refusal(R"({"weights": {"algorithm": "signround", "round_weight": 1}})"),
+              HasSubstr("'round_weight' belongs to"));
   EXPECT_THAT(refusal(R"({"weights": {"algorithm": "magic"}})"), HasSubstr("'algorithm' is \"magic\""));
   EXPECT_THAT(refusal(R"({"weights": {}, "fold": {}})"), HasSubstr("has no 'method'"));
   EXPECT_THAT(refusal(R"({"weights": {}, "fold": {"method": "awq", "alpha": 0.5}})"), HasSubstr("leave it out"));
