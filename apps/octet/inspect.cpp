@@ -22,9 +22,13 @@ struct InspectOptions : ModelOptions {
   std::string kv_dtype;
 };
 
-const char* attention_name(const ModelInfo& info) {
+std::string attention_name(const ModelInfo& info) {
   if (info.attention == ActivationMode::kFloat) return "float";
-  return is_static(info.attention) ? "int8, static per tensor" : "int8, dynamic per token and head";
+  if (!is_static(info.attention)) return "int8, dynamic per token and head";
+  const auto [qk, v] = info.attention_bits;
+  const std::string kinds =
+      qk == v ? fmt::format("int{}", qk) : fmt::format("int{} queries and keys, int{} values", qk, v);
+  return kinds + ", static per tensor";
 }
 
 void print_as_json(const Checkpoint& checkpoint, const Model& model) {

@@ -49,6 +49,7 @@ void print_as_json(const Recipe& recipe, const QuantizeReport& report) {
     const RangeEstimate& estimate = site.estimate;
     nlohmann::ordered_json entry = {{"site", site.site}, {"scale", estimate.scale.scale}};
     if (estimate.scale.zero_point != 0) entry["zero_point"] = estimate.scale.zero_point;
+    if (estimate.scale.bits != 8) entry["bits"] = estimate.scale.bits;
     entry["range"] = site.given ? "given" : name(estimate.method);
     entry["clipped_share"] = estimate.loss.clipped_share;
     entry["clipping_error"] = estimate.loss.clipping_error;

@@ -116,7 +116,8 @@ void add_quantize_report(const Config& json, ModelFacts& facts, VariantFacts& va
     site.fixed =
         static_range(has_zero_point ? ActivationMode::kStaticPerTensorZeroPoint : ActivationMode::kStaticPerTensor,
                      {.scale = static_cast<float>(entry.number("scale")),
-                      .zero_point = static_cast<int>(entry.integer("zero_point", 0, {.min = 0, .max = 255}))});
+                      .zero_point = static_cast<int>(entry.integer("zero_point", 0, {.min = 0, .max = 255})),
+                      .bits = static_cast<int>(entry.integer("bits", 8, {.min = 2, .max = 8}))});
     site.fixed->method = entry.text("range", "");
     site.fixed->clipped_share = entry.number("clipped_share");
     site.fixed->zeroed_share = entry.number("zeroed_share");

@@ -112,7 +112,7 @@ struct RoundTripOp {
 /// is the gradient by the clip c: of PACT (Choi et al., 2018), on both sides of 0, for inside = 0, and for 1 with what
 /// the clip does to the steps within it (Esser et al., 2020). UINT8 has two ends, low = -zero_point · scale and
 /// high = low + 255 · scale, each with a gradient of its own (LSQ+, Bhalgat et al., 2020, by its ends instead of by
-/// scale and offset):
+/// scale and offset). Of fewer bits b, 2^(b-1) - 1 stands for 127 and 2^b - 1 for 255:
 ///
 ///   e = inside · Σ_{else} dy · (y - x) / (high - low)
 ///   dclip[0] += Σ_{x < low} dy - e,  dclip[1] += Σ_{x > high} dy + e

@@ -29,7 +29,7 @@ constexpr const char* kOutliers = ".outliers";
 // the two cancel where both apply.
 constexpr int kHalfOf4Bits = 8;
 
-// What is added to 8-bit codes before they are packed, and what a uint8 code of activations is more than in a file.
+// What is added to 8-bit codes before they are packed.
 constexpr int kHalfOf8Bits = 128;
 
 // Adds to every code.
@@ -323,7 +323,7 @@ std::vector<TensorSource> encode_activation_scale(const std::string& layer, cons
   if (mode == ActivationMode::kStaticPerTensorZeroPoint) {
     out.push_back({layer + kInputZeroPoint, DType::kI8, {1}, [scale] {
                      Tensor one(DType::kI8, {1});
-                     one.mutable_as<int8_t>()[0] = static_cast<int8_t>(scale.zero_point - kHalfOf8Bits);
+                     one.mutable_as<int8_t>()[0] = static_cast<int8_t>(scale.zero_point - (1 << (scale.bits - 1)));
                      return one;
                    }});
   }
@@ -350,8 +350,9 @@ Tensor one_number(const Checkpoint& checkpoint, const std::string& name, std::in
   return tensor;
 }
 
-ActivationScale read_scale(const Checkpoint& checkpoint, const std::string& name, ActivationMode mode, int zero_point) {
-  ActivationScale out{.zero_point = zero_point};
+ActivationScale read_scale(const Checkpoint& checkpoint, const std::string& name, ActivationMode mode, int zero_point,
+                           int bits) {
+  ActivationScale out{.zero_point = zero_point, .bits = bits};
   read_f32(one_number(checkpoint, name, {DType::kF32, DType::kF16, DType::kBF16}).view(), 0, std::span(&out.scale, 1));
   try {
     check(out, mode, where(checkpoint, name));
@@ -363,17 +364,18 @@ ActivationScale read_scale(const Checkpoint& checkpoint, const std::string& name
 
 }  // namespace
 
-ActivationScale decode_activation_scale(const Checkpoint& checkpoint, const std::string& layer, ActivationMode mode) {
+ActivationScale decode_activation_scale(const Checkpoint& checkpoint, const std::string& layer, ActivationMode mode,
+                                        int bits) {
   const std::string name = layer + kInputZeroPoint;
   int zero_point = 0;
   if (mode == ActivationMode::kStaticPerTensorZeroPoint) {
-    zero_point = one_number(checkpoint, name, {DType::kI8}).as<int8_t>()[0] + kHalfOf8Bits;
+    zero_point = one_number(checkpoint, name, {DType::kI8}).as<int8_t>()[0] + (1 << (bits - 1));
   } else if (checkpoint.contains(name)) {
     // Some writers store the zero of a symmetric scheme.
     if (one_number(checkpoint, name, {DType::kI8}).as<int8_t>()[0] != 0)
       fail<FormatError>("{} is not zero; the scheme is symmetric", where(checkpoint, name));
   }
-  return read_scale(checkpoint, layer + kInputScale, mode, zero_point);
+  return read_scale(checkpoint, layer + kInputScale, mode, zero_point, bits);
 }
 
 TensorSource encode_attention_scale(const std::string& operand, float scale) {
@@ -381,7 +383,7 @@ TensorSource encode_attention_scale(const std::string& operand, float scale) {
 }
 
 float decode_attention_scale(const Checkpoint& checkpoint, const std::string& operand) {
-  return read_scale(checkpoint, operand + kAttentionScale, ActivationMode::kStaticPerTensor, 0).scale;
+  return read_scale(checkpoint, operand + kAttentionScale, ActivationMode::kStaticPerTensor, 0, 8).scale;
 }
 
 namespace {

@@ -67,7 +67,8 @@ std::vector<TensorSource> encode_activation_scale(const std::string& layer, cons
 int64_t encoded_scale_bytes(ActivationMode mode);
 /// Reads it back. Throws FormatError where a tensor is missing, has another dtype or shape, or holds what no scale can
 /// be.
-ActivationScale decode_activation_scale(const Checkpoint& checkpoint, const std::string& layer, ActivationMode mode);
+ActivationScale decode_activation_scale(const Checkpoint& checkpoint, const std::string& layer, ActivationMode mode,
+                                        int bits = 8);
 
 /// The tensor OPERAND_scale that holds the scale of what static attention reads, OPERAND being MODULE.q, .k or .v: the
 /// library's own names, of a kv_cache_scheme. Throws as decode_activation_scale does.

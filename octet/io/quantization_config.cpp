@@ -21,6 +21,8 @@ constexpr const char* kEmbedding = "Embedding";
 // what meets the values.
 constexpr const char* kAttention = "octet_attention";
 constexpr const char* kCacheScheme = "kv_cache_scheme";
+// And where values have other bits than queries and keys, in "octet_attention".
+constexpr const char* kValueBits = "v_bits";
 // Octet's own too, but among the arguments of weights, where the library refuses what it does not know: a reader that
 // passed over it would compute with zeros in the place of the outliers.
 constexpr const char* kOutliers = "octet_outlier_columns";
@@ -68,10 +70,14 @@ void check_integers(const Config& args, const std::string& where) {
   };
   require("type", "int", "integers are supported");
   require("block_structure", nullptr, "blocks are not supported");
+  if (where != kAttention && args.has(kValueBits)) {
+    refuse(args, fmt::format("{}.{}", where, kValueBits), args.json().at(kValueBits), "it is said of attention");
+  }
   // The last steer how scales were found, not what they mean.
-  refuse_other_keys(args, where,
-                    {"num_bits", "type", "symmetric", "strategy", "dynamic", "group_size", "actorder",
-                     "block_structure", "observer", "observer_kwargs", "scale_dtype", "zp_dtype", kOutliers});
+  refuse_other_keys(
+      args, where,
+      {"num_bits", "type", "symmetric", "strategy", "dynamic", "group_size", "actorder", "block_structure", "observer",
+       "observer_kwargs", "scale_dtype", "zp_dtype", kOutliers, kValueBits});
 }
 
 // Of weights; compressed-tensors' own defaults: one scale in all, or, with group_size -1, one an output channel.
@@ -126,13 +132,15 @@ WeightScheme read_weights(const Config& weights, const std::string& where) {
   return scheme;
 }
 
-ActivationMode read_activations(const Config& activations, const std::string& where) {
+struct Activations {
+  ActivationMode mode;
+  int bits;
+};
+
+Activations read_activations(const Config& activations, const std::string& where) {
   check_integers(activations, where);
   if (activations.has(kOutliers)) {
     refuse(activations, where + "." + kOutliers, activations.json().at(kOutliers), "it is said of weights");
-  }
-  if (const int64_t bits = activations.integer("num_bits", 8); bits != 8) {
-    refuse(activations, where + ".num_bits", bits, "8 bits are supported");
   }
   // A text, "local", stands for another method.
   const json dynamic = activations.has("dynamic") ? activations.json().at("dynamic") : json(false);
@@ -141,6 +149,10 @@ ActivationMode read_activations(const Config& activations, const std::string& wh
            "scales found while running (true) or before (false) are supported");
   }
   const bool fixed = dynamic == false, symmetric = activations.flag("symmetric", true);
+  const int64_t bits = activations.integer("num_bits", 8);
+  if (bits != 8 && (!fixed || bits < 2 || bits > 8)) {
+    refuse(activations, where + ".num_bits", bits, "8 bits are supported, and 2 to 7 where scales are not dynamic");
+  }
   const std::string strategy = activations.text("strategy", "tensor");
   if (strategy != (fixed ? "tensor" : "token")) {
     refuse(activations, where + ".strategy", strategy,
@@ -149,8 +161,18 @@ ActivationMode read_activations(const Config& activations, const std::string& wh
   if (!fixed && !symmetric) {
     refuse(activations, where + ".symmetric", false, "a zero point is supported where scales are not dynamic");
   }
-  if (!fixed) return ActivationMode::kDynamicPerToken;
-  return symmetric ? ActivationMode::kStaticPerTensor : ActivationMode::kStaticPerTensorZeroPoint;
+  if (!fixed) return {ActivationMode::kDynamicPerToken, 8};
+  return {symmetric ? ActivationMode::kStaticPerTensor : ActivationMode::kStaticPerTensorZeroPoint,
+          static_cast<int>(bits)};
+}
+
+// Bits of values where they are said, else those of queries and keys.
+AttentionBits read_attention_bits(const Config& attention, const Activations& read) {
+  const int64_t v = attention.integer(kValueBits, read.bits);
+  if (v != read.bits && (!is_static(read.mode) || v < 2 || v > 8)) {
+    refuse(attention, fmt::format("{}.{}", kAttention, kValueBits), v, "2 to 8 bits of static scales are supported");
+  }
+  return {.qk = read.bits, .v = static_cast<int>(v)};
 }
 
 StoredScheme read_group(const Config& group, const std::string& where, std::optional<WeightFormat> common) {
@@ -158,7 +180,9 @@ StoredScheme read_group(const Config& group, const std::string& where, std::opti
   if (!group.has("weights")) fail<FormatError>("{}: {} has no 'weights'", group.source(), where);
   Scheme scheme{.weight = read_weights(group.object("weights"), where + ".weights")};
   if (group.has("input_activations")) {
-    scheme.activations = read_activations(group.object("input_activations"), where + ".input_activations");
+    const auto [mode, bits] = read_activations(group.object("input_activations"), where + ".input_activations");
+    scheme.activations = mode;
+    scheme.activation_bits = bits;
     if (scheme.weight.bits != 8 && scheme.activations == ActivationMode::kStaticPerTensorZeroPoint) {
       fail<FormatError>("{}: {} has {}-bit weights; activations with a zero point need 8-bit ones", group.source(),
                         where, scheme.weight.bits);
@@ -180,10 +204,10 @@ Rank rank_of(std::string_view target) {
   return target.starts_with(kPatternPrefix) ? Rank::kPattern : Rank::kName;
 }
 
-json to_json(ActivationMode activations) {
+json to_json(ActivationMode activations, int bits) {
   if (activations == ActivationMode::kFloat) return nullptr;
   const bool fixed = is_static(activations);
-  return {{"num_bits", 8},
+  return {{"num_bits", bits},
           {"type", "int"},
           {"symmetric", activations != ActivationMode::kStaticPerTensorZeroPoint},
           {"strategy", fixed ? "tensor" : "token"},
@@ -204,7 +228,7 @@ json to_json(const Scheme& scheme, const json& targets, WeightFormat format) {
   return {{"targets", targets},
           {"format", text_of(format)},
           {"weights", std::move(weights)},
-          {"input_activations", to_json(scheme.activations)},
+          {"input_activations", to_json(scheme.activations, scheme.activation_bits)},
           {"output_activations", nullptr}};
 }
 
@@ -219,10 +243,11 @@ std::vector<TargetGroup> by_scheme(const std::map<std::string, Scheme>& schemes)
   std::vector<TargetGroup> groups;
   for (const auto& [name, scheme] : schemes) {
     check_storable(scheme.weight, name);
-    auto group = std::find_if(groups.begin(), groups.end(),
-                              [&wanted = scheme](const TargetGroup& known) { return known.scheme == wanted; });
+    Scheme stored = scheme;
+    stored.weight.unused_bits = 0;
+    auto group = std::ranges::find(groups, stored, &TargetGroup::scheme);
     if (group == groups.end())
-      group = groups.insert(groups.end(), TargetGroup{scheme, json::array(), format_for(scheme)});
+      group = groups.insert(groups.end(), TargetGroup{stored, json::array(), format_for(stored)});
     group->targets.push_back(name);
   }
   return groups;
@@ -306,15 +331,18 @@ StoredQuantization StoredQuantization::parse(const Config& config) {
                    [](const auto& a, const auto& b) { return rank_of(a.first.target) < rank_of(b.first.target); });
   for (const std::string& layer : ignored) out.ignored_.emplace_back(layer, source);
   if (config.has(kAttention)) {
-    out.attention_ = read_activations(config.object(kAttention), kAttention);
+    const Activations read = read_activations(config.object(kAttention), kAttention);
+    out.attention_ = read.mode;
+    out.attention_bits_ = read_attention_bits(config.object(kAttention), read);
     if (out.attention_ == ActivationMode::kStaticPerTensorZeroPoint) {
       refuse(config, std::string(kAttention) + ".symmetric", false, "attention has no zero points");
     }
   }
   // What static attention keeps of keys and values; by itself it would leave queries and weights in float.
   if (config.has(kCacheScheme)) {
-    const ActivationMode cache = read_activations(config.object(kCacheScheme), kCacheScheme);
-    if (cache != ActivationMode::kStaticPerTensor || cache != out.attention_) {
+    const auto [cache, bits] = read_activations(config.object(kCacheScheme), kCacheScheme);
+    if (cache != ActivationMode::kStaticPerTensor || cache != out.attention_ ||
+        out.attention_bits_ != AttentionBits{.qk = bits, .v = bits}) {
       fail<FormatError>("{}: '{}' without attention of the same kind ('{}') is not supported", source, kCacheScheme,
                         kAttention);
     }
@@ -332,7 +360,8 @@ std::optional<StoredScheme> StoredQuantization::scheme_for(std::string_view laye
 }
 
 json quantization_config(const std::map<std::string, Scheme>& schemes, std::span<const std::string> float_layers,
-                         const std::map<std::string, Scheme>& embeddings, ActivationMode attention) {
+                         const std::map<std::string, Scheme>& embeddings, ActivationMode attention,
+                         AttentionBits attention_bits) {
   std::vector<TargetGroup> groups = by_scheme(schemes);
   if (groups.size() == 1) groups.front().targets = json::array({kLinear});
   for (TargetGroup& group : by_scheme(embeddings)) {
@@ -344,23 +373,27 @@ json quantization_config(const std::map<std::string, Scheme>& schemes, std::span
               {"quantization_status", "compressed"},
               {"config_groups", json::object()},
               {"ignore", json(std::vector<std::string>(float_layers.begin(), float_layers.end()))},
-              {kCacheScheme, is_static(attention) ? to_json(attention) : json()}};
+              {kCacheScheme, json()}};
+  const bool alike = attention_bits.qk == attention_bits.v;
+  if (attention != ActivationMode::kFloat) out[kAttention] = to_json(attention, attention_bits.qk);
+  if (attention != ActivationMode::kFloat && !alike) out[kAttention][kValueBits] = attention_bits.v;
+  // A cache whose keys have other bits than its values the library has no words for.
+  if (is_static(attention) && alike) out[kCacheScheme] = to_json(attention, attention_bits.v);
   std::vector<WeightFormat> formats;
   for (const auto& [scheme, targets, format] : groups) {
     out["config_groups"][fmt::format("group_{}", formats.size())] = to_json(scheme, targets, format);
     formats.push_back(format);
   }
   const bool uniform = std::equal(formats.begin() + (formats.empty() ? 0 : 1), formats.end(), formats.begin());
-  if (attention != ActivationMode::kFloat) out[kAttention] = to_json(attention);
   if (!formats.empty()) out["format"] = uniform ? text_of(formats.front()) : "mixed-precision";
   return out;
 }
 
 json quantized_model_config(const Config& config, const std::map<std::string, Scheme>& schemes,
                             std::span<const std::string> float_layers, const std::map<std::string, Scheme>& embeddings,
-                            ActivationMode attention) {
+                            ActivationMode attention, AttentionBits attention_bits) {
   json out = config.json();
-  out["quantization_config"] = quantization_config(schemes, float_layers, embeddings, attention);
+  out["quantization_config"] = quantization_config(schemes, float_layers, embeddings, attention, attention_bits);
   out.erase("torch_dtype");  // its name before transformers 5
   out["dtype"] = "float32";
   return out;

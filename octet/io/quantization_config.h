@@ -54,7 +54,9 @@ struct StoredScheme {
 /// The "quantization_config" of a config.json in the compressed-tensors layout (vllm-project/compressed-tensors 0.20):
 /// groups of layers, each with a scheme, and layers that no group touches. Beside what the library has, Octet writes
 /// "octet_attention", the scheme of attention's products: others pass over it and compute these in float. And, in
-/// "weights" of a group, "octet_outlier_columns": true, which others refuse, as they could not read the layers.
+/// "weights" of a group, "octet_outlier_columns": true, which others refuse, as they could not read the layers. Weights
+/// of fewer bits than their codes are stored in are said to have those of the codes, which changes nothing; activations
+/// have the bits that they are clamped to.
 class StoredQuantization {
  public:
   /// Throws FormatError, naming file and feature, for everything Octet does not run: other methods,
@@ -67,6 +69,7 @@ class StoredQuantization {
   std::optional<StoredScheme> scheme_for(std::string_view layer, LayerKind kind = LayerKind::kLinear) const;
   /// See Recipe::attention.
   ActivationMode attention() const noexcept { return attention_; }
+  AttentionBits attention_bits() const noexcept { return attention_bits_; }
 
  private:
   struct Matcher {
@@ -80,6 +83,7 @@ class StoredQuantization {
   std::vector<std::pair<Matcher, StoredScheme>> targets_;  ///< in the order in which they count
   std::vector<Matcher> ignored_;
   ActivationMode attention_ = ActivationMode::kFloat;
+  AttentionBits attention_bits_;
 };
 
 /// The "quantization_config" for linear layers quantized by `schemes` (name → scheme), other linear layers of the model
@@ -90,13 +94,15 @@ class StoredQuantization {
 nlohmann::json quantization_config(const std::map<std::string, Scheme>& schemes,
                                    std::span<const std::string> float_layers,
                                    const std::map<std::string, Scheme>& embeddings = {},
-                                   ActivationMode attention = ActivationMode::kFloat);
+                                   ActivationMode attention = ActivationMode::kFloat,
+                                   AttentionBits attention_bits = {});
 
 /// `config` with that quantization_config, and dtype float32: a loader casts scales to the dtype it finds, so with
 /// float16 ours would lose 13 bits.
 nlohmann::json quantized_model_config(const Config& config, const std::map<std::string, Scheme>& schemes,
                                       std::span<const std::string> float_layers,
                                       const std::map<std::string, Scheme>& embeddings = {},
-                                      ActivationMode attention = ActivationMode::kFloat);
+                                      ActivationMode attention = ActivationMode::kFloat,
+                                      AttentionBits attention_bits = {});
 
 }  // namespace octet

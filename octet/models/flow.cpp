@@ -14,21 +14,21 @@ namespace {
 
 constexpr const char* kFromOutside = "hidden states";
 
-std::string quantized(ActivationMode mode) {
+std::string quantized(ActivationMode mode, int bits) {
   switch (mode) {
     case ActivationMode::kFloat:
       return "";
     case ActivationMode::kDynamicPerToken:
       return "int8, a scale a token";
     case ActivationMode::kStaticPerTensor:
-      return "int8, static scale";
+      return fmt::format("int{}, static scale", bits);
     case ActivationMode::kStaticPerTensorZeroPoint:
-      return "uint8, static scale and zero point";
+      return fmt::format("uint{}, static scale and zero point", bits);
   }
   return "";
 }
 
-std::string dtype_of(const Activation& x) { return x.codes ? quantized(x.codes->mode) : "fp32"; }
+std::string dtype_of(const Activation& x) { return x.codes ? quantized(x.codes->mode, x.codes->scale.bits) : "fp32"; }
 
 std::string float_name(DType dtype) {
   if (dtype == DType::kF32) return "fp32";
@@ -84,7 +84,7 @@ class Recorder final : public ForwardingBackend {
     FlowInput& x = operation.inputs.front();
     if (op.normalize) x.steps.emplace_back(op.normalize->beta.empty() ? "rms_norm" : "layer_norm");
     if (scheme && !op.x.codes && scheme->activations != ActivationMode::kFloat)
-      x.steps.push_back(quantized(scheme->activations));
+      x.steps.push_back(quantized(scheme->activations, scheme->activation_bits));
     if (op.residual) operation.inputs.push_back(input("residual", *op.residual));
     if (scheme) {
       operation.weights = weights_of(*scheme);

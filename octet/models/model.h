@@ -36,6 +36,7 @@ struct ModelInfo {
   int64_t kv_head_width = 0;
   /// What products of attention read: INT8 with dynamic or static scales, of a cache too, or floats.
   ActivationMode attention = ActivationMode::kFloat;
+  AttentionBits attention_bits = {};
 };
 
 /// Between which layers a factor for each channel can move without changing what the model computes: what `from` gives

@@ -59,7 +59,8 @@ Transformer::Transformer(const WeightSource& source, Plan plan)
            .causal = attention.causal,
            .kv_heads = attention.kv_heads,
            .kv_head_width = attention.head_width,
-           .attention = source.attention()};
+           .attention = source.attention(),
+           .attention_bits = source.attention_bits()};
 }
 
 std::optional<Linear> Transformer::optional_linear(std::vector<Linear::Part> parts, QuantSites& sites) {

@@ -57,13 +57,20 @@ std::optional<Scheme> WeightSource::stored_scheme(const std::string& layer, cons
   if (kind == LayerKind::kEmbedding && reader == layer) {
     // A table that nothing multiplies by meets no activations.
     stored->activations = ActivationMode::kFloat;
+    stored->activation_bits = 8;
     return stored;
   }
   // What a tied head reads is said of the head.
   if (reader != layer) {
-    if (const std::optional<Scheme> head = checkpoint_.stored_scheme(reader)) stored->activations = head->activations;
+    if (const std::optional<Scheme> head = checkpoint_.stored_scheme(reader)) {
+      stored->activations = head->activations;
+      stored->activation_bits = head->activation_bits;
+    }
   }
-  if (recipe_ != nullptr) stored->activations = recipe_->activations_for(reader).value_or(stored->activations);
+  if (recipe_ != nullptr && recipe_->activations_for(reader)) {
+    stored->activations = *recipe_->activations_for(reader);
+    stored->activation_bits = recipe_->activation_bits(reader);
+  }
   if (stored->weight.bits != 8 && stored->activations == ActivationMode::kStaticPerTensorZeroPoint) {
     fail<UsageError>("recipe '{}': layer '{}' has {}-bit weights; activations with a zero point need 8-bit ones",
                      recipe_->name(), layer, stored->weight.bits);
@@ -111,8 +118,9 @@ Parameter WeightSource::parameter(const std::string& layer, const std::string& r
   if (out.scheme && is_static(out.scheme->activations)) {
     const ActivationMode mode = out.scheme->activations;
     const bool by_recipe = recipe_ != nullptr && (asked || recipe_->activations_for(reader));
-    out.input =
-        by_recipe ? recipe_->activation_scale(reader, mode) : decode_activation_scale(checkpoint_, reader, mode);
+    const int bits = out.scheme->activation_bits;
+    out.input = by_recipe ? recipe_->activation_scale(reader, mode, bits)
+                          : decode_activation_scale(checkpoint_, reader, mode, bits);
   }
   return out;
 }
@@ -162,7 +170,7 @@ Linear::Part WeightSource::embedding(const std::string& table, int64_t entries, 
   std::optional<Scheme> asked;
   if (recipe_ != nullptr) asked = recipe_->embedding_scheme(table, width);
   // A table that nothing multiplies by meets no activations.
-  if (asked && !tied) asked->activations = ActivationMode::kFloat;
+  if (asked && !tied) asked = Scheme{.weight = asked->weight};
   Linear::Part part{.weight = parameter(table, tied ? head->layer : table, LayerKind::kEmbedding, {entries, width},
                                         asked, Storage::kOutIn),
                     .bias = {}};
@@ -198,6 +206,11 @@ ActivationMode WeightSource::attention() const {
   return checkpoint_.quantization()->attention();
 }
 
+AttentionBits WeightSource::attention_bits() const {
+  if (recipe_ != nullptr && recipe_->attention() != ActivationMode::kFloat) return recipe_->attention_bits();
+  return checkpoint_.quantization() ? checkpoint_.quantization()->attention_bits() : AttentionBits();
+}
+
 AttentionScales WeightSource::attention_scales(const QuantSite& site) const {
   if (!is_static(site.mode)) return {};
   const bool by_recipe = recipe_ != nullptr && recipe_->attention() != ActivationMode::kFloat;
@@ -205,7 +218,7 @@ AttentionScales WeightSource::attention_scales(const QuantSite& site) const {
     const std::string name = attention_operand(site, operand);
     return by_recipe ? recipe_->attention_scale(name) : decode_attention_scale(checkpoint_, name);
   };
-  return {.q = scale("q"), .k = scale("k"), .v = scale("v")};
+  return {.q = scale("q"), .k = scale("k"), .v = scale("v"), .bits = attention_bits()};
 }
 
 Normalization WeightSource::layer_norm(const std::string& layer, int64_t width, float eps) const {

@@ -65,6 +65,7 @@ class WeightSource {
                                             int64_t width) const;
   /// What products of attention read, by the checkpoint's word or the recipe's.
   ActivationMode attention() const;
+  AttentionBits attention_bits() const;
   /// The scales that a static mode has there, by the same word.
   AttentionScales attention_scales(const QuantSite& site) const;
   /// LAYER.weight and LAYER.bias [width], or gamma and beta, as old checkpoints call them.

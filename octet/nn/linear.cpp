@@ -14,7 +14,10 @@ namespace {
 
 // Elements of 16-bit weights that are fp32 at once on the way back: 4 MB.
 constexpr int64_t kMostWidened = 1 << 20;
-constexpr float kInt8Steps = 127, kUint8Steps = 255;  // from 0 to the largest code
+
+// From the code of 0, or the lowest, to the highest.
+float int8_steps(int bits) { return static_cast<float>((1 << (bits - 1)) - 1); }
+float uint8_steps(int bits) { return static_cast<float>((1 << bits) - 1); }
 
 std::vector<std::string> layer_names(const std::vector<Linear::Part>& parts) {
   std::vector<std::string> names;
@@ -208,12 +211,12 @@ void Linear::train_quantized(Trainables& all) {
     all.add_completion([this, &backend = all.backend()] { add_gradient_of_clips(backend); });
   }
   if (quantized_->clips == QuantizedTraining::Clips::kFixed) return;
-  const auto [scale, zero_point] = first.input;
+  const auto [scale, zero_point, bits] = first.input;
   if (first.scheme->activations == ActivationMode::kStaticPerTensor) {
-    quantized_->clip = &all.add_clip(site_.name, std::array{kInt8Steps * scale});
+    quantized_->clip = &all.add_clip(site_.name, std::array{int8_steps(bits) * scale});
   } else if (first.scheme->activations == ActivationMode::kStaticPerTensorZeroPoint) {
     const auto zero = static_cast<float>(zero_point);
-    quantized_->clip = &all.add_clip(site_.name, std::array{-zero * scale, (kUint8Steps - zero) * scale});
+    quantized_->clip = &all.add_clip(site_.name, std::array{-zero * scale, (uint8_steps(bits) - zero) * scale});
   }
 }
 
@@ -237,8 +240,8 @@ void Linear::lay_out_quantized(Backend& backend) {
   if (own.clip != nullptr) {
     const std::vector<float> ends = own.clip->download(backend);
     // An end that has crossed 0 comes back by its gradient; until then the range ends there.
-    input = ends.size() == 1 ? ActivationScale{int8_scale(ends[0])}
-                             : uint8_scale(std::min(ends[0], 0.0f), std::max(ends[1], 0.0f));
+    input = ends.size() == 1 ? ActivationScale{.scale = int8_scale(ends[0], input.bits), .bits = input.bits}
+                             : uint8_scale(std::min(ends[0], 0.0f), std::max(ends[1], 0.0f), input.bits);
   }
   std::vector<float> values = trained_weight_->download(backend);
   if (own.weight_clips) own.weight_clips->apply(backend, values);
@@ -309,10 +312,11 @@ void Linear::backward_input(Context& context, const Activation& x, const Activat
     op.dclip = quantized_->clip->gradient().memory;
     if (quantized_->clips == QuantizedTraining::Clips::kLsq) {
       op.inside = 1;
-      // n features and 127 or 255 steps: so that the clip moves about as fast, of its own size, as weights do of
-      // theirs.
+      // n features and 127 or 255 steps of 8 bits: so that the clip moves about as fast, of its own size, as weights do
+      // of theirs.
+      const bool symmetric = op.mode == ActivationMode::kStaticPerTensor;
       op.factor = 1 / std::sqrt(static_cast<float>(x.cols) *
-                                (op.mode == ActivationMode::kStaticPerTensor ? kInt8Steps : kUint8Steps));
+                                (symmetric ? int8_steps(op.scale.bits) : uint8_steps(op.scale.bits)));
     }
   }
   context.backend.clip_gradient(op);

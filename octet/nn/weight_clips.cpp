@@ -17,7 +17,7 @@ constexpr float kLeastShare = 0.01f;
 constexpr int64_t kTaskRanges = 64;
 
 // From 0 to the end of a range.
-float steps_of(const WeightScheme& scheme) { return 1 / (scheme.bits == 8 ? int8_scale(1) : int4_scale(1)); }
+float steps_of(const WeightScheme& scheme) { return 1 / symmetric_scale(1, scheme); }
 
 float largest_magnitude(std::span<const float> values) {
   float largest = 0;

@@ -49,8 +49,9 @@ int width_of(int64_t lowest, int64_t highest) noexcept { return std::max(signed_
 
 // The largest magnitude of a weight's step.
 int largest_step(const WeightScheme& scheme) noexcept {
-  if (scheme.mapping == CodeMapping::kSymmetric) return scheme.bits == 8 ? 127 : 8;
-  return scheme.bits == 8 ? 255 : 15;
+  const auto [lowest, highest] = code_range(scheme);
+  if (scheme.mapping != CodeMapping::kSymmetric) return highest - lowest;
+  return scheme.bits == 8 ? highest : -lowest;
 }
 
 double share_above(const Widths& widths, int width, int64_t sums) noexcept {
@@ -83,9 +84,10 @@ Sums add_products(const int16_t* weights, const int16_t* steps, int64_t length) 
 }  // namespace
 
 StepRange::StepRange(ActivationMode mode, const ActivationScale& scale) noexcept {
-  if (mode != ActivationMode::kStaticPerTensorZeroPoint) return;
-  lowest = -scale.zero_point;
-  highest = 255 - scale.zero_point;
+  if (!is_static(mode)) return;
+  const bool zero_point = mode == ActivationMode::kStaticPerTensorZeroPoint;
+  highest = zero_point ? (1 << scale.bits) - 1 - scale.zero_point : (1 << (scale.bits - 1)) - 1;
+  lowest = zero_point ? -scale.zero_point : -highest;
 }
 
 int signed_width(int64_t value) noexcept {

@@ -13,7 +13,8 @@
 
 namespace octet {
 
-/// What an activation's code less its zero point may be: [-127, 127] of INT8, [-z, 255 - z] of UINT8.
+/// What an activation's code less its zero point may be: [-127, 127] of INT8, [-z, 255 - z] of UINT8, less of fewer
+/// bits.
 struct StepRange {
   int lowest = -127, highest = 127;
 

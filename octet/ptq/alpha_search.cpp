@@ -11,15 +11,16 @@ namespace octet {
 namespace {
 
 // Of a static mode, that of the columns' ranges divided by the factors, which may be none.
-ActivationScale scale_with(ActivationMode mode, const ActivationSample& sample, std::span<const float> factors) {
-  if (!is_static(mode)) return {};
+ActivationScale scale_with(const LayerOutputError& error, std::span<const float> factors) {
+  const ActivationSample& sample = error.sample();
+  if (!is_static(error.mode())) return {};
   Range range;
   for (size_t i = 0; i < sample.smallest().size(); ++i) {
     const float factor = factors.empty() ? 1.0f : factors[i];
     range.low = std::min(range.low, sample.smallest()[i] / factor);
     range.high = std::max(range.high, sample.largest()[i] / factor);
   }
-  return scale_for(mode, range);
+  return scale_for(error.mode(), range, error.activation_bits());
 }
 
 }  // namespace
@@ -40,7 +41,7 @@ AlphaChoice search_alpha(const LayerOutputError& error, const FoldPair& pair, st
   std::vector<ConstTensorView> into;
   for (const LayerToQuantize& layer : error.layers()) into.push_back(layer.weight);
   const auto error_with = [&](std::span<const float> factors) {
-    const std::array<ActivationScale, 1> scale = {scale_with(error.mode(), sample, factors)};
+    const std::array<ActivationScale, 1> scale = {scale_with(error, factors)};
     return error.with(factors, scale).front();
   };
   AlphaChoice choice;

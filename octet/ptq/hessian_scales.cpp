@@ -69,7 +69,8 @@ class RowsOfWeight {
       try_grids();
     };
     try_grids();
-    for (int hundredths = kLargestShare; hundredths >= kSmallestShare; hundredths -= kCoarse) {
+    const int smallest = smallest_share(out_.scheme);
+    for (int hundredths = kLargestShare; hundredths >= smallest; hundredths -= kCoarse) {
       std::ranges::fill(share, hundredths);
       try_shares();
     }
@@ -77,7 +78,7 @@ class RowsOfWeight {
     for (int step = -kCoarse + 1; step < kCoarse; ++step) {
       if (step == 0) continue;
       std::ranges::transform(around, share.begin(),
-                             [step](int at) { return std::clamp(at + step, kSmallestShare, kLargestShare); });
+                             [step, smallest](int at) { return std::clamp(at + step, smallest, kLargestShare); });
       try_shares();
     }
   }

@@ -77,7 +77,8 @@ class Group {
     if (scheme_.mapping == CodeMapping::kMinimum) {
       grid.minimum = static_cast<float>(minimum);
     } else {
-      const double lowest = scheme_.bits == 8 ? -128 : 0, highest = scheme_.bits == 8 ? 127 : 15;
+      const CodeRange codes = code_range(scheme_);
+      const double lowest = codes.lowest, highest = codes.highest;
       grid.zero_point = static_cast<int8_t>(std::clamp(std::nearbyint(-minimum / grid.scale), lowest, highest));
     }
     return grid;

@@ -69,17 +69,12 @@ CodePlaces places_on_codes(ConstTensorView weight, const QTensor& quantized) {
                      to_string(quantized.codes.shape()));
   }
   const WeightScheme& scheme = quantized.scheme;
-  const bool eight_bits = scheme.bits == 8;
+  const CodeRange codes = code_range(scheme);
   CodePlaces out;
-  if (eight_bits) {
-    out.lowest = scheme.mapping == CodeMapping::kSymmetric ? -127 : -128, out.highest = 127;
-  } else if (scheme.mapping == CodeMapping::kSymmetric) {
-    out.lowest = -8, out.highest = 7;
-  } else {
-    out.lowest = 0, out.highest = 15;
-  }
+  out.lowest = scheme.bits == 8 && scheme.mapping == CodeMapping::kSymmetric ? -codes.highest : codes.lowest;
+  out.highest = codes.highest;
   // Bins of two codes, or a quarter of one, with an edge half a step beyond the last codes.
-  const double width = eight_bits ? 2 : 0.25;
+  const double width = scheme.used_bits() == 8 ? 2 : 0.25;
   const int beyond = 8;  // bins
   out.histogram.low = out.lowest - 0.5 - beyond * width;
   const auto bins = static_cast<size_t>(std::llround((out.highest - out.lowest + 1) / width)) + 2 * beyond;

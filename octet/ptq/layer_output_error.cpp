@@ -36,11 +36,15 @@ LayerOutputError::LayerOutputError(Backend& backend, std::vector<LayerToQuantize
   }
 }
 
-ActivationMode LayerOutputError::mode() const noexcept {
+Scheme LayerOutputError::first_scheme() const noexcept {
   const auto first =
       std::ranges::find_if(layers_, [](const LayerToQuantize& layer) { return layer.scheme.has_value(); });
-  return first == layers_.end() ? ActivationMode::kFloat : first->scheme->activations;
+  return first == layers_.end() ? Scheme() : *first->scheme;
 }
+
+ActivationMode LayerOutputError::mode() const noexcept { return first_scheme().activations; }
+
+int LayerOutputError::activation_bits() const noexcept { return first_scheme().activation_bits; }
 
 std::vector<float> LayerOutputError::multiply(const PackedWeight& weight, const Tensor& x,
                                               const ActivationScale& input) const {

@@ -38,12 +38,14 @@ class LayerOutputError {
   const ActivationSample& sample() const noexcept { return sample_; }
   /// The mode of the first layer that has a scheme; kFloat if none has.
   ActivationMode mode() const noexcept;
+  int activation_bits() const noexcept;
   /// With columns of weights multiplied, and the input divided, by `factors` [inputs] (none: all 1). An error for each
   /// of `inputs`, scales that layers with static activations read their input by; others do not look at them. 0 where
   /// no layer has a scheme.
   std::vector<double> with(std::span<const float> factors, std::span<const ActivationScale> inputs) const;
 
  private:
+  Scheme first_scheme() const noexcept;
   std::vector<float> multiply(const PackedWeight& weight, const Tensor& x, const ActivationScale& input) const;
 
   Backend& backend_;

@@ -106,11 +106,12 @@ class AccumulatorWatch final : public ForwardingBackend {
       switch (mode) {
         case ActivationMode::kStaticPerTensorZeroPoint:
           std::ranges::transform(of_row, out, [&](float x) {
-            return static_cast<int16_t>(uint8_code(x, inverse, op.input.zero_point) - op.input.zero_point);
+            return static_cast<int16_t>(uint8_code(x, inverse, op.input.zero_point, op.input.bits) -
+                                        op.input.zero_point);
           });
           break;
         case ActivationMode::kStaticPerTensor:
-          std::ranges::transform(of_row, out, [&](float x) { return int16_t{int8_code(x, inverse)}; });
+          std::ranges::transform(of_row, out, [&](float x) { return int16_t{int8_code(x, inverse, op.input.bits)}; });
           break;
         default:
           quantize_row(of_row, codes);

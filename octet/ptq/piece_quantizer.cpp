@@ -411,7 +411,7 @@ RangeEstimate PieceQuantizer::find_range(const Linear& linear, ActivationMode mo
     layers.push_back(part.weight.layer);
   }
   const LayerOutputError error(backend_, layers_to_quantize(layers, views, inputs.outliers), *inputs.sample);
-  return best_range(error, inputs.range->estimates(mode, options.percentile)).estimate;
+  return best_range(error, inputs.range->estimates(mode, options.percentile, options.bits)).estimate;
 }
 
 PieceQuantizer::Outliers PieceQuantizer::outliers_of(const Linear& linear) const {
@@ -498,16 +498,18 @@ void PieceQuantizer::find_scales(const Linear& linear, const Collected& inputs, 
     const LayerTarget* target = find(layer);
     if (target == nullptr || !is_static(target->scheme.activations)) continue;
     const ActivationMode mode = target->scheme.activations;
+    const int bits = target->scheme.activation_bits;
     SiteReport report{.site = linear.site().name, .given = !target->static_scale};
     report.dynamic_error = inputs.range->dynamic_relative_error();
     if (report.given) {
-      report.estimate.scale = recipe_.activation_scale(layer, mode);
+      report.estimate.scale = recipe_.activation_scale(layer, mode, bits);
       report.estimate.loss = inputs.range->measure(mode, report.estimate.scale);
     } else {
       // Layers that read one input mostly ask the same of it.
-      const RangeOptions asked = recipe_.activation_range(layer);
+      RangeOptions asked = recipe_.activation_range(layer);
+      asked.bits = bits;
       const bool known = last && last->mode == mode && last->options.method == asked.method &&
-                         last->options.percentile == asked.percentile;
+                         last->options.percentile == asked.percentile && last->options.bits == bits;
       if (!known) last = Found{mode, asked, find_range(linear, mode, asked, inputs)};
       report.estimate = last->estimate;
       result.scales[layer] = report.estimate.scale;
@@ -525,11 +527,13 @@ void PieceQuantizer::find_attention_scales(const QuantSite& attention, const See
     const ActivationRangeEstimator& range = *seen.at({attention.id, role}).range;
     SiteReport report{.site = range.site(), .given = recipe_.has_scale(range.site())};
     report.dynamic_error = range.dynamic_relative_error();
+    RangeOptions options = recipe_.attention_range();
+    options.bits = role == SiteInput::Role::kValue ? recipe_.attention_bits().v : recipe_.attention_bits().qk;
     if (report.given) {
-      report.estimate.scale.scale = recipe_.attention_scale(report.site);
+      report.estimate.scale = {.scale = recipe_.attention_scale(report.site), .bits = options.bits};
       report.estimate.loss = range.measure(kMode, report.estimate.scale);
     } else {
-      report.estimate = range.estimate(kMode, recipe_.attention_range());
+      report.estimate = range.estimate(kMode, options);
       result.scales[report.site] = report.estimate.scale;
     }
     result.sites.push_back(std::move(report));

@@ -112,7 +112,7 @@ std::map<std::string, LayerTarget> find_targets(const Model& model, const Recipe
     const std::string& reader = reader_of(weight);
     const ActivationMode mode = weight.scheme->activations;
     const bool finds = is_static(mode) && has_data && !recipe.has_scale(reader);
-    if (is_static(mode) && !finds) recipe.activation_scale(reader, mode);
+    if (is_static(mode) && !finds) recipe.activation_scale(reader, mode, weight.scheme->activation_bits);
     targets[reader] = {.scheme = *weight.scheme, .static_scale = finds, .quantized_here = !weight.over_vocabulary};
   }
   return targets;
@@ -331,7 +331,7 @@ QuantizeReport quantize_model(const Checkpoint& checkpoint, const Recipe& recipe
           {{"metadata", {{"total_size", report.bytes_after}}}, {"weight_map", std::move(places)}});
   }
   json config = quantized_model_config(checkpoint.config(), plan.schemes, plan.float_layers, plan.embeddings,
-                                       model->info().attention);
+                                       model->info().attention, model->info().attention_bits);
   if (calibrates) config["octet_calibration"] = calibration_config(*options.data, pieces);
   write("config.json", config);
   if (checkpoint.is_gguf()) {

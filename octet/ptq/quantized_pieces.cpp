@@ -18,10 +18,14 @@ std::string part_of(const char* part, const std::string& layer) { return fmt::fo
 constexpr const char* kOutlierColumns = "outlier_columns";
 constexpr const char* kOutliers = "outliers";
 
-json to_json(const ActivationScale& scale) { return {{"scale", scale.scale}, {"zero_point", scale.zero_point}}; }
+json to_json(const ActivationScale& scale) {
+  return {{"scale", scale.scale}, {"zero_point", scale.zero_point}, {"bits", scale.bits}};
+}
 
 ActivationScale scale_of(const json& value) {
-  return {.scale = value.at("scale").get<float>(), .zero_point = value.at("zero_point").get<int>()};
+  return {.scale = value.at("scale").get<float>(),
+          .zero_point = value.at("zero_point").get<int>(),
+          .bits = value.value("bits", 8)};
 }
 
 json to_json(const SiteReport& site) {

@@ -32,8 +32,9 @@ StaticFacts static_range(ActivationMode mode, const ActivationScale& scale) {
   const bool has_zero_point = mode == ActivationMode::kStaticPerTensorZeroPoint;
   const double step = scale.scale, zero_point = scale.zero_point;
   StaticFacts facts;
-  facts.low = has_zero_point ? -zero_point * step : -127 * step;
-  facts.high = has_zero_point ? (255 - zero_point) * step : 127 * step;
+  const int unsigned_steps = (1 << scale.bits) - 1, symmetric_steps = (1 << (scale.bits - 1)) - 1;
+  facts.low = has_zero_point ? -zero_point * step : -symmetric_steps * step;
+  facts.high = has_zero_point ? (unsigned_steps - zero_point) * step : symmetric_steps * step;
   return facts;
 }
 
@@ -98,8 +99,11 @@ std::vector<SiteFacts> SiteObservation::static_facts(const Model& model) const {
   for (const AttentionSite& products : model.attention_sites()) {
     if (!is_static(products.site.mode)) continue;
     const AttentionScales& scales = products.scales;
-    for (const auto& [operand, scale] : {std::pair{"q", scales.q}, {"k", scales.k}, {"v", scales.v}})
-      add_static(out, attention_operand(products.site, operand), products.site.mode, {.scale = scale});
+    const auto [qk, v] = scales.bits;
+    for (const auto& [operand, scale] : {std::pair{"q", ActivationScale{.scale = scales.q, .bits = qk}},
+                                         {"k", {.scale = scales.k, .bits = qk}},
+                                         {"v", {.scale = scales.v, .bits = v}}})
+      add_static(out, attention_operand(products.site, operand), products.site.mode, scale);
   }
   return out;
 }

@@ -16,14 +16,22 @@
 namespace octet {
 namespace {
 
-constexpr float kInt8Limit = 127.0f;
-// Half of the sixteen codes' width: the range [-7.5, 7.5] rounds to [-8, 7] and leaves no code unused.
-constexpr float kInt4Limit = 7.5f;
-constexpr float kInt4Lowest = -8.0f, kInt4Highest = 7.0f;
-constexpr float kUint4Steps = 15.0f;
-constexpr float kUint8Steps = 255.0f;
-// What codes with a zero point are less than unsigned ones, to be bytes with a sign.
-constexpr int kHalfOf8Bits = 128;
+// 2^(bits - 1): half of the codes; where bytes are signed, what codes with a zero point are less than unsigned ones.
+constexpr int half_of(int bits) noexcept { return 1 << (bits - 1); }
+
+constexpr float int8_limit(int bits) noexcept { return static_cast<float>(half_of(bits) - 1); }
+// Half of the codes' width: of 4 bits the range [-7.5, 7.5] rounds to [-8, 7] and leaves no code unused.
+constexpr float int4_limit(int bits) noexcept { return static_cast<float>(half_of(bits)) - 0.5f; }
+constexpr float unsigned_steps(int bits) noexcept { return static_cast<float>(2 * half_of(bits) - 1); }
+
+// SAWB's c₁ and c₂.
+struct SawbCoefficients {
+  int bits;
+  double of_square, of_magnitude;
+};
+constexpr std::array kSawb = {SawbCoefficients{8, 31.76, 35.04}, SawbCoefficients{7, 28.24, 30.81},
+                              SawbCoefficients{5, 17.74, 18.64}, SawbCoefficients{4, 12.68, 12.80},
+                              SawbCoefficients{3, 7.509, 6.892}, SawbCoefficients{2, 3.12, 2.064}};
 
 // The largest magnitude, or NaN or infinity if there is one: both survive the maximum of the bit patterns, which for
 // non-negative floats are ordered as the floats are.
@@ -63,22 +71,14 @@ float steps(float x, const Grid& grid) noexcept { return steps(x, grid.inverse, 
 float half_above(float x, float minimum) noexcept { return 0.5f * x - 0.5f * minimum; }
 
 Grid grid_with(const WeightScheme& scheme, float scale, int8_t zero_point, float minimum) noexcept {
+  const CodeRange codes = code_range(scheme);
   Grid grid{.scale = scale,
             .inverse = 1.0f / scale,
-            .low = -kInt8Limit,
-            .high = kInt8Limit,
+            .low = static_cast<float>(codes.lowest - zero_point),
+            .high = static_cast<float>(codes.highest - zero_point),
             .zero_point = zero_point,
             .minimum = minimum};
-  if (scheme.mapping == CodeMapping::kZeroPoint && scheme.bits == 8) {
-    grid.low = static_cast<float>(-kHalfOf8Bits - zero_point);
-    grid.high = static_cast<float>(kHalfOf8Bits - 1 - zero_point);
-  } else if (scheme.mapping != CodeMapping::kSymmetric) {
-    grid.low = static_cast<float>(-zero_point);
-    grid.high = kUint4Steps - static_cast<float>(zero_point);
-  } else if (scheme.bits == 4) {
-    grid.low = kInt4Lowest;
-    grid.high = kInt4Highest;
-  }
+  if (scheme.bits == 8 && scheme.mapping == CodeMapping::kSymmetric) grid.low = -grid.high;
   return grid;
 }
 
@@ -116,28 +116,31 @@ float sawb_clip(std::span<const float> x, int bits, float absmax) noexcept {
     squares += value * value;
   }
   const auto count = static_cast<double>(x.size());
-  const auto [of_square, of_magnitude] = bits == 8 ? std::pair(31.76, 35.04) : std::pair(12.68, 12.80);
-  const auto clip = static_cast<float>(of_square * std::sqrt(squares / count) - of_magnitude * (magnitudes / count));
+  const auto fitted = std::ranges::find(kSawb, bits, &SawbCoefficients::bits);
+  if (fitted == kSawb.end()) return absmax;
+  const auto clip =
+      static_cast<float>(fitted->of_square * std::sqrt(squares / count) - fitted->of_magnitude * (magnitudes / count));
   return clip > 0.0f && clip < absmax ? clip : absmax;
 }
 
 Grid grid_for(const WeightScheme& scheme, Range range) noexcept {
+  const int bits = scheme.used_bits();
   switch (scheme.mapping) {
     case CodeMapping::kSymmetric:
-      return grid_with(scheme, scheme.bits == 8 ? int8_scale(range.high) : int4_scale(range.high), 0, 0.0f);
+      return grid_with(scheme, symmetric_scale(range.high, scheme), 0, 0.0f);
     case CodeMapping::kZeroPoint: {
       if (scheme.bits == 8) {
-        const ActivationScale unsigned_codes = uint8_scale(range.low, range.high);
-        return grid_with(scheme, unsigned_codes.scale, static_cast<int8_t>(unsigned_codes.zero_point - kHalfOf8Bits),
+        const ActivationScale unsigned_codes = uint8_scale(range.low, range.high, bits);
+        return grid_with(scheme, unsigned_codes.scale, static_cast<int8_t>(unsigned_codes.zero_point - half_of(bits)),
                          0.0f);
       }
-      const auto [scale, zero_point] = uint4_scale(range.low, range.high);
+      const auto [scale, zero_point] = uint4_scale(range.low, range.high, bits);
       return grid_with(scheme, scale, zero_point, 0.0f);
     }
     case CodeMapping::kMinimum:
       break;
   }
-  return grid_with(scheme, minimum_scale(range.low, range.high), 0, range.low);
+  return grid_with(scheme, minimum_scale(range.low, range.high, bits), 0, range.low);
 }
 
 // By how far a value is off, or, counted from a minimum, by half of that: which of two grids is better it tells as
@@ -187,13 +190,14 @@ Grid find_grid(std::span<const float> x, const WeightScheme& scheme) noexcept {
     return off * off;
   };
   Range range = range_of(x, mapping);
-  if (scheme.range == RangeEstimator::kSawb) range.high = sawb_clip(x, scheme.bits, range.high);
+  if (scheme.range == RangeEstimator::kSawb) range.high = sawb_clip(x, scheme.used_bits(), range.high);
   Grid best = grid_for(scheme, range);
   if (scheme.range != RangeEstimator::kMse) return best;
   double least = error_of(x, best);
   if (least == 0) return best;
   const auto [lowest, highest] = std::ranges::minmax(x);
-  for (int hundredths = kLargestShare - 1; hundredths >= kSmallestShare && least > 0; --hundredths) {
+  const int smallest = smallest_share(scheme);
+  for (int hundredths = kLargestShare - 1; hundredths >= smallest && least > 0; --hundredths) {
     const Grid grid = grid_for(scheme, shortened(range, mapping, hundredths));
     // Short ranges cut the ends off, which alone may be too much.
     if (std::max(square_of(lowest, grid), square_of(highest, grid)) >= least) continue;
@@ -206,11 +210,17 @@ Grid find_grid(std::span<const float> x, const WeightScheme& scheme) noexcept {
   return best;
 }
 
+// The code of x, counted from a minimum.
+int8_t code_above(float x, float inverse, float minimum, float highest) noexcept {
+  return static_cast<int8_t>(steps(half_above(x, minimum), 2.0f * inverse, 0.0f, highest));
+}
+
 void encode(std::span<const float> x, const Grid& grid, CodeMapping mapping, int8_t* codes) noexcept {
   if (mapping == CodeMapping::kMinimum) {
-    std::transform(x.begin(), x.end(), codes, [inverse = grid.inverse, minimum = grid.minimum](float value) {
-      return minimum_code(value, inverse, minimum);
-    });
+    std::transform(x.begin(), x.end(), codes,
+                   [inverse = grid.inverse, minimum = grid.minimum, highest = grid.high](float value) {
+                     return code_above(value, inverse, minimum, highest);
+                   });
     return;
   }
   std::transform(x.begin(), x.end(), codes, [&grid](float value) {
@@ -290,46 +300,54 @@ class Steps {
 
 }  // namespace
 
-float int8_scale(float absmax) noexcept { return scale_for(absmax, kInt8Limit); }
+float int8_scale(float absmax, int bits) noexcept { return scale_for(absmax, int8_limit(bits)); }
 
-float int4_scale(float absmax) noexcept { return scale_for(absmax, kInt4Limit); }
+float int4_scale(float absmax, int bits) noexcept { return scale_for(absmax, int4_limit(bits)); }
 
-float minimum_scale(float low, float high) noexcept {
-  const float range = high - low;
-  return std::isfinite(range) ? scale_for(range, kUint4Steps) : high / kUint4Steps - low / kUint4Steps;
+float symmetric_scale(float absmax, const WeightScheme& scheme) noexcept {
+  return scheme.bits == 8 ? int8_scale(absmax, scheme.used_bits()) : int4_scale(absmax, scheme.used_bits());
 }
 
-int8_t int8_code(float x, float inverse) noexcept {
-  return static_cast<int8_t>(steps(x, inverse, -kInt8Limit, kInt8Limit));
+float minimum_scale(float low, float high, int bits) noexcept {
+  const float range = high - low, count = unsigned_steps(bits);
+  return std::isfinite(range) ? scale_for(range, count) : high / count - low / count;
 }
 
-int8_t int4_code(float x, float inverse) noexcept {
-  return static_cast<int8_t>(steps(x, inverse, kInt4Lowest, kInt4Highest));
+int8_t int8_code(float x, float inverse, int bits) noexcept {
+  return static_cast<int8_t>(steps(x, inverse, -int8_limit(bits), int8_limit(bits)));
 }
 
-ScaleAndZeroPoint uint4_scale(float low, float high) noexcept {
-  const float scale = minimum_scale(low, high);
-  return {scale, static_cast<int8_t>(steps(-low / scale, 1.0f, 0.0f, kUint4Steps))};
+int8_t int4_code(float x, float inverse, int bits) noexcept {
+  const auto half = static_cast<float>(half_of(bits));
+  return static_cast<int8_t>(steps(x, inverse, -half, half - 1));
 }
 
-int8_t uint4_code(float x, float inverse, int8_t zero_point) noexcept {
+ScaleAndZeroPoint uint4_scale(float low, float high, int bits) noexcept {
+  const float scale = minimum_scale(low, high, bits);
+  return {scale, static_cast<int8_t>(steps(-low / scale, 1.0f, 0.0f, unsigned_steps(bits)))};
+}
+
+int8_t uint4_code(float x, float inverse, int8_t zero_point, int bits) noexcept {
   const auto zero = static_cast<float>(zero_point);
-  return static_cast<int8_t>(steps(x, inverse, -zero, kUint4Steps - zero) + zero);
+  return static_cast<int8_t>(steps(x, inverse, -zero, unsigned_steps(bits) - zero) + zero);
 }
 
-int8_t minimum_code(float x, float inverse, float minimum) noexcept {
-  return static_cast<int8_t>(steps(half_above(x, minimum), 2.0f * inverse, 0.0f, kUint4Steps));
+int8_t minimum_code(float x, float inverse, float minimum, int bits) noexcept {
+  return code_above(x, inverse, minimum, unsigned_steps(bits));
 }
 
-ActivationScale uint8_scale(float low, float high) noexcept {
-  const float range = high - low;
-  const float scale = std::isfinite(range) ? scale_for(range, kUint8Steps) : high / kUint8Steps - low / kUint8Steps;
-  return {scale, static_cast<int>(steps(-low / scale, 1.0f, 0.0f, kUint8Steps))};
+ActivationScale uint8_scale(float low, float high, int bits) noexcept {
+  const float scale = minimum_scale(low, high, bits);
+  return {scale, static_cast<int>(steps(-low / scale, 1.0f, 0.0f, unsigned_steps(bits))), bits};
 }
 
-uint8_t uint8_code(float x, float inverse, int zero_point) noexcept {
+uint8_t uint8_code(float x, float inverse, int zero_point, int bits) noexcept {
   const auto zero = static_cast<float>(zero_point);
-  return static_cast<uint8_t>(steps(x, inverse, -zero, kUint8Steps - zero) + zero);
+  return static_cast<uint8_t>(steps(x, inverse, -zero, unsigned_steps(bits) - zero) + zero);
+}
+
+bool has_sawb(int used_bits) noexcept {
+  return std::ranges::find(kSawb, used_bits, &SawbCoefficients::bits) != kSawb.end();
 }
 
 CodeRange code_range(const WeightScheme& scheme) noexcept {
@@ -475,10 +493,12 @@ QTensor quantize_weight(ConstTensorView weight, const WeightScheme& scheme, cons
   check(scheme, cols, what);
   if (scheme.reordered) fail<ShapeError>("{}: which columns are a group is not known without data", what);
   check_outliers_fit(scheme, outlier_columns, cols, what);
+  if (scheme.range == RangeEstimator::kSawb && !has_sawb(scheme.used_bits()))
+    fail<ShapeError>("{}: SAWB has no coefficients for {} bits", what, scheme.used_bits());
   const int64_t groups = scheme.groups(cols), width = group_width(scheme, cols);
   QTensor out = make_qtensor(scheme, rows, cols);
   int8_t* codes = out.codes.mutable_as<int8_t>().data();
-  const int64_t tries = scheme.range == RangeEstimator::kMse ? kLargestShare - kSmallestShare + 2 : 1;
+  const int64_t tries = scheme.range == RangeEstimator::kMse ? kLargestShare - smallest_share(scheme) + 2 : 1;
   for_each_row(weight, tries, what, threads, [&](std::span<const float> values, int64_t row) {
     for (int64_t g = 0; g < groups; ++g) {
       const auto group = values.subspan(static_cast<size_t>(g * width), static_cast<size_t>(width));

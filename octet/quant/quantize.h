@@ -20,17 +20,22 @@ namespace octet {
 ///   INT4 + minimum      s = max((high - low) / 15, 2^-100)        code = rne(clamp((x - m) · (1/s), 0, 15))
 ///                       m = low
 ///
+/// Of fewer bits b that are used: 2^(b-1) - 1 for 127, 2^(b-1) - 1/2 for 7.5, codes from -2^(b-1) to 2^(b-1) - 1 for -8
+/// to 7, 2^b - 1 for 15 and 255, 2^(b-1) for 128.
+///
 /// s = 1 where absmax, or high - low, is 0, and high / 15 - low / 15 where high - low overflows. Only what is stored
 /// decides the codes. (The floor keeps 1/s finite: 2^100 is far below the largest float.)
-float int8_scale(float absmax) noexcept;
-float int4_scale(float absmax) noexcept;
+float int8_scale(float absmax, int bits = 8) noexcept;
+float int4_scale(float absmax, int bits = 4) noexcept;
+/// That of the two which codes of a symmetric scheme have.
+float symmetric_scale(float absmax, const WeightScheme& scheme) noexcept;
 
 /// The least scale that a quantizer makes.
 inline constexpr float kSmallestScale = 0x1p-100f;
 
 /// The code of x for inverse = 1/s; rounds half to even. x must not be NaN.
-int8_t int8_code(float x, float inverse) noexcept;
-int8_t int4_code(float x, float inverse) noexcept;
+int8_t int8_code(float x, float inverse, int bits = 8) noexcept;
+int8_t int4_code(float x, float inverse, int bits = 4) noexcept;
 
 /// A scale and the code that stands for 0.
 struct ScaleAndZeroPoint {
@@ -39,17 +44,17 @@ struct ScaleAndZeroPoint {
 };
 
 /// For values in [low, high], low ≤ 0 ≤ high: 0 has a code of its own.
-ScaleAndZeroPoint uint4_scale(float low, float high) noexcept;
-int8_t uint4_code(float x, float inverse, int8_t zero_point) noexcept;
+ScaleAndZeroPoint uint4_scale(float low, float high, int bits = 4) noexcept;
+int8_t uint4_code(float x, float inverse, int8_t zero_point, int bits = 4) noexcept;
 
 /// For values in [low, high], wherever 0 lies; low is the minimum.
-float minimum_scale(float low, float high) noexcept;
+float minimum_scale(float low, float high, int bits = 4) noexcept;
 /// The difference x - minimum counts even where it overflows.
-int8_t minimum_code(float x, float inverse, float minimum) noexcept;
+int8_t minimum_code(float x, float inverse, float minimum, int bits = 4) noexcept;
 
 /// The same for activations in UINT8: s = max((high - low) / 255, 2^-100), code = clamp(rne(x · (1/s)) + z, 0, 255).
-ActivationScale uint8_scale(float low, float high) noexcept;
-uint8_t uint8_code(float x, float inverse, int zero_point) noexcept;
+ActivationScale uint8_scale(float low, float high, int bits = 8) noexcept;
+uint8_t uint8_code(float x, float inverse, int zero_point, int bits = 8) noexcept;
 
 /// What the values of a group share: a scale, and a zero point or a minimum where the mapping has one.
 struct GroupGrid {
@@ -64,8 +69,10 @@ struct GroupGrid {
 /// and the step c / 7.5 costs n (c / 7.5)² / 12 over the n other values of the group: least at c / a = 1 / (1 + n /
 /// 675), which is 0.95 for groups of 32, 0.73 for 256 and 0.54 for a row of 576. Longer rows could gain from less, but
 /// there the error is a poor guide: a lone outlier often meets a large activation. Around its minimum the error is
-/// flat; a hundredth is finer than it can tell.
-inline constexpr int kLargestShare = 100, kSmallestShare = 50;
+/// flat; a hundredth is finer than it can tell. With the steps c / 1.5 of 2 bits and c / 3.5 of 3, the same is 0.46 and
+/// 0.82 for groups of 32, 0.10 and 0.36 for 256: there even a normal distribution wants less than half of its range.
+inline constexpr int kLargestShare = 100;
+constexpr int smallest_share(const WeightScheme& scheme) noexcept { return scheme.used_bits() < 4 ? 20 : 50; }
 
 /// The codes that quantizers choose from.
 struct CodeRange {
@@ -77,6 +84,8 @@ CodeRange code_range(const WeightScheme& scheme) noexcept;
 GroupGrid find_group_grid(std::span<const float> values, const WeightScheme& scheme) noexcept;
 /// The grid of the group's range shortened to so many hundredths.
 GroupGrid shortened_group_grid(std::span<const float> values, const WeightScheme& scheme, int hundredths) noexcept;
+/// Whether there are SAWB's coefficients for so many bits.
+bool has_sawb(int used_bits) noexcept;
 /// Fills `codes` (as many as values) with those of finite values on a grid, whichever way it was found.
 void encode_group(std::span<const float> values, const GroupGrid& grid, const WeightScheme& scheme,
                   std::span<int8_t> codes) noexcept;
@@ -111,20 +120,22 @@ float quantize_row(std::span<const float> x, std::span<int8_t> codes);
 ///
 ///   kAbsmax   absmax is the group's largest magnitude; low and high are its smallest and largest value, and 0 unless
 ///             the scheme has minima
-///   kMse      that range shortened to the share 1.00, 0.99, … 0.50 that gives the least squared error of the
-///             dequantized values, summed in double; of equal errors the largest share. Its ends are multiplied by
-///             the share; with minima, both move towards the middle.
+///   kMse      that range shortened to the share 1.00, 0.99, … 0.50 (of 2 and 3 bits: 0.20) that gives the least
+///             squared error of the dequantized values, summed in double; of equal errors the largest share. Its ends
+///             are multiplied by the share; with minima, both move towards the middle.
 ///   kSawb     c₁ · √(mean of w²) - c₂ · mean of |w|, summed in double in ascending order, is the largest magnitude; c₁
-///             and c₂ are 31.76 and 35.04 for 8 bits, 12.68 and 12.80 for 4, fitted by the authors of SAWB (Choi et
-///             al., "Accurate and Efficient 2-bit Quantized Neural Networks", 2019) so that bell-shaped weights have
-///             the least squared error. Where that is not above 0 or exceeds absmax, absmax.
+///             and c₂ are 31.76 and 35.04 for 8 bits, 28.24 and 30.81 for 7, 17.74 and 18.64 for 5, 12.68 and 12.80
+///             for 4, 7.509 and 6.892 for 3, 3.12 and 2.064 for 2, fitted by the authors of SAWB (Choi et al.,
+///             "Accurate and Efficient 2-bit Quantized Neural Networks", 2019; those that the paper does not have, in
+///             IBM's FMS Model Optimizer) so that bell-shaped weights have the least squared error. Where that is not
+///             above 0 or exceeds absmax, absmax. There are none for 6.
 ///
 /// A group's values are those that lie in none of `outlier_columns` (ascending), which become what set_outliers makes
 /// of them; there are some exactly if the scheme says so.
 ///
 /// Throws NumericError, naming `what` and the first channel that holds NaN or infinity; ShapeError unless the weight
-/// has two dimensions and the scheme fits them and the outliers, and for a reordered scheme, whose order comes from
-/// data. The bits do not depend on `threads` (0: as many as there are).
+/// has two dimensions and the scheme fits them and the outliers, for a reordered scheme, whose order comes from data,
+/// and for kSawb where has_sawb says no. The bits do not depend on `threads` (0: as many as there are).
 QTensor quantize_weight(ConstTensorView weight, const WeightScheme& scheme, const std::string& what, int threads = 0,
                         std::span<const int32_t> outlier_columns = {});
 

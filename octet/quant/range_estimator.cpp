@@ -226,12 +226,12 @@ RangeEstimate ActivationRangeEstimator::estimate(ActivationMode mode, const Rang
   return estimate_range(state_->seen(), mode, options, range_methods(), fmt::format("site '{}'", state_->site));
 }
 
-std::vector<RangeEstimate> ActivationRangeEstimator::estimates(ActivationMode mode, double percentile) const {
+std::vector<RangeEstimate> ActivationRangeEstimator::estimates(ActivationMode mode, double percentile, int bits) const {
   const SeenValues seen = state_->seen();
   const std::string what = fmt::format("site '{}'", state_->site);
   std::vector<RangeEstimate> all;
   for (const RangeMethod method : range_methods()) {
-    all.push_back(estimate_range(seen, mode, {method, percentile}, range_methods(), what));
+    all.push_back(estimate_range(seen, mode, {method, percentile, bits}, range_methods(), what));
   }
   return all;
 }

@@ -55,6 +55,7 @@ struct RangeEstimate {
 struct RangeOptions {
   RangeMethod method = RangeMethod::kMinMax;
   double percentile = 99.99;  ///< from 99 to 99.9999
+  int bits = 8;               ///< of the codes, 2 to 8
 };
 
 /// One bar of a histogram: values in [low, high).
@@ -96,7 +97,8 @@ class ActivationRangeEstimator {
   /// not offered, and Error, naming the site, where no value was seen.
   RangeEstimate estimate(ActivationMode mode, const RangeOptions& options) const;
   /// Those of all methods but kBest, in their order.
-  std::vector<RangeEstimate> estimates(ActivationMode mode, double percentile = RangeOptions().percentile) const;
+  std::vector<RangeEstimate> estimates(ActivationMode mode, double percentile = RangeOptions().percentile,
+                                       int bits = 8) const;
   /// What a given scale does to the values seen.
   QuantizationLoss measure(ActivationMode mode, const ActivationScale& scale) const;
 

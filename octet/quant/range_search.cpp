@@ -115,14 +115,15 @@ Range percentile_range(const SeenValues& seen, ActivationMode mode, double perce
 // error that is its square: such bins, of which there are most, are read from sums made beforehand.
 class ErrorOfRange {
  public:
-  ErrorOfRange(const SeenValues& seen, ActivationMode mode) : bins_(merged(seen.bins())), mode_(mode) {
+  ErrorOfRange(const SeenValues& seen, ActivationMode mode, int bits)
+      : bins_(merged(seen.bins())), mode_(mode), bits_(bits) {
     energy_.resize(bins_.size());
     double sum = 0;
     for (size_t i = 0; i < bins_.size(); ++i) energy_[i] = sum += energy_of(bins_[i]);
   }
 
   double operator()(Range range) const noexcept {
-    const CodeSteps codes(mode_, scale_for(mode_, range));
+    const CodeSteps codes(mode_, scale_for(mode_, range, bits_));
     const double half = codes.step / 2;
     const std::span<const ValueBin> bins = bins_;
     const auto first = std::ranges::partition_point(bins, [&](const ValueBin& bin) { return bin.low < -half; });
@@ -153,6 +154,7 @@ class ErrorOfRange {
 
   std::vector<ValueBin> bins_;
   ActivationMode mode_;
+  int bits_;
   std::vector<double> energy_;  ///< of all bins up to each
 };
 
@@ -181,8 +183,8 @@ double best_share(const Error& error) {
   return best;
 }
 
-Range mse_range(const SeenValues& seen, ActivationMode mode) {
-  const ErrorOfRange error(seen, mode);
+Range mse_range(const SeenValues& seen, ActivationMode mode, int bits) {
+  const ErrorOfRange error(seen, mode, bits);
   const Range all = around_zero(seen.extremes().low, seen.extremes().high);
   if (is_symmetric(mode)) {
     const float largest = magnitude(all);
@@ -272,11 +274,11 @@ float entropy_threshold(const SeenValues& seen, int levels) {
   return static_cast<float>(std::min((best + 0.5) * width, largest));
 }
 
-Range entropy_range(const SeenValues& seen, ActivationMode mode) {
+Range entropy_range(const SeenValues& seen, ActivationMode mode, int bits) {
   const Range all = seen.extremes();
   // All codes on one side of 0, or half of them on each.
   const bool one_side = !is_symmetric(mode) && (all.low >= 0 || all.high <= 0);
-  const float limit = entropy_threshold(seen, one_side ? 256 : 128);
+  const float limit = entropy_threshold(seen, 1 << (one_side ? bits : bits - 1));
   if (is_symmetric(mode)) return {-limit, limit};
   return around_zero(std::max(all.low, -limit), std::min(all.high, limit));
 }
@@ -324,8 +326,8 @@ double SeenValues::magnitude_quantile(double share) const {
 
 CodeSteps::CodeSteps(ActivationMode mode, const ActivationScale& scale) noexcept
     : step(scale.scale),
-      lowest(is_symmetric(mode) ? -127 : -scale.zero_point),
-      highest(is_symmetric(mode) ? 127 : 255 - scale.zero_point) {}
+      lowest(is_symmetric(mode) ? 1 - (1 << (scale.bits - 1)) : -scale.zero_point),
+      highest(is_symmetric(mode) ? -lowest : (1 << scale.bits) - 1 - scale.zero_point) {}
 
 double squared_error(std::span<const ValueBin> bins, const CodeSteps& codes) noexcept {
   double sum = 0;
@@ -380,25 +382,25 @@ QuantizationLoss quantization_loss(const SeenValues& seen, const CodeSteps& code
   return loss;
 }
 
-ActivationScale scale_for(ActivationMode mode, Range range) noexcept {
-  if (!is_symmetric(mode)) return uint8_scale(range.low, range.high);
-  return {.scale = int8_scale(magnitude(range)), .zero_point = 0};
+ActivationScale scale_for(ActivationMode mode, Range range, int bits) noexcept {
+  if (!is_symmetric(mode)) return uint8_scale(range.low, range.high, bits);
+  return {.scale = int8_scale(magnitude(range), bits), .zero_point = 0, .bits = bits};
 }
 
-Range find_range(const SeenValues& seen, ActivationMode mode, RangeMethod method, double percentile) {
+Range find_range(const SeenValues& seen, ActivationMode mode, const RangeOptions& options) {
   const auto covered = [&](Range range) {
     const Range found = around_zero(range.low, range.high);
     return is_symmetric(mode) ? Range{-magnitude(found), magnitude(found)} : found;
   };
-  switch (method) {
+  switch (options.method) {
     case RangeMethod::kMovingAverage:
       return covered(seen.moving_average());
     case RangeMethod::kPercentile:
-      return percentile_range(seen, mode, percentile);
+      return percentile_range(seen, mode, options.percentile);
     case RangeMethod::kMse:
-      return mse_range(seen, mode);
+      return mse_range(seen, mode, options.bits);
     case RangeMethod::kEntropy:
-      return entropy_range(seen, mode);
+      return entropy_range(seen, mode, options.bits);
     default:
       return covered(seen.extremes());
   }
@@ -433,11 +435,13 @@ RangeEstimate estimate_range(const SeenValues& seen, ActivationMode mode, const 
   if (!(options.percentile >= 99 && options.percentile <= 99.9999)) {
     fail<UsageError>("{}: the percentile {} lies outside of 99 to 99.9999", what, options.percentile);
   }
+  if (options.bits < 2 || options.bits > 8)
+    fail<UsageError>("{}: codes of {} bits; 2 to 8 are supported", what, options.bits);
   if (seen.count() == 0) fail("{}: no values were seen; calibration data must reach every static site", what);
   if (options.method == RangeMethod::kBest) {
     std::optional<RangeEstimate> best;
     for (const RangeMethod method : offered) {
-      RangeEstimate estimate = estimate_range(seen, mode, {method, options.percentile}, offered, what);
+      RangeEstimate estimate = estimate_range(seen, mode, {method, options.percentile, options.bits}, offered, what);
       if (!best || estimate.loss.relative_error < best->loss.relative_error) best = estimate;
     }
     return best.value();
@@ -445,9 +449,12 @@ RangeEstimate estimate_range(const SeenValues& seen, ActivationMode mode, const 
   if (std::ranges::find(offered, options.method) == offered.end()) {
     fail<UsageError>("{}: the range '{}' is not offered for each channel by itself", what, name(options.method));
   }
-  const Range range = find_range(seen, mode, options.method, options.percentile);
-  RangeEstimate estimate{
-      .method = options.method, .low = range.low, .high = range.high, .scale = scale_for(mode, range), .loss = {}};
+  const Range range = find_range(seen, mode, options);
+  RangeEstimate estimate{.method = options.method,
+                         .low = range.low,
+                         .high = range.high,
+                         .scale = scale_for(mode, range, options.bits),
+                         .loss = {}};
   estimate.loss = quantization_loss(seen, CodeSteps(mode, estimate.scale));
   return estimate;
 }

@@ -49,11 +49,11 @@ struct CodeSteps {
 double squared_error(std::span<const ValueBin> bins, const CodeSteps& codes) noexcept;
 QuantizationLoss quantization_loss(const SeenValues& seen, const CodeSteps& codes) noexcept;
 
-/// The scale that covers a range in a static `mode`.
-ActivationScale scale_for(ActivationMode mode, Range range) noexcept;
+/// The scale that covers a range in a static `mode`, with codes of so many bits.
+ActivationScale scale_for(ActivationMode mode, Range range, int bits) noexcept;
 
-/// The range that `method`, not kBest, finds. kEntropy needs bins of a ValueHistogram of 11 bits.
-Range find_range(const SeenValues& seen, ActivationMode mode, RangeMethod method, double percentile);
+/// The range that a method, not kBest, finds. kEntropy needs bins of a ValueHistogram of 11 bits.
+Range find_range(const SeenValues& seen, ActivationMode mode, const RangeOptions& options);
 
 /// As ActivationRangeEstimator::histogram.
 std::vector<HistogramBar> bars_of(const SeenValues& seen, int bars);

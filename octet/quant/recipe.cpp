@@ -11,6 +11,7 @@
 #include "octet/base/json.h"
 #include "octet/base/mapped_file.h"
 #include "octet/base/suggest.h"
+#include "octet/quant/quantize.h"
 #include "octet/tensor/qtensor.h"
 
 namespace octet {
@@ -109,6 +110,7 @@ constexpr std::array kBuiltIn = {
 };
 
 constexpr const char* kRow = "row";
+constexpr int64_t kFewestBits = 2;
 
 // One JSON object of a recipe, read key by key: what is asked for is checked, what was never asked for is unknown.
 class Reader {
@@ -207,7 +209,7 @@ CodeMapping read_mapping(Reader& reader, int bits) {
   const bool symmetric = reader.choice("symmetric", {true, false}).get<bool>();
   const bool minima = reader.choice("minima", {false, true}).get<bool>();
   if (minima && bits != 4)
-    fail<FormatError>("{}: \"minima\": true needs \"bits\": 4; 8-bit weights have no minima", reader.where());
+    fail<FormatError>("{}: \"minima\": true needs \"bits\": 4 or fewer; 8-bit weights have no minima", reader.where());
   if (minima && says_symmetric && symmetric) {
     fail<FormatError>("{}: \"minima\": true contradicts \"symmetric\": true; leave one of them out", reader.where());
   }
@@ -221,7 +223,9 @@ std::pair<WeightScheme, std::vector<int64_t>> read_grid(Reader& reader) {
   const std::string& where = reader.where();
   WeightScheme scheme;
   std::vector<int64_t> fallback;
-  scheme.bits = reader.choice("bits", {8, 4}).get<int>();
+  const auto bits = static_cast<int>(reader.integer("bits", 8, kFewestBits, 8));
+  scheme.bits = bits <= 4 ? 4 : 8;
+  scheme.unused_bits = scheme.bits - bits;
   const bool sized = reader.find("group_size") != nullptr;
   const bool grouped = reader.choice("granularity", {sized ? "per_group" : "per_channel",
                                                      sized ? "per_channel" : "per_group"}) == "per_group";
@@ -237,12 +241,13 @@ std::pair<WeightScheme, std::vector<int64_t>> read_grid(Reader& reader) {
     fallback.push_back(size == kRow ? 0 : size.get<int64_t>());
   }
   scheme.mapping = read_mapping(reader, scheme.bits);
-  const json range = reader.choice("range", scheme.bits == 4 ? std::vector<json>{"mse", "absmax", "sawb"}
-                                                             : std::vector<json>{"absmax", "mse", "sawb"});
+  const json range = reader.choice(
+      "range", bits == 8 ? std::vector<json>{"absmax", "mse", "sawb"} : std::vector<json>{"mse", "absmax", "sawb"});
   if (range == "mse") scheme.range = RangeEstimator::kMse;
   if (range == "sawb") {
     if (scheme.mapping != CodeMapping::kSymmetric)
       fail<FormatError>("{}: the range \"sawb\" is of symmetric codes", where);
+    if (!has_sawb(bits)) fail<FormatError>("{}: SAWB has no coefficients for {} bits; take \"mse\"", where, bits);
     scheme.range = RangeEstimator::kSawb;
   }
   return {scheme, std::move(fallback)};
@@ -346,6 +351,16 @@ std::optional<Recipe::Grid> Recipe::read_embeddings(const json& value, const std
 
 namespace {
 
+// Of activations' codes; `fixed`: their scales are.
+int read_code_bits(Reader& reader, const char* key, int fallback, bool fixed) {
+  const int64_t bits = reader.integer(key, fallback, kFewestBits, 8);
+  if (bits != 8 && !fixed) {
+    fail<FormatError>("{}: '{}' is {}; dynamic ones have 8 bits, fewer need \"mode\": \"static\"", reader.where(), key,
+                      bits);
+  }
+  return static_cast<int>(bits);
+}
+
 // How a static range is found: one of all methods but kBest, or `first`, which is what counts where nothing is said.
 RangeOptions read_range(Reader& reader, bool fixed, RangeMethod first) {
   for (const char* key : {"range", "percentile"}) {
@@ -376,12 +391,13 @@ Recipe::Activations Recipe::read_activations(const json& value, const std::strin
   Activations out;
   if (value.is_null()) return out;
   Reader reader(value, where);
-  reader.choice("bits", {8});
   const bool fixed = reader.choice("mode", {"dynamic", "static"}) == "static";
+  const int bits = read_code_bits(reader, "bits", 8, fixed);
   reader.choice("granularity", {fixed ? "per_tensor" : "per_token"});
   const bool symmetric =
       reader.choice("symmetric", fixed ? std::vector<json>{true, false} : std::vector<json>{true}) == true;
   out.range = read_range(reader, fixed, RangeMethod::kBest);
+  out.range.bits = bits;
   reader.refuse_unknown_keys();
   out.mode = !fixed      ? ActivationMode::kDynamicPerToken
              : symmetric ? ActivationMode::kStaticPerTensor
@@ -389,16 +405,16 @@ Recipe::Activations Recipe::read_activations(const json& value, const std::strin
   return out;
 }
 
-Recipe::Activations Recipe::read_attention(const json& value, const std::string& where) {
+void Recipe::read_attention(const json& value, const std::string& where) {
   Reader reader(value, where);
-  Activations out;
-  reader.choice("bits", {8});
   const bool fixed = reader.choice("mode", {"dynamic", "static"}) == "static";
-  out.mode = fixed ? ActivationMode::kStaticPerTensor : ActivationMode::kDynamicPerToken;
+  const int bits = read_code_bits(reader, "bits", 8, fixed);
+  attention_bits_ = {.qk = read_code_bits(reader, "qk_bits", bits, fixed),
+                     .v = read_code_bits(reader, "v_bits", bits, fixed)};
+  attention_ = fixed ? ActivationMode::kStaticPerTensor : ActivationMode::kDynamicPerToken;
   // "best" asks the weights that multiply which values matter; there are none here.
-  out.range = read_range(reader, fixed, RangeMethod::kMse);
+  attention_range_ = read_range(reader, fixed, RangeMethod::kMse);
   reader.refuse_unknown_keys();
-  return out;
 }
 
 std::optional<FoldOptions> Recipe::read_fold(const json& value, const std::string& where) {
@@ -491,9 +507,7 @@ Recipe Recipe::from_json(const json& recipe, const std::string& source) {
   if (const json* embeddings = reader.find("embeddings"))
     out.embeddings_ = read_embeddings(*embeddings, reader.where() + ", embeddings");
   if (const json* attention = reader.find("attention"); attention != nullptr && attention->is_object()) {
-    const Activations read = read_attention(*attention, reader.where() + ", attention");
-    out.attention_ = read.mode;
-    out.attention_range_ = read.range;
+    out.read_attention(*attention, reader.where() + ", attention");
   } else if (reader.choice("attention", {nullptr, 8}) == 8) {
     out.attention_ = ActivationMode::kDynamicPerToken;
   }
@@ -552,14 +566,23 @@ bool Recipe::takes(std::string_view layer) const {
          std::none_of(exclude_.begin(), exclude_.end(), matches);
 }
 
-std::optional<ActivationMode> Recipe::activations_for(std::string_view layer) const {
+std::optional<Recipe::Activations> Recipe::said_activations(std::string_view layer) const {
   if (!takes(layer)) return std::nullopt;
-  std::optional<ActivationMode> mode;
-  if (activations_.mode != ActivationMode::kFloat) mode = activations_.mode;
+  std::optional<Activations> said;
+  if (activations_.mode != ActivationMode::kFloat) said = activations_;
   for (const Override& rule : overrides_) {
-    if (rule.activations && glob_match(rule.match, layer)) mode = rule.activations->mode;
+    if (rule.activations && glob_match(rule.match, layer)) said = rule.activations;
   }
-  return mode;
+  return said;
+}
+
+std::optional<ActivationMode> Recipe::activations_for(std::string_view layer) const {
+  const std::optional<Activations> said = said_activations(layer);
+  return said ? std::optional(said->mode) : std::nullopt;
+}
+
+int Recipe::activation_bits(std::string_view layer) const {
+  return said_activations(layer).value_or(Activations()).range.bits;
 }
 
 std::optional<Recipe::Layer> Recipe::find(std::string_view layer) const {
@@ -594,19 +617,21 @@ bool Recipe::finds_outliers() const noexcept {
 std::optional<Scheme> Recipe::scheme_for(std::string_view layer, int64_t inputs) const {
   const std::optional<Layer> found = find(layer);
   if (!found) return std::nullopt;
-  Scheme scheme = fit(found->weights, found->activations.mode, layer, inputs);
+  Scheme scheme = fit(found->weights, found->activations, layer, inputs);
   const std::span<const int32_t> given = outlier_columns(layer);
   check_outlier_columns(given, inputs, fmt::format("recipe '{}', outliers, layer '{}'", name_, layer));
   scheme.weight.outliers = found->outliers.has_value() || !given.empty();
   return scheme;
 }
 
-Scheme Recipe::fit(const Grid& grid, ActivationMode activations, std::string_view layer, int64_t inputs) const {
+Scheme Recipe::fit(const Grid& grid, const Activations& activations, std::string_view layer, int64_t inputs) const {
   const auto divides = [inputs](int64_t group_size) { return group_size == 0 || inputs % group_size == 0; };
-  Scheme scheme{grid.scheme, activations};
-  if (grid.scheme.bits != 8 && activations == ActivationMode::kStaticPerTensorZeroPoint) {
-    fail<UsageError>("recipe '{}': layer '{}' has {}-bit weights; activations with a zero point need 8-bit ones", name_,
-                     layer, grid.scheme.bits);
+  Scheme scheme{grid.scheme, activations.mode, activations.range.bits};
+  if (grid.scheme.bits != 8 && activations.mode == ActivationMode::kStaticPerTensorZeroPoint) {
+    fail<UsageError>(
+        "recipe '{}': layer '{}' has {}-bit weights; activations with a zero point need 8-bit ones, which hold 5 to 8 "
+        "bits",
+        name_, layer, grid.scheme.used_bits());
   }
   if (divides(grid.scheme.group_size)) return scheme;
   const auto fallback = std::find_if(grid.fallback.begin(), grid.fallback.end(), divides);
@@ -620,17 +645,19 @@ Scheme Recipe::fit(const Grid& grid, ActivationMode activations, std::string_vie
   return scheme;
 }
 
-ActivationScale Recipe::activation_scale(std::string_view layer, ActivationMode mode) const {
-  const ActivationScale* scale = scales_.find(layer);
-  if (scale == nullptr && to_be_calibrated_) return {};
-  if (scale == nullptr) {
+ActivationScale Recipe::activation_scale(std::string_view layer, ActivationMode mode, int bits) const {
+  const ActivationScale* given = scales_.find(layer);
+  ActivationScale scale = given == nullptr ? ActivationScale() : *given;
+  scale.bits = bits;
+  if (given == nullptr && to_be_calibrated_) return scale;
+  if (given == nullptr) {
     fail<UsageError>(
         "recipe '{}': layer '{}' has static activations and no scale. Calibrate it (octet quantize MODEL --recipe {} "
         "--data TEXT --out DIR), add one to activation_scales, or make its activations dynamic.",
         name_, layer, name_);
   }
-  check(*scale, mode, fmt::format("recipe '{}', activation_scales, layer '{}'", name_, layer));
-  return *scale;
+  check(scale, mode, fmt::format("recipe '{}', activation_scales, layer '{}'", name_, layer));
+  return scale;
 }
 
 float Recipe::attention_scale(const std::string& operand) const {
@@ -694,7 +721,7 @@ Recipe Recipe::to_be_calibrated() const {
 
 std::optional<Scheme> Recipe::embedding_scheme(std::string_view layer, int64_t width) const {
   if (!embeddings_) return std::nullopt;
-  return fit(*embeddings_, activations_.mode, layer, width);
+  return fit(*embeddings_, activations_, layer, width);
 }
 
 std::optional<int64_t> Recipe::asked_group_size(std::string_view layer) const {

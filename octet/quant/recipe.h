@@ -54,7 +54,8 @@ struct CalibrationOptions {
 ///     "bias_correction": true,                                                        left out: false
 ///     "calibration": {"samples": 128, "sequence_length": 512, "seed": 0},
 ///     "embeddings":  8,                 null or left out: float; or 4, or {"bits": 4, "granularity": "per_channel", …}
-///     "attention":   8,                     null or left out: float; or {"bits": 8, "mode": "static", "range": "mse"}
+///     "attention":   8,                     null or left out: float; or {"bits": 8, "mode": "static", "range": "mse"},
+///                                                                  and in place of "bits" "qk_bits" and "v_bits"
 ///     "include":     ["*"],                                       layer names; * is any run of characters, ? any one
 ///     "exclude":     ["encoder.layer.0.*"],
 ///     "overrides":   [{"match": "*.output.dense", "activations": null}]               the last that matches counts;
@@ -62,17 +63,19 @@ struct CalibrationOptions {
 ///                                                                "outliers": null in one: none of its layers' inputs
 ///   }
 ///
-///   bits                  8 (left out: 8) or 4
+///   bits                  2 to 8 (left out: 8). Codes of up to 4 bits are stored and multiplied as those of 4, others
+///                         as those of 8: fewer bits make a model neither smaller nor faster, they show what it would
+///                         do where there are products of them
 ///   granularity           "per_channel", one scale an output, or "per_group", one for each group_size inputs
 ///   group_size            32, 64, 128 or 256, "per_group" only
 ///   group_size_fallback   what to try in turn where group_size does not divide a layer's inputs; "row" is one scale an
 ///                         output. Left out or exhausted, such a layer is an error.
 ///   symmetric             false: a zero point beside each scale
-///   minima                true: instead a real minimum beside each scale; 4 bits only. Such weights are quantized
+///   minima                true: instead a real minimum beside each scale; up to 4 bits. Such weights are quantized
 ///                         while loading; the compressed-tensors layout has no place for them. Left out: false
 ///   range                 "absmax"; "mse", a search for the range with the least squared error; or "sawb", the range
-///                         that mean magnitude and mean square say (see quantize_weight). Left out: "mse" at 4 bits,
-///                         "absmax" at 8, where the search gains nothing
+///                         that mean magnitude and mean square say (see quantize_weight; not of 6 bits). Left out:
+///                         "absmax" at 8 bits, where the search gains nothing, else "mse"
 ///
 ///   algorithm             how codes are found (see WeightAlgorithm): "rtn", rounded to nearest, "gptq", "hessian",
 ///   "hqq".
@@ -84,7 +87,8 @@ struct CalibrationOptions {
 ///
 ///   mode                  of activations: "dynamic", a scale for each token ("per_token"), found when it is met; or
 ///                         "static", one for all ("per_tensor"), which activation_scales has (see ActivationScales) or
-///                         calibration finds; "symmetric": false there is UINT8 with a zero point
+///                         calibration finds; "symmetric": false there is UINT8 with a zero point. "bits" of static
+///                         ones may be 2 to 8, those of dynamic ones are 8
 ///   range                 how calibration finds a static range: "minmax", "moving_average", "percentile", "mse",
 ///                         "entropy", or "best", the one of these with the least error (see RangeMethod). Left out:
 ///                         "best"
@@ -109,7 +113,8 @@ struct CalibrationOptions {
 /// where 32 does not divide its width. With "attention": 8, both products of every attention are in INT8, one scale a
 /// token and head, and so are a cache's keys and values. With "mode": "static" queries, keys and values of a layer have
 /// one scale each, which activation_scales has by the names MODULE.q, .k and .v ("model.layers.0.self_attn.k"), or
-/// calibration finds by the "range" (left out: "mse"; all but "best") and the "percentile" that activations have too.
+/// calibration finds by the "range" (left out: "mse"; all but "best") and the "percentile" that activations have too;
+/// their bits may be 2 to 8, those of queries and keys ("qk_bits") other than those of values ("v_bits").
 ///
 /// Some recipes need calibration data (see needs_data): they are for octet quantize, not for quantizing while loading.
 ///
@@ -138,9 +143,11 @@ class Recipe {
   bool quantizes_weights() const noexcept;
   /// What the product with a layer's stored codes is to read; none where the recipe does not say.
   std::optional<ActivationMode> activations_for(std::string_view layer) const;
-  /// The scale that a static `mode` has for a layer. Throws UsageError, naming the layer, where there is none; a recipe
-  /// that is to be calibrated gives the scale 1.
-  ActivationScale activation_scale(std::string_view layer, ActivationMode mode) const;
+  /// The bits of these codes: 8, or of static ones any.
+  int activation_bits(std::string_view layer) const;
+  /// The scale that a static `mode`, with codes of so many bits, has for a layer. Throws UsageError, naming the layer,
+  /// where there is none; a recipe that is to be calibrated gives the scale 1.
+  ActivationScale activation_scale(std::string_view layer, ActivationMode mode, int bits = 8) const;
   /// Whether activation_scales has one.
   bool has_scale(std::string_view layer) const { return scales_.find(layer) != nullptr; }
 
@@ -173,6 +180,7 @@ class Recipe {
   /// How products of attention are computed: in INT8 on both sides, with scales found on the way (kDynamicPerToken) or
   /// fixed (kStaticPerTensor), or in float.
   ActivationMode attention() const noexcept { return attention_; }
+  AttentionBits attention_bits() const noexcept { return attention_bits_; }
   /// How calibration finds the ranges of static attention.
   const RangeOptions& attention_range() const noexcept { return attention_range_; }
   /// The scale that activation_scales has for an operand of static attention; else as activation_scale.
@@ -197,7 +205,7 @@ class Recipe {
   };
   struct Activations {
     ActivationMode mode = ActivationMode::kFloat;
-    RangeOptions range = {.method = RangeMethod::kBest};
+    RangeOptions range = {.method = RangeMethod::kBest};  ///< and the bits
   };
   struct Layer {
     Weights weights;
@@ -217,7 +225,7 @@ class Recipe {
   static std::optional<Grid> read_embeddings(const nlohmann::json& value, const std::string& where);
   static std::optional<Weights> read_weights(const nlohmann::json& value, const std::string& where);
   static Activations read_activations(const nlohmann::json& value, const std::string& where);
-  static Activations read_attention(const nlohmann::json& value, const std::string& where);
+  void read_attention(const nlohmann::json& value, const std::string& where);
   static std::optional<FoldOptions> read_fold(const nlohmann::json& value, const std::string& where);
   static CalibrationOptions read_calibration(const nlohmann::json& value, const std::string& where);
   static ActivationScales read_scales(const nlohmann::json& value, const std::string& where);
@@ -228,8 +236,10 @@ class Recipe {
   /// Of everything that the recipe says of weights, anywhere.
   bool any_weights(const std::function<bool(const Weights&)>& holds) const;
   std::optional<Layer> find(std::string_view layer) const;
+  /// None where the recipe does not say what the layer reads.
+  std::optional<Activations> said_activations(std::string_view layer) const;
   /// The scheme for `inputs` inputs.
-  Scheme fit(const Grid& grid, ActivationMode activations, std::string_view layer, int64_t inputs) const;
+  Scheme fit(const Grid& grid, const Activations& activations, std::string_view layer, int64_t inputs) const;
 
   std::string name_, text_;
   std::optional<Weights> weights_;
@@ -242,6 +252,7 @@ class Recipe {
   CalibrationOptions calibration_;
   bool to_be_calibrated_ = false;
   ActivationMode attention_ = ActivationMode::kFloat;
+  AttentionBits attention_bits_;
   RangeOptions attention_range_ = {.method = RangeMethod::kMse};
   std::optional<Grid> embeddings_;
   std::vector<std::string> include_, exclude_;

@@ -11,16 +11,6 @@
 namespace octet {
 namespace {
 
-// Codes that a scheme offers.
-struct CodeRange {
-  int lowest, highest;
-};
-
-CodeRange code_range(const WeightScheme& scheme) {
-  if (scheme.bits == 8) return {-128, 127};
-  return scheme.mapping == CodeMapping::kSymmetric ? CodeRange{-8, 7} : CodeRange{0, 15};
-}
-
 void check_range(std::span<const int8_t> codes, CodeRange range, const char* kind, const std::string& what) {
   const auto above_lowest = [range](int8_t code) { return static_cast<uint8_t>(code - range.lowest); };
   const auto allowed = static_cast<uint8_t>(range.highest - range.lowest);
@@ -107,6 +97,18 @@ const char* beside_scales(CodeMapping mapping) {
   return "";
 }
 
+// "int4", or of fewer bits than codes are stored in "int3 weights (as int4 codes)".
+std::string name_of_codes(const char* sign, int used_bits, int bits, const char* what) {
+  return used_bits == bits ? fmt::format("{}int{} {}", sign, bits, what)
+                           : fmt::format("{}int{} {} (as {}int{} codes)", sign, used_bits, what, sign, bits);
+}
+
+std::string to_string(ActivationMode mode, int bits) {
+  if (!is_static(mode)) return to_string(mode);
+  return name_of_codes(mode == ActivationMode::kStaticPerTensor ? "" : "u", bits, 8, "activations") +
+         " per tensor, static";
+}
+
 }  // namespace
 
 std::string to_string(ActivationMode mode) {
@@ -125,12 +127,12 @@ std::string to_string(ActivationMode mode) {
 
 std::string to_string(const Scheme& scheme) {
   const WeightScheme& weight = scheme.weight;
-  return fmt::format("int{} weights {}{}{}, {}", weight.bits,
+  return fmt::format("{} {}{}{}, {}", name_of_codes("", weight.used_bits(), weight.bits, "weights"),
                      weight.group_size == 0 ? "per channel"
                                             : fmt::format("in groups of {}{}", weight.group_size,
                                                           weight.reordered ? " reordered columns" : ""),
                      beside_scales(weight.mapping), weight.outliers ? " and outlier columns in 16 bits" : "",
-                     to_string(scheme.activations));
+                     to_string(scheme.activations, scheme.activation_bits));
 }
 
 void check(const ActivationScale& scale, ActivationMode mode, const std::string& what) {
@@ -138,16 +140,23 @@ void check(const ActivationScale& scale, ActivationMode mode, const std::string&
   if (!(scale.scale >= 0x1p-100f) || std::isinf(scale.scale)) {
     fail<NumericError>("{}: the activation scale {}; finite ones from 2^-100 on are supported", what, scale.scale);
   }
-  const int highest = mode == ActivationMode::kStaticPerTensorZeroPoint ? 255 : 0;
+  if (scale.bits < 2 || scale.bits > 8)
+    fail<NumericError>("{}: activations of {} bits; 2 to 8 are supported", what, scale.bits);
+  const int highest = mode == ActivationMode::kStaticPerTensorZeroPoint ? (1 << scale.bits) - 1 : 0;
   if (scale.zero_point < 0 || scale.zero_point > highest) {
     fail<NumericError>("{}: the activation zero point {}; {} is what can be had here", what, scale.zero_point,
-                       highest == 0 ? "0 (symmetric)" : "0 to 255");
+                       highest == 0 ? "0 (symmetric)" : fmt::format("0 to {}", highest));
   }
 }
 
 void check(const WeightScheme& scheme, int64_t inputs, const std::string& what) {
   if (scheme.bits != 8 && scheme.bits != 4)
     fail<ShapeError>("{}: {}-bit codes; 8 or 4 are supported", what, scheme.bits);
+  // Any more, and the next narrower codes would hold them.
+  if (scheme.unused_bits < 0 || scheme.unused_bits > (scheme.bits == 8 ? 3 : 2)) {
+    fail<ShapeError>("{}: {} of {} bits unused; 2 to 8 bits are supported, up to 4 of them in 4-bit codes", what,
+                     scheme.unused_bits, scheme.bits);
+  }
   if (scheme.bits == 8 && scheme.mapping == CodeMapping::kMinimum) {
     fail<ShapeError>("{}: 8-bit weights{}; they are symmetric or have zero points", what,
                      beside_scales(scheme.mapping));

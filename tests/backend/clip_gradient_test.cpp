@@ -19,6 +19,7 @@ struct Range {
   ActivationMode mode;
   int zero_point;
   double steps;  // from end to end; of INT8 from 0 to the end
+  int bits = 8;
 
   double low() const {
     return mode == ActivationMode::kStaticPerTensor ? -steps * kScale : -zero_point * double{kScale};
@@ -29,6 +30,9 @@ struct Range {
 constexpr Range kRanges[] = {{ActivationMode::kStaticPerTensor, 0, 127},
                              {ActivationMode::kStaticPerTensorZeroPoint, 40, 255},
                              {ActivationMode::kStaticPerTensorZeroPoint, 0, 255}};
+constexpr Range kFewBits[] = {{ActivationMode::kStaticPerTensor, 0, 1, 2},
+                              {ActivationMode::kStaticPerTensor, 0, 31, 6},
+                              {ActivationMode::kStaticPerTensorZeroPoint, 5, 15, 4}};
 
 // Of the ends: {c} or {low, high}.
 Doubles straight_through(const std::vector<float>& x, const Range& range, const Doubles& ends) {
@@ -43,8 +47,12 @@ Doubles straight_through(const std::vector<float>& x, const Range& range, const 
 }
 
 TEST(ClipGradient, IsThatOfTheEndsAndPassesThroughBetweenThem) {
-  const std::vector<float> x = random_floats(kRows * kCols, 1, 1.2f), dy = random_floats(kRows * kCols, 2);
-  for (const Range& range : kRanges) {
+  const std::vector<float> wide = random_floats(kRows * kCols, 1, 1.2f), dy = random_floats(kRows * kCols, 2);
+  std::vector<Range> ranges(std::begin(kRanges), std::end(kRanges));
+  ranges.insert(ranges.end(), std::begin(kFewBits), std::end(kFewBits));
+  for (const Range& range : ranges) {
+    std::vector<float> x = wide;
+    if (range.bits < 8) std::ranges::transform(x, x.begin(), [](float value) { return 0.1f * value; });
     const bool two_ends = range.mode == ActivationMode::kStaticPerTensorZeroPoint;
     const Doubles ends = two_ends ? Doubles{range.low(), range.high()} : Doubles{range.high()};
     const std::vector<float> before(ends.size(), 3.0f);
@@ -56,7 +64,7 @@ TEST(ClipGradient, IsThatOfTheEndsAndPassesThroughBetweenThem) {
         backend.clip_gradient({.x = in.activation(),
                                .dy = upper.activation(),
                                .mode = range.mode,
-                               .scale = {kScale, range.zero_point},
+                               .scale = {kScale, range.zero_point, range.bits},
                                .dx = dx.activation(),
                                .adds = adds,
                                .inside = 1,

@@ -15,18 +15,22 @@ namespace {
 
 constexpr int kSite = 5;
 
-// Both kinds; of numbers of deviation 1 some lie beyond their ranges.
+// Both kinds, of few bits too; of numbers of deviation 1 some lie beyond their ranges.
 const std::vector<StaticCodes> kKinds = {
     {ActivationMode::kStaticPerTensor, {.scale = 2.5f / 127, .zero_point = 0}, kSite},
-    {ActivationMode::kStaticPerTensorZeroPoint, {.scale = 3.0f / 255, .zero_point = 77}, kSite}};
+    {ActivationMode::kStaticPerTensor, {.scale = 1.5f / 7, .zero_point = 0, .bits = 4}, kSite},
+    {ActivationMode::kStaticPerTensor, {.scale = 1.25f, .zero_point = 0, .bits = 2}, kSite},
+    {ActivationMode::kStaticPerTensorZeroPoint, {.scale = 3.0f / 255, .zero_point = 77}, kSite},
+    {ActivationMode::kStaticPerTensorZeroPoint, {.scale = 3.0f / 7, .zero_point = 2, .bits = 3}, kSite}};
 
 std::vector<int8_t> codes_of(std::span<const float> values, const StaticCodes& kind) {
   const float inverse = 1 / kind.scale.scale;
   std::vector<int8_t> codes;
   for (const float value : values) {
-    codes.push_back(kind.mode == ActivationMode::kStaticPerTensor
-                        ? int8_code(value, inverse)
-                        : static_cast<int8_t>(uint8_code(value, inverse, kind.scale.zero_point) - 128));
+    codes.push_back(
+        kind.mode == ActivationMode::kStaticPerTensor
+            ? int8_code(value, inverse, kind.scale.bits)
+            : static_cast<int8_t>(uint8_code(value, inverse, kind.scale.zero_point, kind.scale.bits) - 128));
   }
   return codes;
 }
@@ -110,6 +114,42 @@ TEST(Codes, AProductTakesThoseThatItWouldMake) {
           layer.op.x = x.activation();
           backend->linear(layer.op);
           EXPECT_TRUE(same_bits(layer.y.values(), expected)) << isa << " " << name(weights) << " " << rows;
+        }
+      }
+    }
+  }
+}
+
+// That is all that fewer bits are: what they clamp is clamped, and the product is that of 8.
+TEST(Codes, FewerBitsAreThoseOfAClampedInput) {
+  for (const Weights& weights : all_weights()) {
+    if (!is_static(weights.activations())) continue;
+    for (const int64_t rows : {1, 5, 70}) {
+      for (int bits = 2; bits < 8; ++bits) {
+        const LinearCase c{rows, 41, 65, Nonlinearity::kNone, true, false, "bits"};
+        LinearData data(fitted(c, weights), weights, 33), clamped(fitted(c, weights), weights, 33);
+        const bool zero_point = weights.activations() == ActivationMode::kStaticPerTensorZeroPoint;
+        const int steps = zero_point ? (1 << bits) - 1 : (1 << (bits - 1)) - 1;
+        data.input = {
+            .scale = 2.0f / static_cast<float>(steps), .zero_point = zero_point ? steps / 3 : 0, .bits = bits};
+        clamped.input = data.input;
+        clamped.input.bits = 8;
+        const float low = static_cast<float>(zero_point ? -data.input.zero_point : -steps) * data.input.scale;
+        const float high = static_cast<float>(steps - data.input.zero_point) * data.input.scale;
+        for (float& x : clamped.x) x = std::clamp(x, low, high);
+        for (const std::string& isa : cpu_isas()) {
+          const std::unique_ptr<Backend> backend = make_cpu_backend({.threads = 2, .isa = isa});
+          const LinearOnBackend few(*backend, data, 1, false), eight(*backend, clamped, 1, false);
+          backend->linear(few.op);
+          backend->linear(eight.op);
+          EXPECT_TRUE(same_bits(few.y.values(), eight.y.values())) << isa << " " << name(weights) << " " << bits;
+          const Matrix x(*backend, rows, data.shape.k, 2, data.x), y(*backend, rows, data.shape.k, 1);
+          backend->round_trip(
+              {.x = x.activation(), .mode = weights.activations(), .scale = data.input, .y = y.activation()});
+          for (const float value : y.values()) {
+            ASSERT_GE(value, low);
+            ASSERT_LE(value, high);
+          }
         }
       }
     }

@@ -146,6 +146,41 @@ TEST(Int8Attention, AStaticScaleDecidesTheCodesOfAllRows) {
   EXPECT_THROW(backend->attention(op), Error);
 }
 
+TEST(Int8Attention, FewerBitsAreThoseOfClampedOperands) {
+  const AttentionCase c = in_mode({{33, 7}, 4, 20, "bits", 2, true}, ActivationMode::kStaticPerTensor);
+  const int64_t columns = columns_of(c), values_from = (c.heads + c.key_heads()) * c.head_width;
+  const std::vector<float> qkv = random_qkv(c, 27);
+  for (const AttentionBits bits : {AttentionBits{4, 4}, {2, 8}, {8, 3}, {7, 5}}) {
+    AttentionScales scales{.q = 2.0f, .k = 2.5f, .v = 1.5f, .bits = bits};
+    const auto last_of = [](int of) { return static_cast<float>((1 << (of - 1)) - 1); };
+    scales.q /= last_of(bits.qk), scales.k /= last_of(bits.qk), scales.v /= last_of(bits.v);
+    std::vector<float> clamped = qkv;
+    for (size_t i = 0; i < clamped.size(); ++i) {
+      const auto column = static_cast<int64_t>(i) % columns;
+      const float end = column < c.heads * c.head_width ? scales.q * last_of(bits.qk)
+                        : column < values_from          ? scales.k * last_of(bits.qk)
+                                                        : scales.v * last_of(bits.v);
+      clamped[i] = std::clamp(clamped[i], -end, end);
+    }
+    for (const std::string& isa : cpu_isas()) {
+      const std::unique_ptr<Backend> backend = make_cpu_backend({.threads = 1, .isa = isa});
+      const Memory offsets(*backend, offsets_of(c.lengths));
+      const auto run_with = [&](const AttentionScales& by, const std::vector<float>& on) {
+        const Matrix all(*backend, 40, columns, 0, on), y(*backend, 40, c.heads * c.head_width, 0);
+        AttentionOp op = op_of(c, all.activation(), y.activation(), offsets.span());
+        op.scales = by;
+        backend->attention(op);
+        return y.values();
+      };
+      AttentionScales eight = scales;
+      eight.bits = {};
+      const std::vector<float> few = run_with(scales, qkv);
+      EXPECT_TRUE(same_bits(few, run_with(eight, clamped))) << isa << " " << bits.qk << " " << bits.v;
+      EXPECT_NE(few, run_with(eight, qkv)) << isa;
+    }
+  }
+}
+
 // The largest codes everywhere, of either sign: sums that int16 or saturation would spoil, on every kernel.
 TEST(Int8Attention, ExtremeValuesAreExactOnEveryInstructionSet) {
   const AttentionCase extreme{{130}, 2, 64, "extreme", 1, true};

@@ -52,6 +52,33 @@ TEST_F(CalibrationCli, StaticModelsAreWrittenAndRun) {
   EXPECT_EQ(run("compare " + (kShare / "demo_decoder").string() + " demo_decoder --data " + data), 0) << err_;
 }
 
+// What is written, and what quantizing while loading gives by the scales found, have one metric to the last digit.
+TEST_F(CalibrationCli, FewerBitsAreWrittenAndServedAlike) {
+  const std::string source = (kShare / "demo_decoder").string(), data = text(1500);
+  write("few.json", R"({"weights": {"bits": 3, "granularity": "per_group", "group_size": 32},
+                        "activations": {"bits": 5, "mode": "static", "range": "mse"},
+                        "attention": {"mode": "static", "qk_bits": 6, "v_bits": 4}})");
+  const json report = run_json("quantize " + source + " --recipe few.json --data " + data +
+                               " --set calibration.samples=16 --set calibration.sequence_length=64 --out few");
+  json scales = json::object();
+  for (const json& site : report["activation_ranges"]) {
+    const std::string name = site["site"];
+    scales[name] = site["scale"];
+    EXPECT_EQ(site["bits"], name.ends_with(".v") ? 4 : name.ends_with(".q") || name.ends_with(".k") ? 6 : 5) << name;
+  }
+  const json inspected = run_json("inspect few");
+  EXPECT_EQ(inspected["attention"], "int6 queries and keys, int4 values, static per tensor");
+  EXPECT_THAT(inspected["layers"].dump(), HasSubstr("int5 activations (as int8 codes) per tensor, static"));
+  write("scales.json", scales.dump());
+  const std::string loading = " --recipe few.json --set activation_scales=scales.json";
+  EXPECT_THAT(run_json("inspect " + source + loading)["layers"].dump(), HasSubstr("int3 weights (as int4 codes) in"));
+  const auto perplexity = [&](const std::string& of) {
+    return run_json("eval " + of + " --task perplexity --data " + data)["perplexity"];
+  };
+  EXPECT_EQ(perplexity("few"), perplexity(source + loading));
+  EXPECT_NE(perplexity("few"), perplexity(source + loading + " --set attention.v_bits=3"));
+}
+
 TEST_F(CalibrationCli, OutlierColumnsAreCountedWithTheirBytes) {
   const std::string command = "quantize " + (kShare / "demo_decoder").string() +
                               " --recipe w8a8_dynamic_outliers --data " + text(1500) +

@@ -148,8 +148,12 @@ TEST_F(CompressedTensors, StaticScalesComeBackAsTheyWereWritten) {
   add(writer, encode_activation_scale("b", {3.5f, 0}, kZeroPoint));
   add(writer, encode_activation_scale("c", {0x1p-100f, 255}, kZeroPoint));
   EXPECT_TRUE(encode_activation_scale("d", {1, 0}, ActivationMode::kDynamicPerToken).empty());
+  add(writer, encode_activation_scale("e", {0.5f, 15, 4}, kZeroPoint));
   const Checkpoint written = checkpoint(writer);
-  EXPECT_EQ(written.bytes(), encoded_scale_bytes(kSymmetric) + 2 * encoded_scale_bytes(kZeroPoint));
+  EXPECT_EQ(written.bytes(), encoded_scale_bytes(kSymmetric) + 3 * encoded_scale_bytes(kZeroPoint));
+  EXPECT_EQ(written.tensor("e.input_zero_point").as<int8_t>()[0], 7) << "of 4 bits, as the library has it";
+  EXPECT_EQ(decode_activation_scale(written, "e", kZeroPoint, 4), (ActivationScale{0.5f, 15, 4}));
+  EXPECT_THAT(message_of([&] { decode_activation_scale(written, "e", kZeroPoint, 3); }), HasSubstr("0 to 7"));
   EXPECT_EQ(decode_activation_scale(written, "a", kSymmetric), (ActivationScale{0.125f, 0}));
   EXPECT_EQ(decode_activation_scale(written, "b", kZeroPoint), (ActivationScale{3.5f, 0}));
   EXPECT_EQ(decode_activation_scale(written, "c", kZeroPoint), (ActivationScale{0x1p-100f, 255}));

@@ -278,6 +278,36 @@ TEST(QuantizationConfig, EverySchemeComesBackAsItWasWritten) {
   }
 }
 
+// Of weights what is stored, of activations what they are clamped to.
+TEST(QuantizationConfig, FewerBitsAreSaidOfActivationsAndNotOfWeights) {
+  for (int bits = 2; bits <= 8; ++bits) {
+    for (const ActivationMode mode : {ActivationMode::kStaticPerTensor, ActivationMode::kStaticPerTensorZeroPoint}) {
+      Scheme scheme{{.bits = 8, .unused_bits = 3}, mode, bits};
+      const json config = quantization_config({{"a", scheme}, {"b", {{.bits = 8}, mode, bits}}}, {});
+      EXPECT_EQ(config.at("config_groups").size(), 1u);
+      EXPECT_EQ(config.at("config_groups").at("group_0").at("input_activations").at("num_bits"), bits);
+      scheme.weight.unused_bits = 0;
+      EXPECT_EQ(parse(config).scheme_for("a"), (StoredScheme{scheme, kInt}));
+    }
+    for (const AttentionBits attention : {AttentionBits{bits, bits}, {8, bits}, {bits, 3}}) {
+      const json config =
+          quantization_config({{"a", kWeightOnly}}, {}, {}, ActivationMode::kStaticPerTensor, attention);
+      EXPECT_EQ(parse(config).attention_bits(), attention);
+      EXPECT_EQ(config.at("kv_cache_scheme").is_null(), attention.qk != attention.v);
+    }
+  }
+  for (const int bits : {1, 9}) {
+    json group = changed("/config_groups/group_0/input_activations/num_bits", bits);
+    group["config_groups"]["group_0"]["input_activations"].update({{"dynamic", false}, {"strategy", "tensor"}});
+    EXPECT_THAT(message_of([&] { parse(group); }), HasSubstr("2 to 7 where scales are not dynamic"));
+  }
+  json other = quantization_config({{"a", kWeightOnly}}, {}, {}, ActivationMode::kStaticPerTensor, {.qk = 4, .v = 4});
+  other["kv_cache_scheme"]["num_bits"] = 8;
+  EXPECT_THAT(message_of([&] { parse(other); }), HasSubstr("without attention of the same kind"));
+  EXPECT_THAT(message_of([&] { parse(changed("/config_groups/group_0/weights/v_bits", 4)); }),
+              HasSubstr("it is said of attention"));
+}
+
 TEST(QuantizationConfig, EmbeddingsAreWrittenByNameBesideTheLinearLayers) {
   constexpr LayerKind kEmbedding = LayerKind::kEmbedding;
   const Scheme int4{.weight = {.bits = 4, .group_size = 64}};

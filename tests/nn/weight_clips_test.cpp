@@ -50,7 +50,9 @@ struct Trained {
 
 const WeightScheme kSchemes[] = {{.bits = 8},
                                  {.bits = 8, .range = RangeEstimator::kMse},
-                                 {.bits = 4, .group_size = 32, .range = RangeEstimator::kMse}};
+                                 {.bits = 4, .group_size = 32, .range = RangeEstimator::kMse},
+                                 {.bits = 4, .range = RangeEstimator::kMse, .unused_bits = 2},
+                                 {.bits = 8, .group_size = 32, .range = RangeEstimator::kMse, .unused_bits = 2}};
 
 TEST(WeightClips, AbsmaxFindsTheRangesAgain) {
   for (const WeightScheme& scheme : kSchemes) {
@@ -82,7 +84,8 @@ TEST(WeightClips, AbsmaxFindsTheRangesAgain) {
       for (int64_t k = 0; k < width; ++k) largest = std::max(largest, std::fabs(w[i * width + k]));
       EXPECT_EQ(now[i], largest);
       if (now[i] == 0) continue;
-      EXPECT_EQ(after.scales.as<float>()[i], scheme.bits == 8 ? int8_scale(now[i]) : int4_scale(now[i]));
+      EXPECT_EQ(after.scales.as<float>()[i],
+                scheme.bits == 8 ? int8_scale(now[i], scheme.used_bits()) : int4_scale(now[i], scheme.used_bits()));
       EXPECT_GT(now[i], 0);
     }
     std::vector<float> again = w;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "octet/ptq/accumulator_width.h"
 
+#include <array>
 #include <cmath>
 #include <map>
 #include <random>
@@ -123,7 +124,9 @@ TEST(AccumulatorWidth, CountsAreThoseOfAccumulatorsThatWrapAndSaturate) {
 TEST(AccumulatorWidth, TheGuaranteedWidthIsReachedByTheWorstActivations) {
   std::mt19937 random(2);
   for (const StepRange range : {kInt8, StepRange(ActivationMode::kStaticPerTensorZeroPoint, {1.0f, 17}),
-                                StepRange(ActivationMode::kStaticPerTensorZeroPoint, {1.0f, 255})}) {
+                                StepRange(ActivationMode::kStaticPerTensorZeroPoint, {1.0f, 255}),
+                                StepRange(ActivationMode::kStaticPerTensor, {1.0f, 0, 3}),
+                                StepRange(ActivationMode::kStaticPerTensorZeroPoint, {1.0f, 5, 4})}) {
     for (const int inputs : {1, 2, 40, 333}) {
       std::vector<int8_t> codes(inputs);
       for (int8_t& code : codes) code = static_cast<int8_t>(std::uniform_int_distribution<int>(-127, 127)(random));
@@ -135,6 +138,20 @@ TEST(AccumulatorWidth, TheGuaranteedWidthIsReachedByTheWorstActivations) {
       EXPECT_EQ(use.widest(), use.guaranteed_width) << inputs << " inputs";
     }
   }
+}
+
+TEST(AccumulatorWidth, FewerBitsNeedFewer) {
+  const StepRange three(ActivationMode::kStaticPerTensor, {1.0f, 0, 3});
+  EXPECT_EQ(three.lowest, -3);
+  EXPECT_EQ(three.highest, 3);
+  QTensor weight = weight_of({1, 4}, {-2, 1, -2, 1}, {.bits = 4, .unused_bits = 2});
+  // 4 · 2 · 3 = 24 takes 6 bits, as does the 18 of these weights.
+  EXPECT_EQ(use_of(weight, {3, -3, 3, -3}, three).data_type_width, 6);
+  weight.scheme.mapping = CodeMapping::kZeroPoint;
+  weight.zero_points = Tensor(DType::kI8, {1, 1});
+  weight.zero_points.mutable_as<int8_t>()[0] = 3;
+  std::ranges::copy(std::array<int8_t, 4>{0, 1, 2, 3}, weight.codes.mutable_as<int8_t>().begin());
+  EXPECT_EQ(use_of(weight, {3, -3, 3, -3}, three).data_type_width, 7) << "4 · 3 · 3 = 36";
 }
 
 TEST(AccumulatorWidth, GroupsSumByThemselvesWhicheverTheirColumns) {

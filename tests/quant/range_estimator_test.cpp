@@ -58,8 +58,8 @@ double exact_error(std::span<const float> values, ActivationMode mode, const Act
   double error = 0, energy = 0;
   for (const float x : values) {
     const float inverse = 1.0f / scale.scale;
-    const int steps =
-        mode == kInt8 ? int8_code(x, inverse) : uint8_code(x, inverse, scale.zero_point) - scale.zero_point;
+    const int steps = mode == kInt8 ? int8_code(x, inverse, scale.bits)
+                                    : uint8_code(x, inverse, scale.zero_point, scale.bits) - scale.zero_point;
     const double difference = x - double{scale.scale} * steps;
     error += difference * difference;
     energy += double{x} * double{x};
@@ -138,6 +138,41 @@ TEST(RangeEstimator, TheErrorIsThatOfQuantizingTheValues) {
       }
     }
   }
+}
+
+// Few codes are worth most near 0: the range with the least error shrinks with the bits, and is that of all thresholds.
+TEST(RangeEstimator, OfFewerBitsTheRangeIsTheirs) {
+  const std::vector<float> values = golden_values("normal");
+  const ActivationRangeEstimator estimator = estimator_of(values);
+  for (const ActivationMode mode : {kInt8, kUint8}) {
+    float narrower = 0;
+    for (int bits = 2; bits <= 8; ++bits) {
+      const int steps = mode == kInt8 ? (1 << (bits - 1)) - 1 : (1 << bits) - 1;
+      for (const RangeMethod method : range_methods()) {
+        const RangeEstimate found = estimator.estimate(mode, {method, 99.99, bits});
+        EXPECT_EQ(found.scale.bits, bits);
+        EXPECT_NEAR(found.scale.scale,
+                    (mode == kInt8 ? found.high : found.high - found.low) / static_cast<float>(steps),
+                    1e-6 * found.high);
+        const double exact = exact_error(values, mode, found.scale);
+        EXPECT_NEAR(found.loss.relative_error, exact, 0.01 * exact) << name(method) << bits;
+        EXPECT_EQ(estimator.measure(mode, found.scale).relative_error, found.loss.relative_error);
+      }
+      const std::vector<RangeEstimate> all = estimator.estimates(mode, 99.99, bits);
+      for (const RangeEstimate& each : all) EXPECT_EQ(each.scale.bits, bits);
+      const RangeEstimate mse = estimator.estimate(mode, {RangeMethod::kMse, 99.99, bits});
+      EXPECT_GT(mse.high, narrower) << bits;
+      narrower = mse.high;
+      if (mode == kUint8) continue;
+      double least = 1;
+      for (float end = 0.05f * estimator.largest(); end <= estimator.largest(); end *= 1.01f) {
+        const ActivationScale scale{.scale = end / static_cast<float>(steps), .bits = bits};
+        least = std::min(least, exact_error(values, mode, scale));
+      }
+      EXPECT_LE(exact_error(values, mode, mse.scale), 1.005 * least) << bits;
+    }
+  }
+  for (const int bits : {1, 9}) EXPECT_THROW(estimator.estimate(kInt8, {RangeMethod::kMse, 99.99, bits}), UsageError);
 }
 
 TEST(RangeEstimator, WhatIsClippedAndWhatBecomesZeroIsCounted) {

@@ -404,12 +404,17 @@ TEST(Recipe, ValuesNotOfferedAreNamed) {
     const char* said;
   };
   const std::vector<Case> cases = {
-      {R"({"weights": {"bits": 3}})", "'bits' is 3; 8 or 4 is what can be had here"},
+      {R"({"weights": {"bits": 1}})", "'bits' is 1; a whole number from 2 to 8 is needed"},
+      {R"({"weights": {"bits": 9}})", "'bits' is 9; a whole number from 2 to 8 is needed"},
+      {R"({"weights": {"bits": 6, "range": "sawb"}})", "SAWB has no coefficients for 6 bits; take \"mse\""},
+      {R"({"weights": {"bits": 5, "minima": true}})", "\"minima\": true needs \"bits\": 4 or fewer"},
+      {R"({"weights": {}, "activations": {"bits": 1, "mode": "static"}})", "'bits' is 1; a whole number from 2 to 8"},
+      {R"({"weights": {}, "activations": {"bits": 9, "mode": "static"}})", "'bits' is 9; a whole number from 2 to 8"},
       {R"({"weights": {"bits": 8.5}})", "'bits' is 8.5"},
       {R"({"weights": {"bits": "8"}})", "'bits' is \"8\""},
       {R"({"weights": {"granularity": "per_tensor"}})", "'granularity' is \"per_tensor\""},
       {R"({"weights": {"symmetric": null}})", "'symmetric' is null; true or false"},
-      {R"({"weights": {"minima": true}})", "weights: \"minima\": true needs \"bits\": 4; 8-bit weights have no minima"},
+      {R"({"weights": {"minima": true}})", "weights: \"minima\": true needs \"bits\": 4 or fewer; 8-bit weights"},
       {R"({"weights": {"bits": 4, "minima": 1}})", "'minima' is 1; false or true"},
       {R"({"weights": {"bits": 4, "minima": true, "symmetric": true}})", "contradicts \"symmetric\": true"},
       {R"({"weights": {"bits": 4, "minimum": true}})", "Did you mean 'minima'?"},
@@ -442,7 +447,8 @@ TEST(Recipe, ValuesNotOfferedAreNamed) {
       {R"({"weights": {}, "activation_scales": {"a": {"scale": 1, "zero_point": 0.5}}})", "'zero_point' is 0.5"},
       {R"({"weights": {}, "activation_scales": {"a": {"scale": 1, "zero": 1}}})", "unknown key 'zero'"},
       {R"({"weights": {}, "activation_scales": {"a.{b,c}": 1, "a.c": 2}})", "two scales for the layer 'a.c'"},
-      {R"({"weights": {}, "activations": {"bits": 4}})", "'bits' is 4"},
+      {R"({"weights": {}, "activations": {"bits": 4}})",
+       "'bits' is 4; dynamic ones have 8 bits, fewer need \"mode\": \"static\""},
       {R"({"weights": {}, "include": "a"})", "'include' must be a list"},
       {R"({"weights": {}, "exclude": [1]})", "'exclude' must be a list"},
       {R"({"weights": {}, "name": 1})", "'name' must be text"},
@@ -487,6 +493,49 @@ TEST(Recipe, AttentionIsFloatUnlessItSaysEight) {
   const Recipe alone = Recipe::parse(R"({"attention": 8})", "m");
   EXPECT_EQ(alone.attention(), kInt8);
   EXPECT_EQ(alone.scheme_for("a", 384), std::nullopt);
+}
+
+TEST(Recipe, FewerBitsAreHeldInTheNextWiderCodes) {
+  for (int bits = 2; bits <= 8; ++bits) {
+    const std::string text = fmt::format(
+        R"({{"weights": {{"bits": {0}}}, "activations": {{"bits": {0}, "mode": "static", "symmetric": {1}}},
+             "activation_scales": {{"a": {{"scale": 0.5, "zero_point": {2}}}}},
+             "overrides": [{{"match": "b", "weights": {{"bits": 8}}, "activations": null}}]}})",
+        bits, bits <= 4, bits <= 4 ? 0 : (1 << bits) - 1);
+    const Recipe recipe = Recipe::parse(text, "m");
+    const int stored = bits <= 4 ? 4 : 8;
+    const Scheme scheme = recipe.scheme_for("a", 96).value();
+    EXPECT_EQ(scheme.weight.bits, stored);
+    EXPECT_EQ(scheme.weight.used_bits(), bits);
+    EXPECT_EQ(scheme.weight.range, bits == 8 ? RangeEstimator::kAbsmax : RangeEstimator::kMse);
+    EXPECT_EQ(scheme.activation_bits, bits);
+    EXPECT_EQ(recipe.activation_bits("a"), bits);
+    EXPECT_EQ(recipe.activation_range("a").bits, bits);
+    EXPECT_EQ(recipe.activation_scale("a", scheme.activations, bits).bits, bits);
+    EXPECT_EQ(recipe.to_be_calibrated().activation_scale("c", scheme.activations, bits).bits, bits);
+    EXPECT_EQ(recipe.scheme_for("b", 96), kWeightOnly);
+    if (bits > 4) {
+      EXPECT_THROW(recipe.activation_scale("a", scheme.activations, bits - 1), NumericError) << "the zero point";
+    }
+  }
+  const Recipe few =
+      Recipe::parse(R"({"weights": {"bits": 3}, "activations": {"mode": "static", "symmetric": false}})", "m");
+  EXPECT_THAT(message_of<UsageError>([&] { few.scheme_for("a", 96); }),
+              AllOf(HasSubstr("'a' has 3-bit weights"), HasSubstr("need 8-bit ones, which hold 5 to 8 bits")));
+}
+
+TEST(Recipe, AttentionMayHaveBitsOfItsOwn) {
+  const auto bits = [](const std::string& says) {
+    return Recipe::parse(R"({"weights": {}, "attention": {"mode": "static")" + says + "}}", "m").attention_bits();
+  };
+  EXPECT_EQ(bits(""), (AttentionBits{8, 8}));
+  EXPECT_EQ(bits(R"(, "bits": 4)"), (AttentionBits{4, 4}));
+  EXPECT_EQ(bits(R"(, "bits": 4, "v_bits": 2)"), (AttentionBits{4, 2}));
+  EXPECT_EQ(bits(R"(, "qk_bits": 3)"), (AttentionBits{3, 8}));
+  EXPECT_THAT(refusal(R"({"attention": {"v_bits": 4}})"),
+              AllOf(HasSubstr("'v_bits' is 4"), HasSubstr("\"mode\": \"static\"")));
+  EXPECT_THAT(refusal(R"({"attention": {"mode": "static", "qk_bits": 1}})"), HasSubstr("'qk_bits' is 1; a whole"));
+  EXPECT_THAT(refusal(R"({"attention": {"mode": "static", "bits": 9}})"), HasSubstr("'bits' is 9; a whole"));
 }
 
 TEST(Recipe, AttentionMayBeStatic) {

@@ -148,6 +148,13 @@ TEST(QTensor, EachFaultIsRefusedByName) {
   }
 }
 
+TEST(Scheme, FewerBitsAreSaidBesideTheCodes) {
+  EXPECT_EQ(to_string({{.bits = 4, .unused_bits = 2}, ActivationMode::kStaticPerTensor, 5}),
+            "int2 weights (as int4 codes) per channel, int5 activations (as int8 codes) per tensor, static");
+  EXPECT_EQ(to_string({{.bits = 8, .unused_bits = 1}, ActivationMode::kStaticPerTensorZeroPoint, 4}),
+            "int7 weights (as int8 codes) per channel, uint4 activations (as uint8 codes) per tensor, static");
+}
+
 TEST(Scheme, IsDescribedInWords) {
   EXPECT_EQ(to_string(Scheme{}), "int8 weights per channel, float activations");
   EXPECT_EQ(to_string(Scheme{.weight = {}, .activations = ActivationMode::kDynamicPerToken}),

@@ -55,6 +55,17 @@ class Training : public ScratchFolder {
     json.update(nlohmann::json::parse("{" + changes + "}"));
     return TrainConfig::parse(json.dump(), "config");
   }
+  // A recipe of static activations.
+  static std::string few_bits(int weights, int activations, bool symmetric) {
+    const nlohmann::json recipe = {{"weights", {{"bits", weights}}},
+                                   {"activations",
+                                    {{"bits", activations},
+                                     {"mode", "static"},
+                                     {"symmetric", symmetric},
+                                     {"range", "percentile"},
+                                     {"percentile", 99.9}}}};
+    return nlohmann::json(recipe.dump()).dump();
+  }
   TrainReport run(const TrainConfig& config, const fs::path& out, int threads = 1, bool resume = false,
                   int64_t killed_after = -1) const {
     TrainOptions options{.out = out, .resume = resume};
@@ -71,6 +82,7 @@ TEST_F(Training, GoesOnAfterAKillWithTheSameBitsOnAnyThreads) {
        {""s, R"("recipe": "qat_int8", "pact_a_lr": 0.01)"s, R"("recipe": "qat_int8", "qat_start": 3)"s,
         R"("recipe": "qat_uint8", "pact_a_lr": 0.01)"s,
         R"("recipe": "w4a8_g32_dynamic", "weight_clips": "lsq", "pact_a_lr": 0.01)"s,
+        R"("weight_clips": "lsq", "pact_a_lr": 0.01, "recipe": )" + few_bits(2, 4, true),
         R"("weights_dtype": "bf16", "moments_dtype": "fp16")"s,
         R"("weights_dtype": "fp16", "moments_dtype": "bf16", "recipe": "qat_int8", "qat_start": 3)"s}) {
     const fs::path whole = folder_ / ("whole" + std::to_string(changes.size())),
@@ -242,7 +254,8 @@ TEST_F(Training, LoweredModelsHaveTheBitsThatWereTrained) {
   const std::string with_attention =
       nlohmann::json(R"({"weights": {"bits": 8}, "activations": {"bits": 8}, "attention": 8})").dump();
   for (const std::string& recipe : {R"("qat_int8")"s, R"("w8a8_dynamic")"s, R"("w4a8_g32_dynamic")"s, R"("qat_uint8")"s,
-                                    R"("qat_int8")" + learned, R"("w4a8_g32_dynamic")" + learned, with_attention}) {
+                                    R"("qat_int8")" + learned, R"("w4a8_g32_dynamic")" + learned, with_attention,
+                                    few_bits(2, 4, true), few_bits(5, 3, false), few_bits(3, 2, true) + learned}) {
     const std::string name = "recipe" + std::to_string(recipe.size());
     const fs::path out = folder_ / name, lowered = folder_ / (name + "_lowered");
     run(config(fmt::format(R"("recipe": {}, "clips": "lsq", "pact_a_lr": 0.01)", recipe)), out);
@@ -269,6 +282,32 @@ TEST_F(Training, LoweredModelsHaveTheBitsThatWereTrained) {
     const Tensor served = Session(lowered).run(batch);
     EXPECT_TRUE(std::ranges::equal(logits, served.as<float>())) << recipe;
   }
+}
+
+TEST_F(Training, LearnsInFewBitsAndUsesNoOtherCodes) {
+  const fs::path out = folder_ / "few", lowered = folder_ / "lowered";
+  const TrainReport report = run(config(fmt::format(
+                                     R"("recipe": {}, "clips": "lsq", "pact_a_lr": 0.01, "epochs": 40, "dropout": 0,
+                                        "eval_steps": 20, "gradient_accumulation": 1)",
+                                     few_bits(2, 4, true))),
+                                 out);
+  EXPECT_GT(report.best_value, 0.9) << report.metric;
+  const fs::path best = out / "best";
+  quantize_model(Checkpoint::open(best), Recipe::load((best / kTrainedRecipe).string(), {}), lowered);
+  const Checkpoint written = Checkpoint::open(lowered);
+  int64_t layers = 0;
+  const std::unique_ptr<Model> model = load_model(written, nullptr);
+  for (const Linear::Part* part : model->linear_parts()) {
+    if (!part->weight.scheme) continue;
+    ++layers;
+    EXPECT_EQ(part->weight.scheme->activation_bits, 4);
+    EXPECT_EQ(part->weight.input.bits, 4);
+    for (const int8_t code : written.stored_weight(part->weight.layer).codes.as<int8_t>()) {
+      ASSERT_GE(code, -2);
+      ASSERT_LE(code, 1);
+    }
+  }
+  EXPECT_GE(layers, 12);
 }
 
 TEST_F(Training, SaysWhatIsWrong) {

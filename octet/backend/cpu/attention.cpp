@@ -295,7 +295,9 @@ class Int8Products {
               .codes_stride = key_depth_,
               .step = width_,
               .sums = query_sums_.in(memory),
-              .sums_stride = 1},
+              .sums_stride = 1,
+              .low = -last_code(frame_.op.scales.bits.qk),
+              .high = last_code(frame_.op.scales.bits.qk)},
              memory);
     for (int64_t i = 0; i < count; ++i) {
       if (std::isnan(scales[i])) input_fault_.add(head.row_of(first + i));
@@ -406,6 +408,8 @@ class Int8Products {
     return is_static(frame_.op.activations) ? std::optional(scale) : std::nullopt;
   }
 
+  static float last_code(int bits) noexcept { return static_cast<float>((1 << (bits - 1)) - 1); }
+
   // Scales of rows, the fixed one or by their absmax_, and their inverses. A row that holds NaN or infinity gets zero
   // codes under a NaN scale, so that all it meets becomes NaN.
   void find_scales(int64_t rows, std::optional<float> fixed, float* scales, std::byte* memory) const {
@@ -435,13 +439,13 @@ class Int8Products {
   void put(const Head& head, int64_t row, int64_t count, int64_t place, const CodePanels& to, std::byte* memory) {
     const int64_t panel = frame_.table.panel_width;
     const AttentionScales& scales = frame_.op.scales;
-    put(frame_.op.k, head, row, count, place, fixed(scales.k), to.key_scales, kernels_.pack_keys, to.keys,
-        panel * key_depth_, memory);
-    put(frame_.op.v, head, row, count, place, fixed(scales.v), to.value_scales, kernels_.pack_values, to.values,
-        panel * to.capacity, memory);
+    put(frame_.op.k, head, row, count, place, fixed(scales.k), last_code(scales.bits.qk), to.key_scales,
+        kernels_.pack_keys, to.keys, panel * key_depth_, memory);
+    put(frame_.op.v, head, row, count, place, fixed(scales.v), last_code(scales.bits.v), to.value_scales,
+        kernels_.pack_values, to.values, panel * to.capacity, memory);
   }
   void put(const Activation& x, const Head& head, int64_t row, int64_t count, int64_t place,
-           std::optional<float> fixed_scale, float* scales, void (*pack)(const PackTokens&), int8_t* to,
+           std::optional<float> fixed_scale, float last, float* scales, void (*pack)(const PackTokens&), int8_t* to,
            int64_t panel_stride, std::byte* memory) {
     const float* const source = head.of_token(x, row);
     find_scales({source, x.stride, count, width_}, fixed_scale, scales + place, memory);
@@ -452,7 +456,9 @@ class Int8Products {
               .codes = staged_.in(memory),
               .codes_stride = staged_stride_,
               .flip = kernels_.flip,
-              .step = width_},
+              .step = width_,
+              .low = -last,
+              .high = last},
              memory);
     for (int64_t i = 0; i < count; ++i) {
       if (std::isnan(scales[place + i])) input_fault_.add(frame_.first_row(head.sequence) + row + i);

@@ -12,8 +12,11 @@ QuantizeRow static_row(ActivationMode mode, const ActivationScale& scale) {
   row.inverse = 1.0f / scale.scale;
   if (mode == ActivationMode::kStaticPerTensorZeroPoint) {
     row.low = static_cast<float>(-scale.zero_point);
-    row.high = static_cast<float>(255 - scale.zero_point);
+    row.high = static_cast<float>((1 << scale.bits) - 1 - scale.zero_point);
     row.offset = scale.zero_point - kUint8Offset;
+  } else {
+    row.high = static_cast<float>((1 << (scale.bits - 1)) - 1);
+    row.low = -row.high;
   }
   return row;
 }

@@ -279,6 +279,7 @@ struct QuantizeRows {
   int64_t step = 0;  ///< columns whose codes Int8Product wants summed; a multiple of kCodePadding, or all
   int32_t* sums = nullptr;  ///< [rows][⌈cols / step⌉], or null
   int64_t sums_stride = 0;
+  float low = -127, high = 127;
 };
 
 /// Rows of bytes, each a token's, go into the panels of a weight at the places [first, first + rows): as its outputs,

@@ -20,8 +20,9 @@ struct Codes {
   Codes(ActivationMode mode, const ActivationScale& given) : scale(given.scale), inverse(1.0f / given.scale) {
     const auto zero = static_cast<float>(given.zero_point);
     const bool unsigned_codes = mode == ActivationMode::kStaticPerTensorZeroPoint;
-    low = unsigned_codes ? -zero : -127.0f;
-    high = unsigned_codes ? 255.0f - zero : 127.0f;
+    const int half = 1 << (given.bits - 1);
+    high = unsigned_codes ? static_cast<float>(2 * half - 1) - zero : static_cast<float>(half - 1);
+    low = unsigned_codes ? -zero : -high;
   }
 
   float round_trip(float x) const noexcept {
@@ -107,7 +108,7 @@ void clip_gradient(Workspace& workspace, const ClipGradientOp& op) {
     sums.above += partials[i].above;
     sums.inside += partials[i].inside;
   }
-  const double range = (two_ends ? 255.0 : 127.0) * double{op.scale.scale};
+  const double range = (two_ends ? double{codes.high} - codes.low : double{codes.high}) * double{op.scale.scale};
   const double steps = double{op.inside} * sums.inside / range, factor = op.factor;
   float* const dclip = writable_floats(op.dclip);
   if (two_ends) {

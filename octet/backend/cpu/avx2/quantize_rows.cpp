@@ -296,7 +296,7 @@ void quantize_rows(const QuantizeRows& q) {
     const float inverse = q.inverses[r];
     int64_t k = 0;
     if (inverse == inverse) {
-      make_codes(q.x + r * q.x_stride, q.cols, Codes({.inverse = inverse}), codes);
+      make_codes(q.x + r * q.x_stride, q.cols, Codes({.inverse = inverse, .low = q.low, .high = q.high}), codes);
       k = q.cols;
     }
     for (; k < padded; ++k) codes[k] = 0;

@@ -291,7 +291,7 @@ void quantize_rows(const QuantizeRows& q) {
   for (int64_t r = 0; r < q.rows; ++r) {
     int8_t* codes = q.codes + r * q.codes_stride;
     const float inverse = q.inverses[r];
-    const Codes by({.inverse = inverse});
+    const Codes by({.inverse = inverse, .low = q.low, .high = q.high});
     int32_t* sum = q.sums == nullptr ? nullptr : q.sums + r * q.sums_stride;
     for (int64_t k = 0; k < q.cols; k += q.step) {
       const int64_t count = q.cols - k < q.step ? q.cols - k : q.step;

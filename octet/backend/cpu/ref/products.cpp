@@ -179,7 +179,9 @@ void quantize_rows(const QuantizeRows& q) {
     const float inverse = q.inverses[r];
     int8_t* codes = q.codes + r * q.codes_stride;  // whose sums this product does not look at
     for (int64_t k = 0; k < plain_row_bytes(q.cols); ++k) {
-      const int8_t code = k < q.cols && !std::isnan(inverse) ? int8_code(x[k], inverse) : int8_t{0};
+      int code = 0;
+      if (k < q.cols && !std::isnan(inverse))
+        code = static_cast<int>(std::nearbyint(std::clamp(x[k] * inverse, q.low, q.high)));
       codes[k] = static_cast<int8_t>(code ^ q.flip);
     }
   }
