@@ -49,10 +49,10 @@ class LayerRounding {
       : backend_(backend), weight_(weight), rows_(rows), layer_(std::move(layer)), soft_(soft) {
     const std::vector<float> all = weight.download(backend);
     const std::span<const float> own = weight.own(rows, all);
-    nearest_ = quantize_weight(
-        {DType::kF32, {rows.rows, weight.cols()}, reinterpret_cast<const std::byte*>(own.data())}, scheme, layer_,
-        backend.threads());
-    range_ = code_range(scheme);
+    nearest_ =
+        quantize_weight({DType::kF32, {rows.rows, weight.cols()}, reinterpret_cast<const std::byte*>(own.data())},
+                        scheme, layer_, backend.threads());
+    range_ = chosen_codes(scheme);
     floor_.resize(own.size());
     v_.resize(own.size());
     for_weights([&](size_t i, const GroupGrid& grid) {
@@ -79,7 +79,8 @@ class LayerRounding {
   void write_values(std::span<float> all) const {
     const std::span<float> own = rows_of(all);
     for_weights([&](size_t i, const GroupGrid& grid) {
-      const double code = std::clamp(floor_[i] + rounding(v_[i]).up, double{1} * range_.lowest, double{1} * range_.highest);
+      const double code =
+          std::clamp(floor_[i] + rounding(v_[i]).up, double{1} * range_.lowest, double{1} * range_.highest);
       own[i] = static_cast<float>((code - grid.zero_point) * grid.scale + grid.minimum);
     });
   }
@@ -181,8 +182,8 @@ class LayerRounding {
 // A block in training, and what it is to give.
 class Reconstruction {
  public:
-  Reconstruction(Model& model, Backend& backend, int64_t block, const TokenBatch& samples,
-                 const BlockStates& states, int64_t batch_size)
+  Reconstruction(Model& model, Backend& backend, int64_t block, const TokenBatch& samples, const BlockStates& states,
+                 int64_t batch_size)
       : model_(model),
         backend_(backend),
         block_(block),
@@ -232,11 +233,8 @@ class Reconstruction {
       const Activation target = workspace.take_matrix(pass.output.rows, pass.output.cols);
       backend_.upload(std::as_bytes(rows_of(states_.targets, index)), target.memory);
       const Activation losses = workspace.take_matrix(1, pass.output.rows);
-      backend_.squared_error({.x = pass.output,
-                              .target = target,
-                              .factor = factor.value_or(0.0f),
-                              .losses = losses.memory,
-                              .dx = target});
+      backend_.squared_error(
+          {.x = pass.output, .target = target, .factor = factor.value_or(0.0f), .losses = losses.memory, .dx = target});
       std::vector<float> sums(static_cast<size_t>(pass.output.rows));
       backend_.download(losses, sums);
       sum = std::accumulate(sums.begin(), sums.end(), 0.0);

@@ -27,8 +27,8 @@ struct BlockStates {
 };
 
 /// Learns whether each weight of a block is rounded down or up, all its layers at once and by what the block gives
-/// (block reconstruction: Li et al., "BRECQ", 2021). A weight w lies t = (w - minimum) / scale + zero_point codes up the
-/// grid that rounding to nearest has found, and its code is
+/// (block reconstruction: Li et al., "BRECQ", 2021). A weight w lies t = (w - minimum) / scale + zero_point codes up
+/// the grid that rounding to nearest has found, and its code is
 ///
 ///   clamp(⌊t⌋ + h(v), lowest, highest)
 ///

@@ -69,9 +69,9 @@ CodePlaces places_on_codes(ConstTensorView weight, const QTensor& quantized) {
                      to_string(quantized.codes.shape()));
   }
   const WeightScheme& scheme = quantized.scheme;
-  const CodeRange codes = code_range(scheme);
+  const CodeRange codes = chosen_codes(scheme);
   CodePlaces out;
-  out.lowest = scheme.bits == 8 && scheme.mapping == CodeMapping::kSymmetric ? -codes.highest : codes.lowest;
+  out.lowest = codes.lowest;
   out.highest = codes.highest;
   // Bins of two codes, or a quarter of one, with an edge half a step beyond the last codes.
   const double width = scheme.used_bits() == 8 ? 2 : 0.25;

@@ -225,8 +225,9 @@ PieceQuantizer::Rounding PieceQuantizer::rounding_of(int64_t piece) const {
                          recipe_.name(), layer);
       }
       if (!out.layers.empty() && (asked.algorithm != out.algorithm || asked.rounding != out.options)) {
-        fail<UsageError>("recipe '{}': layers '{}' and '{}' learn their rounding together: give them one algorithm and options",
-                         recipe_.name(), out.layers.begin()->first, layer);
+        fail<UsageError>(
+            "recipe '{}': layers '{}' and '{}' learn their rounding together: give them one algorithm and options",
+            recipe_.name(), out.layers.begin()->first, layer);
       }
       out.algorithm = asked.algorithm;
       out.options = asked.rounding;
@@ -247,18 +248,18 @@ void PieceQuantizer::learn_rounding(BlockStream& stream, PieceResult& result) {
   if (rounding.layers.empty()) return;
   const int64_t samples = stream.samples().sequences();
   int64_t left = rounding.passes(samples) * samples;
-  LearnedRounding learned = octet::learn_rounding(
-      model_, backend_, stream.piece() - 1, stream.samples(), {.inputs = stream.hidden_states(), .targets = floats_->hidden_states()},
-      rounding.layers, rounding.algorithm, rounding.options,
-      [&](int64_t more) {
-        const int64_t told = std::min(more, left);
-        left -= told;
-        stream.advance(told);
-      });
+  LearnedRounding learned =
+      octet::learn_rounding(model_, backend_, stream.piece() - 1, stream.samples(),
+                            {.inputs = stream.hidden_states(), .targets = floats_->hidden_states()}, rounding.layers,
+                            rounding.algorithm, rounding.options, [&](int64_t more) {
+                              const int64_t told = std::min(more, left);
+                              left -= told;
+                              stream.advance(told);
+                            });
   stream.advance(left);
-  result.layers[rounding.layers.begin()->first].notes.push_back(
-      fmt::format("rounding learned with the other layers of its block, whose outputs' error fell from {:.2f} % to {:.2f} %",
-                  100 * std::sqrt(learned.nearest_error), 100 * std::sqrt(learned.error)));
+  result.layers[rounding.layers.begin()->first].notes.push_back(fmt::format(
+      "rounding learned with the other layers of its block, whose outputs' error fell from {:.2f} % to {:.2f} %",
+      100 * std::sqrt(learned.nearest_error), 100 * std::sqrt(learned.error)));
   result.weights = std::move(learned.weights);
 }
 

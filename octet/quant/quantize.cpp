@@ -350,7 +350,7 @@ bool has_sawb(int used_bits) noexcept {
   return std::ranges::find(kSawb, used_bits, &SawbCoefficients::bits) != kSawb.end();
 }
 
-CodeRange code_range(const WeightScheme& scheme) noexcept {
+CodeRange chosen_codes(const WeightScheme& scheme) noexcept {
   const Grid grid = grid_with(scheme, 1.0f, 0, 0.0f);
   return {static_cast<int>(grid.low), static_cast<int>(grid.high)};
 }

@@ -74,11 +74,8 @@ struct GroupGrid {
 inline constexpr int kLargestShare = 100;
 constexpr int smallest_share(const WeightScheme& scheme) noexcept { return scheme.used_bits() < 4 ? 20 : 50; }
 
-/// The codes that quantizers choose from.
-struct CodeRange {
-  int lowest, highest;
-};
-CodeRange code_range(const WeightScheme& scheme) noexcept;
+/// The codes that quantizers choose from: those of the scheme, but in 8 symmetric bits as many below 0 as above.
+CodeRange chosen_codes(const WeightScheme& scheme) noexcept;
 
 /// The grid of a group of finite values as quantize_weight finds it.
 GroupGrid find_group_grid(std::span<const float> values, const WeightScheme& scheme) noexcept;

@@ -254,9 +254,9 @@ std::pair<WeightScheme, std::vector<int64_t>> read_grid(Reader& reader) {
 }
 
 constexpr std::array kAlgorithms = {
-    std::pair{"rtn", WeightAlgorithm::kRoundToNearest}, std::pair{"gptq", WeightAlgorithm::kGptq},
+    std::pair{"rtn", WeightAlgorithm::kRoundToNearest},    std::pair{"gptq", WeightAlgorithm::kGptq},
     std::pair{"hessian", WeightAlgorithm::kHessianScales}, std::pair{"hqq", WeightAlgorithm::kHqq},
-    std::pair{"adaround", WeightAlgorithm::kAdaRound}, std::pair{"signround", WeightAlgorithm::kSignRound}};
+    std::pair{"adaround", WeightAlgorithm::kAdaRound},     std::pair{"signround", WeightAlgorithm::kSignRound}};
 
 WeightAlgorithm read_algorithm(Reader& reader) {
   std::vector<json> names;

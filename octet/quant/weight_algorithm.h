@@ -18,8 +18,8 @@ enum class WeightAlgorithm : uint8_t {
 
 /// How rounding is learned (see learn_rounding).
 struct RoundingOptions {
-  int64_t iterations = 200;                ///< steps
-  int64_t batch_size = 8;                  ///< samples of a step
+  int64_t iterations = 200;                  ///< steps
+  int64_t batch_size = 4;                    ///< samples of a step
   std::optional<double> learning_rate = {};  ///< none: 0.05 of kAdaRound, 1 / iterations of kSignRound
   double round_weight = 1;  ///< of kAdaRound: of what takes the softness away, beside the error of rounding to nearest
 

@@ -2,6 +2,7 @@
 #include "octet/ptq/block_rounding.h"
 
 #include <cmath>
+#include <map>
 
 #include "octet/backend/cpu/cpu_backend.h"
 #include "octet/eval/benchmark.h"
@@ -10,7 +11,6 @@
 #include "octet/ptq/quantize_model.h"
 #include "octet/quant/quantize.h"
 #include "tests/io/scratch.h"
-#include "tests/models/golden.h"
 
 namespace octet {
 namespace {
@@ -137,9 +137,9 @@ TEST(LearnRounding, LeavesTheGridAndRoundsUpOrDown) {
                                   {.bits = 4, .group_size = 32, .mapping = CodeMapping::kMinimum},
                                   {.bits = 8},
                                   {.bits = 8, .mapping = CodeMapping::kZeroPoint}};
-  for (const auto& [scheme, algorithm] : {std::pair{schemes[0], kBoth[0]}, std::pair{schemes[1], kBoth[1]},
-                                          std::pair{schemes[2], kBoth[0]}, std::pair{schemes[3], kBoth[1]},
-                                          std::pair{schemes[4], kBoth[0]}}) {
+  for (const auto& [scheme, algorithm] :
+       {std::pair{schemes[0], kBoth[0]}, std::pair{schemes[1], kBoth[1]}, std::pair{schemes[2], kBoth[0]},
+        std::pair{schemes[3], kBoth[1]}, std::pair{schemes[4], kBoth[0]}}) {
     SCOPED_TRACE(to_string(Scheme{scheme}));
     BeforeBlock before("llama_base", 0);
     auto all = before.schemes(scheme);
@@ -228,9 +228,8 @@ TEST_F(RoundingInRecipes, RefusesWhatItCannotLearn) {
               AllOf(HasSubstr("learn their rounding together"), HasSubstr("q_proj")));
   const std::vector<std::string> learns = {"weights.algorithm=adaround"};
   const Recipe recipe = Recipe::load("w4a16_g32", learns);
-  EXPECT_THAT(message_of<UsageError>([&] {
-                quantize_model(Checkpoint::open(golden_model("llama_base")), recipe, folder_ / "y");
-              }),
+  EXPECT_THAT(message_of<UsageError>(
+                  [&] { quantize_model(Checkpoint::open(golden_model("llama_base")), recipe, folder_ / "y"); }),
               AllOf(HasSubstr("learning how to round"), HasSubstr("--data")));
 }
 

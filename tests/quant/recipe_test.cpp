@@ -339,8 +339,10 @@ TEST(Recipe, WhatAnAlgorithmDoesNotHaveIsRefused) {
   EXPECT_THAT(refusal(R"({"weights": {"algorithm": "gptq", "block_size": 0}})"), HasSubstr("a whole number from 1"));
   EXPECT_THAT(refusal(R"({"weights": {"algorithm": "gptq", "iterations": 9}})"),
               HasSubstr("'iterations' belongs to \"algorithm\": \"adaround\" or \"signround\""));
-  EXPECT_THAT(refusal(R"({"weights": {"algorithm": "adaround", "batch_size": 0}})"), HasSubstr("a whole number from 1"));
-  EXPECT_THAT(refusal(R"({"weights": {"algorithm": "adaround", "percdamp": 0.1}})"), HasSubstr("'percdamp' belongs to"));
+  EXPECT_THAT(refusal(R"({"weights": {"algorithm": "adaround", "batch_size": 0}})"),
+              HasSubstr("a whole number from 1"));
+  EXPECT_THAT(refusal(R"({"weights": {"algorithm": "adaround", "percdamp": 0.1}})"),
+              HasSubstr("'percdamp' belongs to"));
   EXPECT_THAT(refusal(R"({"weights": {"algorithm": "signround", "round_weight": 1}})"),
               HasSubstr("'round_weight' belongs to"));
   EXPECT_THAT(refusal(R"({"weights": {"algorithm": "magic"}})"), HasSubstr("'algorithm' is \"magic\""));
