@@ -61,7 +61,7 @@ TEST_F(Cli, BadInputExitsWithOneAndOneMessage) {
       {"inspect pickle", "pytorch_model.bin"},
       {"inspect " + model + " --recipe bad.json", "unknown key 'groupsize'"},
       {"inspect " + model + " --recipe nothing.json", "quantizes nothing"},
-      {"inspect " + model + " --recipe w8a16 --set weights.bits=9", "'bits' is 5"},
+      {"inspect " + model + " --recipe w8a16 --set weights.bits=9", "'bits' is 9"},
       {"quantize " + model + " --recipe w8a16 --out empty", "exists already"},
       {"quantize " + model + " --recipe w8a16 --set 'include=[\"nowhere.*\"]' --out new", "quantizes none"},
       {"quantize " + model + " --recipe w8a16 --out no/such/parent", "no/such/parent"},
