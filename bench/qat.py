@@ -96,7 +96,8 @@ class Bench:
         static = self.quantize("ptq_static", "quantize", trained, *by_texts)
         attention = self.quantize("ptq_attention", "quantize", trained, *by_texts, "--set", "attention=8")
         # What labels can teach, the float model knows: training goes on to say and think what that does.
-        qat = self.train("qat", trained, [f"teacher={trained}", "distill_alpha=0.9", "distill_hidden=1"])
+        qat = self.train("qat", trained, [f"teacher={trained}", "distill_alpha=0.9", "distill_hidden=1",
+                                           *self.options.set])
         lowered = self.quantize("lowered", "lower", qat)
         rows = {"float": self.judge("float", trained),
                 "w8a8_dynamic": self.judge("ptq_dynamic", dynamic),
@@ -142,6 +143,8 @@ def main():
     parser.add_argument("--data", type=Path, required=True, help="the folder of the task's files")
     parser.add_argument("--seeds", default="1,2,3")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
+                        help="change a value of the config of training in 8 bits (with a --work of its own)")
     parser.add_argument("--pytorch", action="store_true", help="fine-tune with PyTorch too (GLUE)")
     parser.add_argument("--octet", default=ROOT / "build/release/bin/octet", type=Path)
     parser.add_argument("--work", type=Path, default=ROOT / "build/qat")
