@@ -22,7 +22,7 @@ std::filesystem::path golden_model(const std::string& name) { return std::filesy
 
 // A model before one of its blocks.
 struct BeforeBlock {
-  BeforeBlock(const std::string& name, int64_t index, int threads = 0)
+  BeforeBlock(const std::string& name, int64_t index, int threads = 1)
       : backend(make_cpu_backend({.threads = threads})),
         model(load_model(Checkpoint::open(golden_model(name)), nullptr)),
         block(index),
@@ -191,6 +191,7 @@ class RoundingInRecipes : public ScratchFolder {
         .samples = random_batch(load_model(floats, nullptr)->info(), 12, 20), .options = {}, .sha256 = "of a test"};
     QuantizeModelOptions options;
     options.data = &data;
+    options.cpu.threads = 1;
     return quantize_model(floats, recipe, folder_ / out, options);
   }
   double error_of(const std::string& model, const std::string& out) const {
