@@ -85,11 +85,9 @@ class LayerRounding {
     });
   }
 
-  /// By the gradient that the weight has.
-  void step(const Step& step) {
-    std::vector<float> of_weights(static_cast<size_t>(weight_.elements()));
-    backend_.download(weight_.gradient(), of_weights);
-    const std::span<float> gradient = rows_of(of_weights);
+  /// By the gradient `all` of the matrix that its rows are in; these are lost.
+  void step(const Step& step, std::span<float> all) {
+    const std::span<float> gradient = rows_of(all);
     for_weights([&](size_t i, const GroupGrid& grid) {
       const bool between = floor_[i] >= range_.lowest && floor_[i] < range_.highest;
       const double of_code = between ? double{gradient[i]} * grid.scale : 0.0;
@@ -211,13 +209,8 @@ class Reconstruction {
   /// ‖y₀ - x‖².
   double added() const noexcept { return added_; }
 
-  /// Other weights: fills values(trainable, all of them).
-  template <class Fill>
-  void set_weights(const Fill& fill) {
-    for (const auto& trainable : all_.all()) {
-      std::vector<float> values(static_cast<size_t>(trainable->elements()));
-      if (fill(*trainable, values)) trainable->upload(backend_, values);
-    }
+  /// To be called when weights have changed.
+  void lay_out() {
     for (Linear* linear : model_.piece(1 + block_).linears) linear->lay_out_trained(backend_);
   }
 
@@ -301,13 +294,12 @@ LearnedRounding learn_rounding(Model& model, Backend& backend, int64_t block, co
   std::map<const Trainable*, std::vector<float>> floats;
   for (const auto& [trainable, own] : layers) floats[trainable] = trainable->download(backend);
   const auto set = [&](const auto& write) {
-    reconstruction.set_weights([&](const Trainable& trainable, std::vector<float>& values) {
-      const auto found = layers.find(&trainable);
-      if (found == layers.end()) return false;
-      values = floats.at(&trainable);
-      for (const LayerRounding& layer : found->second) write(layer, std::span(values));
-      return true;
-    });
+    for (const auto& [trainable, own] : layers) {
+      std::vector<float> values = floats.at(trainable);
+      for (const LayerRounding& layer : own) write(layer, std::span(values));
+      trainable->upload(backend, values);
+    }
+    reconstruction.lay_out();
   };
   const auto set_codes = [&](const std::map<std::string, QTensor>& codes) {
     set([&](const LayerRounding& layer, std::span<float> values) {
@@ -343,7 +335,9 @@ LearnedRounding learn_rounding(Model& model, Backend& backend, int64_t block, co
                    .pull = done < kWarmUp ? 0 : options.round_weight / static_cast<double>(weights),
                    .power = kLastExponent + (kFirstExponent - kLastExponent) * (1 - cooled)};
     for (auto& [trainable, own] : layers) {
-      for (LayerRounding& layer : own) layer.step(now);
+      std::vector<float> gradient(static_cast<size_t>(trainable->elements()));
+      backend.download(trainable->gradient(), gradient);
+      for (LayerRounding& layer : own) layer.step(now, gradient);
     }
     advance(reconstruction.samples_in(batch));
   }
