@@ -324,12 +324,14 @@ TEST(QuantizeWeight, TheSearchFindsTheShareWithTheLeastError) {
             const float cut = (largest * 0.5f - smallest * 0.5f) * (static_cast<float>(100 - hundredths) / 100.0f);
             scale = minimum_scale(smallest + cut, largest - cut, bits);
             other.minima.mutable_as<float>()[0] = smallest + cut;
+          } else if (scheme.bits == 8) {
+            const ActivationScale grid = uint8_scale(low * share, high * share, bits);
+            scale = grid.scale;
+            other.zero_points.mutable_as<int8_t>()[0] = static_cast<int8_t>(grid.zero_point - (1 << (bits - 1)));
           } else {
             const ScaleAndZeroPoint grid = uint4_scale(low * share, high * share, bits);
-            const ActivationScale bytes = uint8_scale(low * share, high * share, bits);
-            scale = scheme.bits == 8 ? bytes.scale : grid.scale;
-            other.zero_points.mutable_as<int8_t>()[0] =
-                scheme.bits == 8 ? static_cast<int8_t>(bytes.zero_point - (1 << (bits - 1))) : grid.zero_point;
+            scale = grid.scale;
+            other.zero_points.mutable_as<int8_t>()[0] = grid.zero_point;
           }
           offered = offered || scale == found.scales.as<float>()[0];
           other.codes = quantize_codes(weight.view(), other, "w");
