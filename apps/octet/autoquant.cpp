@@ -10,6 +10,7 @@
 #include "apps/octet/sample_options.h"
 #include "octet/base/atomic_output.h"
 #include "octet/base/error.h"
+#include "octet/base/json.h"
 #include "octet/base/progress.h"
 #include "octet/eval/product_timing.h"
 #include "octet/generate/prefill.h"
@@ -62,7 +63,7 @@ nlohmann::ordered_json to_json(const AutoquantReport& report, const AutoquantPoi
   for (const auto& [scheme, count] : point.schemes) json["schemes"][scheme] = count;
   if (point.predicted) json["predicted"] = to_json(report, *point.predicted);
   if (point.measured) json["measured"] = to_json(report, *point.measured);
-  json["recipe"] = point.recipe.empty() ? nlohmann::ordered_json() : nlohmann::ordered_json::parse(point.recipe);
+  json["recipe"] = point.recipe.empty() ? nlohmann::ordered_json() : parse_ordered_json(point.recipe, "recipe");
   return json;
 }
 

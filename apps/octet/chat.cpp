@@ -17,6 +17,7 @@
 #include "apps/octet/sampling_group.h"
 #include "octet/base/atomic_output.h"
 #include "octet/base/error.h"
+#include "octet/base/json.h"
 #include "octet/base/suggest.h"
 #include "octet/generate/generation_config.h"
 #include "octet/report/format.h"
@@ -270,14 +271,14 @@ class Chat {
         {"forgotten_messages", result.dropped},
         {"time_to_first_token_ms", generation.first_token_ms},
         {"decode_tokens_per_s", generation.decode_tokens_per_s()}};
-    fmt::print("{}\n", json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+    fmt::print("{}\n", printable_json(json));
     flush_output();
   }
 
   void save(const std::string& file) {
     if (file.empty()) fail("/save needs the name of a file");
     OutputFile output(file);
-    output.write(session_.history().dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
+    output.write(printable_json(session_.history(), 2) + "\n");
     output.commit();
     note(fmt::format("saved: {}", file));
   }

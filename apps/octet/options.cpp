@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "octet/base/error.h"
+#include "octet/base/json.h"
 
 namespace octet::cli {
 namespace {
@@ -71,9 +72,7 @@ void warn_of_unmatched(const std::string& recipe, const std::vector<std::string>
     warn(fmt::format("recipe '{}': the pattern '{}' matches no layer of this model", recipe, pattern));
 }
 
-void print_json(const nlohmann::ordered_json& json) {
-  fmt::print("{}\n", json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
-}
+void print_json(const nlohmann::ordered_json& json) { fmt::print("{}\n", printable_json(json, 2)); }
 
 void print_text(std::string_view text) {
   const auto print_as_is = [](std::string_view part) { std::fwrite(part.data(), 1, part.size(), stdout); };

@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "octet/base/json.h"
 #include "octet/report/charts.h"
 #include "octet/report/format.h"
 #include "octet/report/html_page.h"
@@ -380,9 +381,7 @@ Markup recipes_part(const ModelFacts& facts) {
   for (const VariantFacts& variant : facts.variants) {
     if (variant.recipe.empty()) continue;
     const nlohmann::ordered_json recipe = nlohmann::ordered_json::parse(variant.recipe, nullptr, false);
-    const std::string text = recipe.is_discarded()
-                                 ? variant.recipe
-                                 : recipe.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+    const std::string text = recipe.is_discarded() ? variant.recipe : printable_json(recipe, 2);
     out.add(folded(variant.name, code_block(text), facts.variants.size() == 1));
   }
   return out;

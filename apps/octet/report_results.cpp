@@ -182,7 +182,7 @@ void add_autoquant(const Config& json, ModelFacts& facts) {
     VariantFacts& variant = variant_named(facts, name);
     fill_figures(variant, figures);
     if (figures.kl) variant.kl = MeasuredValue{*figures.kl};
-    if (point.has("recipe")) variant.recipe = point.object("recipe").json().dump();
+    if (point.has("recipe")) variant.recipe = json_text(point.object("recipe").json());
   };
   for (const Config& point : objects(json, "recipes")) add(point, point.text("name"));
   const Config winner = json.object("winner");
@@ -222,9 +222,9 @@ void add_sensitivity(const Config& json, ModelFacts& facts) {
 // A list, as `octet bench` prints of several loads, counts by its first.
 Config parse_results(const std::string& file) {
   const nlohmann::json json = parse_json(read_text_file(file, kLargestFile), file);
-  if (!json.is_array()) return Config::parse(json.dump(), file);
+  if (!json.is_array()) return Config::parse(json_text(json), file);
   if (json.empty()) fail<FormatError>("{}: an empty list; no results are in it", file);
-  return Config::parse(json.front().dump(), file + ", [0]");
+  return Config::parse(json_text(json.front()), file + ", [0]");
 }
 
 }  // namespace

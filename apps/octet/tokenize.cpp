@@ -5,6 +5,7 @@
 #include "apps/octet/commands.h"
 #include "apps/octet/options.h"
 #include "apps/octet/text_input.h"
+#include "octet/base/json.h"
 #include "octet/text/tokenizer.h"
 
 namespace octet::cli {
@@ -60,7 +61,7 @@ void run(const TokenizeOptions& options) {
                                            {"offsets", offsets},
                                            {"tokens", tokens_of(tokenizer, encoding)},
                                            {"text", tokenizer.decode(encoding.ids)}};
-    fmt::print("{}\n", result.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+    fmt::print("{}\n", printable_json(result));
   }
 }
 

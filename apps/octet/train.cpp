@@ -6,6 +6,7 @@
 
 #include "apps/octet/commands.h"
 #include "apps/octet/options.h"
+#include "octet/base/json.h"
 #include "octet/base/progress.h"
 #include "octet/report/format.h"
 #include "octet/train/trainer.h"
@@ -95,7 +96,7 @@ std::string key_list() {
   std::string text = "Keys of a config, and their defaults:\n", line = " ";
   const nlohmann::ordered_json defaults = TrainConfig().to_json();
   for (const auto& item : defaults.items()) {
-    const std::string word = fmt::format(" {}={}", item.key(), item.value().dump());
+    const std::string word = fmt::format(" {}={}", item.key(), json_text(item.value()));
     if (line.size() + word.size() > kWidth) {
       text += line + "\n";
       line = " ";

@@ -196,7 +196,10 @@ struct AttentionOp {
   std::optional<KvBlocks> cache = {};  ///< causal only; has room for the new rows
   ActivationMode activations = ActivationMode::kFloat;
   AttentionScales scales = {};  ///< of kStaticPerTensor
-  int site = 0;                 ///< whom to name if a row holds NaN or infinity while it is quantized
+  /// Of what softmax gives, in training, without a cache: key j of row i and head h is element (i · heads + h) · 2^32 +
+  /// j.
+  Dropout dropout = {};
+  int site = 0;  ///< whom to name if a row holds NaN or infinity while it is quantized
 };
 
 /// y[b] = pooled rows [offsets[b], offsets[b+1]) of x; a sequence of no rows gives zeros. Sums run over ascending rows.

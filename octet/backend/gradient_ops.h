@@ -12,6 +12,15 @@
 /// tables) are always added. All sums run in an order that depends on neither threads nor instruction set.
 namespace octet {
 
+/// Elements that become 0, each with `probability`, while the others are multiplied by 1 / (1 - probability)
+/// (Srivastava et al., 2014): element i falls out where word i mod 4 of Philox's bits for the counter (i / 4, its high
+/// half, stream, step), with the seed as key, is below probability · 2^32.
+struct Dropout {
+  float probability = 0;  ///< in [0, 1)
+  uint64_t seed = 0;
+  uint32_t step = 0, stream = 0;
+};
+
 /// y = nonlinearity(x). y may be x.
 struct NonlinearityOp {
   Activation x;
@@ -56,6 +65,7 @@ struct AttentionGradientOp {
   int64_t longest = 0;
   bool causal = false;
   int64_t window = 0;
+  Dropout dropout = {};  ///< that of the forward pass
 };
 
 /// Of PoolOp, but for kMax: rows of dx get their share of their sequence's row of dy.
@@ -84,14 +94,10 @@ struct AddOp {
   Activation x, y;
 };
 
-/// y = x · mask / (1 - probability) (Srivastava et al., 2014), each element's mask 0 with `probability`: element i has
-/// word i mod 4 of Philox's bits for the counter (i / 4, its high half, stream, step) and the seed as key. The gradient
-/// is the same of dy. y may be x.
+/// y = x, dropped: row-major element i is the dropout's. The gradient is the same of dy. y may be x.
 struct DropoutOp {
   Activation x;
-  float probability = 0;  ///< in [0, 1)
-  uint64_t seed = 0;
-  uint32_t step = 0, stream = 0;
+  Dropout dropout;
   Activation y;
 };
 

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "octet/base/error.h"
+#include "octet/base/json.h"
 #include "octet/base/mapped_file.h"
 
 namespace octet {
@@ -135,7 +136,7 @@ void ResumableDirectory::take_up() {
 
 void ResumableDirectory::write_state() const {
   OutputFile file(aside_ / kState);
-  file.write(nlohmann::json{{"job", job_}, {"files", notes_}}.dump());
+  file.write(json_text(nlohmann::json{{"job", job_}, {"files", notes_}}));
   file.commit();
 }
 

@@ -13,20 +13,24 @@
 namespace octet {
 
 using nlohmann::json;
+using nlohmann::ordered_json;
 
-json parse_json(std::string_view text, const std::string& source, int deepest) {
+namespace {
+
+template <class Json>
+Json parse_checked(std::string_view text, const std::string& source, int deepest) {
   std::vector<std::set<std::string>> keys;  // of the objects that are open
-  const auto check = [&](int depth, json::parse_event_t event, json& value) {
+  const auto check = [&](int depth, typename Json::parse_event_t event, Json& value) {
     if (depth > deepest) fail<FormatError>("{}: JSON nested more than {} levels deep", source, deepest);
     switch (event) {
-      case json::parse_event_t::object_start:
+      case Json::parse_event_t::object_start:
         keys.emplace_back();
         break;
-      case json::parse_event_t::object_end:
+      case Json::parse_event_t::object_end:
         keys.pop_back();
         break;
-      case json::parse_event_t::key:
-        if (const auto& key = value.get_ref<const std::string&>(); !keys.back().insert(key).second) {
+      case Json::parse_event_t::key:
+        if (const auto& key = value.template get_ref<const std::string&>(); !keys.back().insert(key).second) {
           fail<FormatError>("{}: the key {} stands twice in one object", source, quote_name(key));
         }
         break;
@@ -36,7 +40,7 @@ json parse_json(std::string_view text, const std::string& source, int deepest) {
     return true;
   };
   try {
-    return json::parse(text, check);
+    return Json::parse(text, check);
   } catch (const json::exception& error) {
     // The library begins its messages with "[json.exception.parse_error.101] ".
     std::string_view message = error.what();
@@ -44,6 +48,24 @@ json parse_json(std::string_view text, const std::string& source, int deepest) {
       message.remove_prefix(bracket + 2);
     fail<FormatError>("{}: not valid JSON: {}", source, message.substr(0, 200));
   }
+}
+
+}  // namespace
+
+json parse_json(std::string_view text, const std::string& source, int deepest) {
+  return parse_checked<json>(text, source, deepest);
+}
+
+ordered_json parse_ordered_json(std::string_view text, const std::string& source, int deepest) {
+  return parse_checked<ordered_json>(text, source, deepest);
+}
+
+std::string json_text(const json& value, int indent) { return value.dump(indent); }
+
+std::string json_text(const ordered_json& value, int indent) { return value.dump(indent); }
+
+std::string printable_json(const ordered_json& value, int indent) {
+  return value.dump(indent, ' ', false, ordered_json::error_handler_t::replace);
 }
 
 void apply_setting(json& object, const std::string& setting, std::string_view example) {

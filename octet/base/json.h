@@ -11,6 +11,16 @@ namespace octet {
 /// JSON that comes from outside. Throws FormatError, naming `source`, where the text is not JSON, nests more than
 /// `deepest` levels (what walks or copies such a tree recurses), or names a key of an object twice: which was meant?
 nlohmann::json parse_json(std::string_view text, const std::string& source, int deepest = 32);
+/// The same with the keys of objects in the order of the text.
+nlohmann::ordered_json parse_ordered_json(std::string_view text, const std::string& source, int deepest = 32);
+
+/// A value as text: on one line, or a level a line, `indent` blanks deep. These are here, and parse_json, so that one
+/// file alone instantiates the library's reader and writer, each of which takes longer to compile than most files.
+/// Throws nlohmann::json::type_error for strings that are not UTF-8.
+std::string json_text(const nlohmann::json& value, int indent = -1);
+std::string json_text(const nlohmann::ordered_json& value, int indent = -1);
+/// The same to be shown: what is not UTF-8 becomes U+FFFD.
+std::string printable_json(const nlohmann::ordered_json& value, int indent = -1);
 
 /// key=value, as `--set` takes it, put into an object: "a.b=1" sets b of the object a. Values are JSON, or plain text
 /// where they do not parse. Throws UsageError for anything else; `example` shows how to write it.

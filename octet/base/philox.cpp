@@ -4,13 +4,11 @@
 namespace octet {
 
 std::array<uint32_t, 4> philox(std::array<uint32_t, 4> counter, uint64_t seed) noexcept {
-  // The paper's multipliers, and the Weyl sequence of its key: the golden ratio and √3 - 1, times 2^32.
-  constexpr uint64_t kMultiplier0 = 0xD2511F53, kMultiplier1 = 0xCD9E8D57;
-  constexpr uint32_t kWeyl0 = 0x9E3779B9, kWeyl1 = 0xBB67AE85;
-  constexpr int kRounds = 10;
+  using Constants = PhiloxConstants;
   auto key0 = static_cast<uint32_t>(seed), key1 = static_cast<uint32_t>(seed >> 32);
-  for (int round = 0; round < kRounds; ++round, key0 += kWeyl0, key1 += kWeyl1) {
-    const uint64_t product0 = kMultiplier0 * counter[0], product1 = kMultiplier1 * counter[2];
+  for (int round = 0; round < Constants::kRounds; ++round, key0 += Constants::kWeyl0, key1 += Constants::kWeyl1) {
+    const uint64_t product0 = uint64_t{Constants::kMultiplier0} * counter[0],
+                   product1 = uint64_t{Constants::kMultiplier1} * counter[2];
     counter = {static_cast<uint32_t>(product1 >> 32) ^ counter[1] ^ key0, static_cast<uint32_t>(product1),
                static_cast<uint32_t>(product0 >> 32) ^ counter[3] ^ key1, static_cast<uint32_t>(product0)};
   }

@@ -84,7 +84,7 @@ std::vector<Table::Field> fields_of(const std::vector<Text>& texts) {
 std::optional<std::string> text_of(const nlohmann::json& value) {
   if (value.is_string()) return value.get<std::string>();
   if (value.is_boolean()) return value.get<bool>() ? "1" : "0";
-  if (value.is_number()) return value.dump();
+  if (value.is_number()) return json_text(value);
   return std::nullopt;
 }
 

@@ -162,7 +162,7 @@ void TokenFileWriter::commit() {
                                               {"tokenizer", fingerprint_},
                                               {"sha256", sha_.hex()}};
   OutputFile file(description_of(path_));
-  file.write(description.dump(2) + "\n");
+  file.write(json_text(description, 2) + "\n");
   file.commit();
 }
 

@@ -129,7 +129,7 @@ void TimingCache::save() {
   try {
     std::filesystem::create_directories(file_.parent_path());
     OutputFile file(file_);
-    file.write(nlohmann::json(times_).dump(1) + "\n");
+    file.write(json_text(nlohmann::json(times_), 1) + "\n");
     file.commit();
     changed_ = false;
   } catch (const std::exception& error) {

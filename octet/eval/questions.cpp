@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "octet/base/error.h"
+#include "octet/base/json.h"
 #include "octet/eval/continuations.h"
 #include "octet/eval/perplexity.h"
 #include "octet/eval/task.h"
@@ -71,9 +72,8 @@ TaskResult run_multiple_choice(Session& session, const TaskInput& input) {
     const size_t best = best_of(all[i], log), best_by_bytes = best_of(all[i], log_a_byte);
     right += best == question.answer ? 1 : 0;
     right_by_bytes += best_by_bytes == question.answer ? 1 : 0;
-    predictions.push_back(
-        nlohmann::ordered_json({{"label", question.answer}, {"predicted", best}, {"predicted_by_bytes", best_by_bytes}})
-            .dump());
+    predictions.push_back(json_text(nlohmann::ordered_json(
+        {{"label", question.answer}, {"predicted", best}, {"predicted_by_bytes", best_by_bytes}})));
   }
   return {.metrics = {share_of("accuracy", right, questions.size()),
                       share_of("accuracy_by_bytes", right_by_bytes, questions.size())},
@@ -110,7 +110,7 @@ TaskResult run_last_word(Session& session, const TaskInput& input) {
     const auto& [log, greedy] = word.front();
     words.add(-log);
     right += greedy ? 1 : 0;
-    predictions.push_back(nlohmann::ordered_json({{"log_likelihood", log}, {"right", greedy}}).dump());
+    predictions.push_back(json_text(nlohmann::ordered_json({{"log_likelihood", log}, {"right", greedy}})));
   }
   const Estimate perplexity = words.per_token();  // a word counts as one
   return {.metrics = {share_of("accuracy", right, passages.size()),

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "octet/base/error.h"
+#include "octet/base/json.h"
 #include "octet/eval/answers.h"
 #include "octet/eval/task.h"
 
@@ -56,7 +57,7 @@ TaskResult run_squad(Session& session, const TaskInput& input) {
                                          {"predicted", answers[i]},
                                          {"f1", answer_f1(answers[i], questions[i].answers)},
                                          {"exact_match", exact_match(answers[i], questions[i].answers)}};
-    result.predictions.push_back(line.dump());
+    result.predictions.push_back(json_text(line));
   }
   return result;
 }

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "octet/base/error.h"
+#include "octet/base/json.h"
 #include "octet/base/suggest.h"
 
 namespace octet {
@@ -18,7 +19,7 @@ template <class T>
 std::vector<std::string> lines_of(std::span<const T> labels, std::span<const T> predicted) {
   std::vector<std::string> lines;
   for (size_t i = 0; i < labels.size(); ++i)
-    lines.push_back(nlohmann::ordered_json({{"label", labels[i]}, {"predicted", predicted[i]}}).dump());
+    lines.push_back(json_text(nlohmann::ordered_json({{"label", labels[i]}, {"predicted", predicted[i]}})));
   return lines;
 }
 

@@ -155,7 +155,7 @@ Config read_config(const GgufFile& file, const GgufArchitecture& architecture) {
   if (file.has(gguf_keys::kChatTemplate)) config["chat_template"] = file.text(gguf_keys::kChatTemplate);
   std::string text;
   try {
-    text = config.dump();
+    text = json_text(config);
   } catch (const json::exception&) {
     fail<FormatError>("{}: metadata key '{}' is not UTF-8", source, gguf_keys::kChatTemplate);
   }

@@ -55,7 +55,7 @@ void SafetensorsWriter::write(const std::filesystem::path& path, const std::map<
   }
   std::string text;
   try {
-    text = header.dump();
+    text = json_text(header);
   } catch (const json::exception&) {
     fail("{}: the name of a tensor is not UTF-8", path.string());
   }

@@ -7,6 +7,9 @@
 namespace octet {
 namespace {
 
+// Dropouts of a block: of what is added to the residual first and last, and of attention's weights.
+constexpr uint32_t kMiddleStream = 0, kEndStream = 1, kAttentionStream = 2, kStreams = 3;
+
 // What a dropped product's output had for a gradient: of its own where there is a mask, else `d` itself.
 Activation dropped(Training& training, uint32_t stream, const Activation& d) {
   if (training.dropout == 0) return d;
@@ -42,7 +45,9 @@ void TransformerBlock::attend(Training& training, const Rotary* rotary, const De
   qkv_.forward(context, normed, record.qkv);
   if (rotary != nullptr) rotate(context, *rotary, record.qkv, batch.positions, false);
   record.mixed = training.kept.take_matrix(normed.rows, attention_.heads * attention_.head_width);
-  context.backend.attention(attention_op(batch, record.qkv, record.mixed));
+  AttentionOp op = attention_op(batch, record.qkv, record.mixed);
+  op.dropout = training.dropout_of(training.attention_dropout, record.stream + kAttentionStream);
+  context.backend.attention(op);
 }
 
 // What W₂ multiplies, of the hidden rows that are kept.
@@ -69,7 +74,7 @@ TransformerBlock::Record TransformerBlock::forward(Training& training, const Rot
   Backend& backend = context.backend;
   const Workspace::Scope scope(context.workspace);
   Record record{.stream = training.streams};
-  training.streams += 2;
+  training.streams += kStreams;
   record.x = training.kept.take_matrix(x.rows, x.cols);
   backend.copy(x.memory, record.x.memory);
   const Activation normed = context.workspace.take_matrix(x.rows, x.cols);
@@ -78,7 +83,7 @@ TransformerBlock::Record TransformerBlock::forward(Training& training, const Rot
   attend(training, rotary, batch, after ? x : normed, record);
 
   record.middle = training.kept.take_matrix(x.rows, x.cols);
-  project(training, attention_output_, record.mixed, record.stream, record.middle);
+  project(training, attention_output_, record.mixed, record.stream + kMiddleStream, record.middle);
   backend.add({.x = x, .y = record.middle});
   // Rows that the second part reads, and what its residual is.
   Activation input = normed, residual = record.middle;
@@ -98,12 +103,12 @@ TransformerBlock::Record TransformerBlock::forward(Training& training, const Rot
   inner_.forward(context, input, record.hidden);
   const Activation inner = activate(context, record.hidden);
   if (!after) {
-    project(training, output_, inner, record.stream + 1, x);
+    project(training, output_, inner, record.stream + kEndStream, x);
     backend.add({.x = residual, .y = x});
     return record;
   }
   record.end = training.kept.take_matrix(x.rows, x.cols);
-  project(training, output_, inner, record.stream + 1, record.end);
+  project(training, output_, inner, record.stream + kEndStream, record.end);
   backend.add({.x = residual, .y = record.end});
   mlp_norm_->forward(context, record.end, x);
   return record;
@@ -117,7 +122,7 @@ void TransformerBlock::backward_mlp(Training& training, const Record& record, co
   const Workspace::Scope scope(context.workspace);
   const Activation inner = activate(context, record.hidden);
   const Activation dinner = context.workspace.take_matrix(d.rows, output_.inputs());
-  output_.backward(context, inner, dropped(training, record.stream + 1, d), dinner, false);
+  output_.backward(context, inner, dropped(training, record.stream + kEndStream, d), dinner, false);
   if (!gated_) {
     context.backend.nonlinearity_gradient(
         {.x = record.hidden, .nonlinearity = nonlinearity_, .dy = dinner, .dx = dinner});
@@ -136,26 +141,28 @@ void TransformerBlock::backward_attention(Training& training, const Rotary* rota
   Context& context = training.context;
   const Workspace::Scope scope(context.workspace);
   const Activation dmixed = context.workspace.take_matrix(d.rows, record.mixed.cols);
-  attention_output_.backward(context, record.mixed, dropped(training, record.stream, d), dmixed, false);
+  attention_output_.backward(context, record.mixed, dropped(training, record.stream + kMiddleStream, d), dmixed, false);
   const Activation dqkv = context.workspace.take_matrix(d.rows, qkv_.outputs());
   const Heads heads = heads_of(record.qkv), of_d = heads_of(dqkv);
-  context.backend.attention_gradient({.q = heads.q,
-                                      .k = heads.k,
-                                      .v = heads.v,
-                                      .dy = dmixed,
-                                      .dq = of_d.q,
-                                      .dk = of_d.k,
-                                      .dv = of_d.v,
-                                      .heads = attention_.heads,
-                                      .kv_heads = attention_.kv_heads,
-                                      .head_width = attention_.head_width,
-                                      .head_stride = heads.queries.stride,
-                                      .scale = attention_.scale,
-                                      .offsets = batch.offsets,
-                                      .sequences = batch.host.sequences(),
-                                      .longest = batch.host.longest(),
-                                      .causal = attention_.causal,
-                                      .window = attention_.window});
+  context.backend.attention_gradient(
+      {.q = heads.q,
+       .k = heads.k,
+       .v = heads.v,
+       .dy = dmixed,
+       .dq = of_d.q,
+       .dk = of_d.k,
+       .dv = of_d.v,
+       .heads = attention_.heads,
+       .kv_heads = attention_.kv_heads,
+       .head_width = attention_.head_width,
+       .head_stride = heads.queries.stride,
+       .scale = attention_.scale,
+       .offsets = batch.offsets,
+       .sequences = batch.host.sequences(),
+       .longest = batch.host.longest(),
+       .causal = attention_.causal,
+       .window = attention_.window,
+       .dropout = training.dropout_of(training.attention_dropout, record.stream + kAttentionStream)});
   if (rotary != nullptr) rotate(context, *rotary, dqkv, batch.positions, true);
   qkv_.backward(context, normed, dqkv, dn, adds);
 }

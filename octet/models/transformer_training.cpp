@@ -16,6 +16,7 @@ struct Transformer::Pass : TrainingPass {
   std::vector<TransformerBlock::Record> blocks = {};
   Activation input = {};   // hidden states after the blocks: those that the head reads
   Activation hidden = {};  // of its inner layer, before the nonlinearity
+  DeviceSpan rows = {};    // whose hidden states the head reads; empty: all
 };
 
 struct Transformer::BlockPass : TrainingPass {
@@ -78,6 +79,12 @@ void Transformer::backward_block(Training& training, int64_t index, const Device
 
 std::unique_ptr<TrainingPass> Transformer::forward(Training& training, const DeviceBatch& batch) const {
   check_inputs(batch.host);
+  if (!training.output_rows.empty() && info_.output == OutputKind::kSequenceLogits)
+    fail<UsageError>("rows of the output were asked for; this model gives one a sequence, not one a token");
+  for (const int32_t row : training.output_rows) {
+    if (row < 0 || row >= batch.host.tokens())
+      fail<ShapeError>("row {} of the output was asked for, of {} tokens", row, batch.host.tokens());
+  }
   auto pass = std::make_unique<Pass>();
   const Workspace::Scope scope(training.context.workspace);
   const Activation x = training.context.workspace.take_matrix(batch.host.tokens(), width_);
@@ -191,7 +198,12 @@ void Transformer::head(Training& training, const DeviceBatch& batch, Pass& pass,
   Context& context = training.context;
   const Workspace::Scope scope(context.workspace);
   pass.head_stream = training.streams++;
-  if (info_.output != OutputKind::kSequenceLogits) {
+  if (const std::span<const int32_t> wanted = training.output_rows; !wanted.empty()) {
+    pass.rows = training.kept.upload(wanted);
+    pass.input = training.kept.take_matrix(std::ssize(wanted), x.cols);
+    const EmbedOp::Lookup rows{.table = {.memory = x.memory, .rows = x.rows, .cols = x.cols}, .indices = pass.rows};
+    context.backend.embed({.lookups = std::span(&rows, 1), .y = pass.input});
+  } else if (info_.output != OutputKind::kSequenceLogits) {
     pass.input = keep_copy(training, x);
   } else {
     pass.input = training.kept.take_matrix(batch.host.sequences(), x.cols);
@@ -243,7 +255,10 @@ void Transformer::head_backward(Training& training, const DeviceBatch& batch, co
     drows = dinput;
   }
   if (final_norm_) final_norm_->backward(context, pass.input, drows, drows, false);
-  if (info_.output == OutputKind::kSequenceLogits) {
+  if (!training.output_rows.empty()) {
+    context.backend.fill_zero(d.memory);
+    context.backend.embed_gradient({.indices = pass.rows, .dy = drows, .dtable = d});
+  } else if (info_.output == OutputKind::kSequenceLogits) {
     context.backend.pool_gradient({.dy = drows, .offsets = batch.offsets, .pooling = Pooling::kFirst, .dx = d});
   } else {
     context.backend.copy(drows.memory, d.memory);

@@ -5,12 +5,7 @@ namespace octet {
 
 void drop(const Training& training, uint32_t stream, const Activation& x) {
   if (training.dropout == 0) return;
-  training.context.backend.dropout({.x = x,
-                                    .probability = training.dropout,
-                                    .seed = training.seed,
-                                    .step = training.step,
-                                    .stream = stream,
-                                    .y = x});
+  training.context.backend.dropout({.x = x, .dropout = training.dropout_of(training.dropout, stream), .y = x});
 }
 
 }  // namespace octet

@@ -15,10 +15,6 @@ namespace {
 // Elements of 16-bit weights that are fp32 at once on the way back: 4 MB.
 constexpr int64_t kMostWidened = 1 << 20;
 
-// From the code of 0, or the lowest, to the highest.
-float int8_steps(int bits) { return static_cast<float>((1 << (bits - 1)) - 1); }
-float uint8_steps(int bits) { return static_cast<float>((1 << bits) - 1); }
-
 std::vector<std::string> layer_names(const std::vector<Linear::Part>& parts) {
   std::vector<std::string> names;
   for (const Linear::Part& part : parts) names.push_back(part.weight.layer);
@@ -211,12 +207,14 @@ void Linear::train_quantized(Trainables& all) {
     all.add_completion([this, &backend = all.backend()] { add_gradient_of_clips(backend); });
   }
   if (quantized_->clips == QuantizedTraining::Clips::kFixed) return;
-  const auto [scale, zero_point, bits] = first.input;
-  if (first.scheme->activations == ActivationMode::kStaticPerTensor) {
-    quantized_->clip = &all.add_clip(site_.name, std::array{int8_steps(bits) * scale});
-  } else if (first.scheme->activations == ActivationMode::kStaticPerTensorZeroPoint) {
-    const auto zero = static_cast<float>(zero_point);
-    quantized_->clip = &all.add_clip(site_.name, std::array{-zero * scale, (uint8_steps(bits) - zero) * scale});
+  const ActivationMode mode = first.scheme->activations;
+  const CodeRange codes = code_range(mode, first.input);
+  const float high = static_cast<float>(codes.highest) * first.input.scale;
+  if (mode == ActivationMode::kStaticPerTensor) {
+    quantized_->clip = &all.add_clip(site_.name, std::array{high});
+  } else if (mode == ActivationMode::kStaticPerTensorZeroPoint) {
+    const float low = static_cast<float>(codes.lowest) * first.input.scale;
+    quantized_->clip = &all.add_clip(site_.name, std::array{low, high});
   }
 }
 
@@ -314,9 +312,9 @@ void Linear::backward_input(Context& context, const Activation& x, const Activat
       op.inside = 1;
       // n features and 127 or 255 steps of 8 bits: so that the clip moves about as fast, of its own size, as weights do
       // of theirs.
-      const bool symmetric = op.mode == ActivationMode::kStaticPerTensor;
-      op.factor = 1 / std::sqrt(static_cast<float>(x.cols) *
-                                (symmetric ? int8_steps(op.scale.bits) : uint8_steps(op.scale.bits)));
+      const CodeRange codes = code_range(op.mode, op.scale);
+      const int steps = op.mode == ActivationMode::kStaticPerTensor ? codes.highest : codes.steps();
+      op.factor = 1 / std::sqrt(static_cast<float>(x.cols) * static_cast<float>(steps));
     }
   }
   context.backend.clip_gradient(op);

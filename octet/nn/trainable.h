@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -111,17 +112,23 @@ struct Training {
   Context& context;
   /// Of what is kept until the backward pass has read it.
   Workspace& kept;
-  float dropout = 0;     ///< of hidden states, and of embeddings
-  uint64_t seed = 0;     ///< of dropout
-  uint32_t step = 0;     ///< of the optimizer: each draws other masks
-  uint32_t streams = 0;  ///< dropouts that were met in this pass: each has its own
+  float dropout = 0;            ///< of hidden states, and of embeddings
+  float attention_dropout = 0;  ///< of the weights that softmax gives
+  uint64_t seed = 0;            ///< of dropout
+  uint32_t step = 0;            ///< of the optimizer: each draws other masks
+  uint32_t streams = 0;         ///< dropouts that were met in this pass: each has its own
   /// Of a block only its input is kept; backward runs it forward again (Chen et al., 2016), to the same bits.
   bool recomputes_blocks = false;
+  /// Of a model whose output is a row a token: the tokens whose rows are wanted, ascending; none: all.
+  std::span<const int32_t> output_rows = {};
   /// Where they are set, for losses of hidden states: forward shows those that the embedding (0) and each block (1 +
   /// its index) gives, and backward asks that their own gradient be added to d, what the rest of the model gives for
   /// them.
   std::function<void(int64_t piece, const Activation& x)> after_piece = {};
   std::function<void(int64_t piece, const Activation& d)> add_gradient = {};
+
+  /// The pass's dropout of that number.
+  Dropout dropout_of(float probability, uint32_t stream) const { return {probability, seed, step, stream}; }
 };
 
 }  // namespace octet

@@ -85,9 +85,9 @@ Sums add_products(const int16_t* weights, const int16_t* steps, int64_t length) 
 
 StepRange::StepRange(ActivationMode mode, const ActivationScale& scale) noexcept {
   if (!is_static(mode)) return;
-  const bool zero_point = mode == ActivationMode::kStaticPerTensorZeroPoint;
-  highest = zero_point ? (1 << scale.bits) - 1 - scale.zero_point : (1 << (scale.bits - 1)) - 1;
-  lowest = zero_point ? -scale.zero_point : -highest;
+  const CodeRange codes = code_range(mode, scale);
+  lowest = codes.lowest;
+  highest = codes.highest;
 }
 
 int signed_width(int64_t value) noexcept {

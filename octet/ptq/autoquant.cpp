@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "octet/base/error.h"
+#include "octet/base/json.h"
 #include "octet/base/scratch_directory.h"
 #include "octet/eval/benchmark.h"
 #include "octet/generate/prefill.h"
@@ -95,7 +96,7 @@ class Search {
     calibration_ = common_calibration(schemes_);
     // A mixture of both could be applied in neither way.
     const auto loads_only = std::ranges::find_if(schemes_, [](const Recipe& recipe) {
-      return nlohmann::json::parse(recipe.text())["weights"].value("minima", false);
+      return parse_json(recipe.text(), recipe.name())["weights"].value("minima", false);
     });
     const auto writes_only = std::ranges::find_if(schemes_, &Recipe::is_offline);
     if (loads_only != schemes_.end() && writes_only != schemes_.end()) {
@@ -313,7 +314,7 @@ class Search {
   void measure_given() {
     constexpr const char* kWhat = "measuring recipes";
     const auto add_switch = [&](const nlohmann::json& recipe) {
-      switches_.push_back({.recipe = Recipe::parse(recipe.dump(), "embeddings and attention"),
+      switches_.push_back({.recipe = Recipe::parse(json_text(recipe), "embeddings and attention"),
                            .embedding_bits = recipe.value("embeddings", 0),
                            .head_activations = recipe.value("activations", nlohmann::json()),
                            .figures = {}});

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <set>
 
+#include "octet/base/json.h"
 #include "octet/generate/prefill.h"
 #include "octet/ptq/quantize_model.h"
 
@@ -156,7 +157,7 @@ void AutoquantCosts::build(const SensitivityReport& sensitivities, const ModelFi
       add_times(floats, *float_model_);
       items_.push_back({.name = entry.unit, .options = {std::move(floats)}});
     }
-    const json recipe = json::parse(measured->recipe->text());
+    const json recipe = parse_json(measured->recipe->text(), measured->recipe->name());
     const Model& model = *models.at(entry.scheme);
     Option option{.scheme = entry.scheme,
                   .adds = bytes_of(entry.layers, model),

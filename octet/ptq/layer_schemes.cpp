@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "octet/base/error.h"
+#include "octet/base/json.h"
 
 namespace octet {
 namespace {
@@ -12,7 +13,7 @@ using nlohmann::json;
 
 // What a recipe says that is no scheme of a layer; "" where there is nothing.
 std::string foreign_key(const Recipe& recipe) {
-  const json content = json::parse(recipe.text());
+  const json content = parse_json(recipe.text(), recipe.name());
   for (const auto& [key, value] : content.items()) {
     if (value.is_null() || key == "name" || key == "calibration") continue;
     if (key == "weights") {

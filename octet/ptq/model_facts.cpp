@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "octet/base/error.h"
+#include "octet/base/json.h"
 
 namespace octet {
 namespace {
@@ -214,7 +215,7 @@ std::vector<Config> objects(const Config& json, const std::string& key) {
   const nlohmann::json& list = json.json().at(key);
   if (!list.is_array()) fail<FormatError>("{}: '{}' must be a list of objects", json.source(), key);
   for (const nlohmann::json& item : list)
-    out.push_back(Config::parse(item.dump(), fmt::format("{}, {}[{}]", json.source(), key, out.size())));
+    out.push_back(Config::parse(json_text(item), fmt::format("{}, {}[{}]", json.source(), key, out.size())));
   return out;
 }
 

@@ -10,6 +10,7 @@
 
 #include "octet/base/atomic_output.h"
 #include "octet/base/error.h"
+#include "octet/base/json.h"
 #include "octet/io/compressed_tensors.h"
 #include "octet/io/gguf_names.h"
 #include "octet/io/other_files.h"
@@ -179,12 +180,11 @@ std::string job_of(const Checkpoint& checkpoint, const Recipe& recipe, const Qua
   } else {
     std::ranges::for_each(fs::directory_iterator(checkpoint.folder()), add);
   }
-  return json{{"from", fs::canonical(checkpoint.folder()).string()},
-              {"files", std::move(files)},
-              {"recipe", recipe.text()},
-              {"samples", options.data != nullptr ? json(fingerprint(options.data->samples)) : json()},
-              {"largest_shard", options.largest_shard}}
-      .dump();
+  return json_text(json{{"from", fs::canonical(checkpoint.folder()).string()},
+                        {"files", std::move(files)},
+                        {"recipe", recipe.text()},
+                        {"samples", options.data != nullptr ? json(fingerprint(options.data->samples)) : json()},
+                        {"largest_shard", options.largest_shard}});
 }
 
 json calibration_config(const CalibrationData& data, const QuantizedPieces& pieces) {
@@ -298,7 +298,7 @@ QuantizeReport quantize_model(const Checkpoint& checkpoint, const Recipe& recipe
     const std::string file = shard_name(i, shards.size());
     const std::optional<std::string> finished = directory.finished(file);
     SafetensorsWriter writer;
-    json reports = finished ? json::parse(*finished) : json::object();
+    json reports = finished ? parse_json(*finished, file) : json::object();
     for (CheckpointPlan::Unit& unit : shards[i]) {
       for (TensorSource& tensor : unit.tensors) {
         report.bytes_after += tensor.shape.elements() * byte_size(tensor.dtype);
@@ -316,14 +316,14 @@ QuantizeReport quantize_model(const Checkpoint& checkpoint, const Recipe& recipe
     for (const CheckpointPlan::Unit& unit : shards[i]) {
       if (unit.layer != nullptr) reports[unit.layer->weight.layer] = to_json(made.at(unit.layer->weight.layer));
     }
-    directory.finish(file, reports.dump());
+    directory.finish(file, json_text(reports));
   }
   report.bytes_before = checkpoint.bytes();
   report.layers = report_layers(checkpoint, *model, made, pieces);
 
   const auto write = [&](const char* name, const json& content) {
     OutputFile file(directory.path() / name);
-    file.write(content.dump(2) + "\n");
+    file.write(json_text(content, 2) + "\n");
     file.commit();
   };
   if (shards.size() > 1) {

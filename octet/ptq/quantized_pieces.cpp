@@ -7,6 +7,8 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "octet/base/json.h"
+
 namespace octet {
 namespace {
 
@@ -101,13 +103,16 @@ std::string QuantizedPieces::write(const std::filesystem::path& file, PieceResul
   for (const FoldReport& fold : result.folds)
     folds.push_back({{"from", fold.from}, {"into", fold.into}, {"alpha", fold.alpha ? json(*fold.alpha) : json()}});
   writer.write(file);
-  return json{{"weights", std::move(weights)}, {"tensors", std::move(tensors)}, {"scales", std::move(scales)},
-              {"sites", std::move(sites)},     {"folds", std::move(folds)},     {"uncorrected", result.uncorrected}}
-      .dump();
+  return json_text(json{{"weights", std::move(weights)},
+                        {"tensors", std::move(tensors)},
+                        {"scales", std::move(scales)},
+                        {"sites", std::move(sites)},
+                        {"folds", std::move(folds)},
+                        {"uncorrected", result.uncorrected}});
 }
 
 void QuantizedPieces::add(const std::filesystem::path& file, const std::string& note) {
-  const json facts = json::parse(note);
+  const json facts = parse_json(note, file.string());
   for (const auto& [layer, report] : facts.at("weights").items()) {
     weights_[layer] = files_.size();
     layers_[layer] = weight_report_of(report);

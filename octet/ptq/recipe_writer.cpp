@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "octet/base/json.h"
 #include "octet/quant/recipe.h"
 
 namespace octet {
@@ -59,7 +60,7 @@ class Writer {
       if (!same(said_[i], content_.layers[i])) add(content_.layers[i].layer, content_.layers[i]);
     }
     if (!overrides_.empty()) recipe["overrides"] = overrides_;
-    return recipe.dump(2) + "\n";
+    return json_text(recipe, 2) + "\n";
   }
 
  private:

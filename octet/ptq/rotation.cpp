@@ -12,6 +12,7 @@
 
 #include "octet/base/atomic_output.h"
 #include "octet/base/error.h"
+#include "octet/base/json.h"
 #include "octet/base/parallel.h"
 #include "octet/io/other_files.h"
 #include "octet/io/safetensors.h"
@@ -181,7 +182,7 @@ RotationReport rotate_model(const Checkpoint& checkpoint, const fs::path& out, c
   if (config.contains("dtype")) config["dtype"] = "float32";
   if (report.untied) config["tie_word_embeddings"] = false;
 
-  ResumableDirectory directory(out, nlohmann::json{{"rotate", where}, {"seed", options.seed}}.dump());
+  ResumableDirectory directory(out, json_text(nlohmann::json{{"rotate", where}, {"seed", options.seed}}));
   SafetensorsWriter writer;
   int64_t done = 0;
   const auto total = std::ssize(sources);
@@ -195,7 +196,7 @@ RotationReport rotate_model(const Checkpoint& checkpoint, const fs::path& out, c
   }
   writer.write(directory.path() / "model.safetensors");
   OutputFile file(directory.path() / "config.json");
-  file.write(config.dump(2) + "\n");
+  file.write(json_text(config, 2) + "\n");
   file.commit();
   copy_other_files(checkpoint.folder(), directory.path());
   directory.commit();

@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "octet/base/error.h"
+#include "octet/base/json.h"
 #include "octet/ptq/block_stream.h"
 #include "octet/ptq/layer_schemes.h"
 #include "octet/ptq/quantize_model.h"
@@ -82,7 +83,7 @@ Candidate make_candidate(const Checkpoint& checkpoint, const Recipe& recipe) {
   Candidate candidate{.recipe = &recipe,
                       .model = load_to_quantize(checkpoint, recipe),
                       .parts = {},
-                      .weights = nlohmann::json::parse(recipe.text()).at("weights").dump()};
+                      .weights = json_text(parse_json(recipe.text(), recipe.name()).at("weights"))};
   candidate.parts = parts_by_layer(*candidate.model);
   return candidate;
 }

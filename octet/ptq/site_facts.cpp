@@ -29,12 +29,10 @@ SiteFacts describe(const ActivationRangeEstimator& seen) {
 }  // namespace
 
 StaticFacts static_range(ActivationMode mode, const ActivationScale& scale) {
-  const bool has_zero_point = mode == ActivationMode::kStaticPerTensorZeroPoint;
-  const double step = scale.scale, zero_point = scale.zero_point;
+  const CodeRange codes = code_range(mode, scale);
   StaticFacts facts;
-  const int unsigned_steps = (1 << scale.bits) - 1, symmetric_steps = (1 << (scale.bits - 1)) - 1;
-  facts.low = has_zero_point ? -zero_point * step : -symmetric_steps * step;
-  facts.high = has_zero_point ? (unsigned_steps - zero_point) * step : symmetric_steps * step;
+  facts.low = codes.lowest * double{scale.scale};
+  facts.high = codes.highest * double{scale.scale};
   return facts;
 }
 

@@ -325,9 +325,7 @@ double SeenValues::magnitude_quantile(double share) const {
 }
 
 CodeSteps::CodeSteps(ActivationMode mode, const ActivationScale& scale) noexcept
-    : step(scale.scale),
-      lowest(is_symmetric(mode) ? 1 - (1 << (scale.bits - 1)) : -scale.zero_point),
-      highest(is_symmetric(mode) ? -lowest : (1 << scale.bits) - 1 - scale.zero_point) {}
+    : step(scale.scale), lowest(code_range(mode, scale).lowest), highest(code_range(mode, scale).highest) {}
 
 double squared_error(std::span<const ValueBin> bins, const CodeSteps& codes) noexcept {
   double sum = 0;

@@ -156,7 +156,7 @@ class Reader {
     const json* value = find(key);
     if (value == nullptr) return {};
     if (!value->is_array()) {
-      fail<FormatError>("{}: '{}' must be a list, such as {}", where_, key, json(offered).dump());
+      fail<FormatError>("{}: '{}' must be a list, such as {}", where_, key, json_text(json(offered)));
     }
     for (const json& item : *value) refuse_others(key, item, offered);
     return value->get<std::vector<json>>();
@@ -194,7 +194,7 @@ class Reader {
   void refuse_others(const std::string& key, const json& value, const std::vector<json>& offered) const {
     if (std::find(offered.begin(), offered.end(), value) != offered.end()) return;
     std::string can_be_had;
-    for (const json& one : offered) can_be_had += (can_be_had.empty() ? "" : " or ") + one.dump();
+    for (const json& one : offered) can_be_had += (can_be_had.empty() ? "" : " or ") + json_text(one);
     fail<FormatError>("{}: '{}' is {}; {} is what can be had here", where_, key, quote_json(value), can_be_had);
   }
 
@@ -550,7 +550,7 @@ Recipe Recipe::from_json(const json& recipe, const std::string& source) {
         "are. Add \"weights\": {{\"bits\": 8}}.",
         reader.where());
   }
-  out.text_ = recipe.dump(-1, ' ', false, json::error_handler_t::replace);
+  out.text_ = printable_json(recipe);
   return out;
 }
 
@@ -701,7 +701,8 @@ std::string Recipe::needs_data() const {
     return any_weights([algorithm](const Weights& weights) { return weights.algorithm.algorithm == algorithm; });
   };
   if (uses(WeightAlgorithm::kGptq)) return "GPTQ";
-  if (uses(WeightAlgorithm::kAdaRound) || uses(WeightAlgorithm::kSignRound)) return "learning how to round";
+  if (any_weights([](const Weights& weights) { return learns_rounding(weights.algorithm.algorithm); }))
+    return "learning how to round";
   if (uses(WeightAlgorithm::kHessianScales)) return "a search of scales by Hessians";
   if (finds_outliers()) return "a search of outlier columns";
   return bias_correction_ ? "bias correction" : "";

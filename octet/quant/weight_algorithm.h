@@ -44,15 +44,14 @@ constexpr bool learns_rounding(WeightAlgorithm algorithm) noexcept {
   return algorithm == WeightAlgorithm::kAdaRound || algorithm == WeightAlgorithm::kSignRound;
 }
 
-/// Whether the algorithm makes good what quantizing earlier layers did to its data.
-constexpr bool sees_earlier_errors(WeightAlgorithm algorithm) noexcept {
-  return algorithm == WeightAlgorithm::kGptq || algorithm == WeightAlgorithm::kHessianScales ||
-         learns_rounding(algorithm);
-}
-
 /// Whether the algorithm reads what a layer's inputs were like.
 constexpr bool needs_statistics(WeightAlgorithm algorithm) noexcept {
   return algorithm == WeightAlgorithm::kGptq || algorithm == WeightAlgorithm::kHessianScales;
+}
+
+/// Whether the algorithm makes good what quantizing earlier layers did to its data.
+constexpr bool sees_earlier_errors(WeightAlgorithm algorithm) noexcept {
+  return needs_statistics(algorithm) || learns_rounding(algorithm);
 }
 
 }  // namespace octet

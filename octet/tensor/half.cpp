@@ -74,4 +74,22 @@ BFloat16 to_bfloat16_stochastically(float value, uint16_t random) noexcept {
   return {static_cast<uint16_t>((std::bit_cast<uint32_t>(value) + random) >> 16)};
 }
 
+void halves_to_floats(const uint16_t* bits, int64_t count, float* values) noexcept {
+  for (int64_t i = 0; i < count; ++i) values[i] = to_float(Half{bits[i]});
+}
+
+void bfloat16s_to_floats(const uint16_t* bits, int64_t count, float* values) noexcept {
+  for (int64_t i = 0; i < count; ++i) values[i] = to_float(BFloat16{bits[i]});
+}
+
+void floats_to_halves_stochastically(const float* values, const uint16_t* random, int64_t count,
+                                     uint16_t* bits) noexcept {
+  for (int64_t i = 0; i < count; ++i) bits[i] = to_half_stochastically(values[i], random[i]).bits;
+}
+
+void floats_to_bfloat16s_stochastically(const float* values, const uint16_t* random, int64_t count,
+                                        uint16_t* bits) noexcept {
+  for (int64_t i = 0; i < count; ++i) bits[i] = to_bfloat16_stochastically(values[i], random[i]).bits;
+}
+
 }  // namespace octet

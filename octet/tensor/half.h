@@ -27,4 +27,12 @@ BFloat16 to_bfloat16(float value) noexcept;
 Half to_half_stochastically(float value, uint16_t random) noexcept;
 BFloat16 to_bfloat16_stochastically(float value, uint16_t random) noexcept;
 
+/// The same of many, as bits.
+void halves_to_floats(const uint16_t* bits, int64_t count, float* values) noexcept;
+void bfloat16s_to_floats(const uint16_t* bits, int64_t count, float* values) noexcept;
+void floats_to_halves_stochastically(const float* values, const uint16_t* random, int64_t count,
+                                     uint16_t* bits) noexcept;
+void floats_to_bfloat16s_stochastically(const float* values, const uint16_t* random, int64_t count,
+                                        uint16_t* bits) noexcept;
+
 }  // namespace octet

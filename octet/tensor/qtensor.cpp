@@ -142,7 +142,7 @@ void check(const ActivationScale& scale, ActivationMode mode, const std::string&
   }
   if (scale.bits < 2 || scale.bits > 8)
     fail<NumericError>("{}: activations of {} bits; 2 to 8 are supported", what, scale.bits);
-  const int highest = mode == ActivationMode::kStaticPerTensorZeroPoint ? (1 << scale.bits) - 1 : 0;
+  const int highest = mode == ActivationMode::kStaticPerTensorZeroPoint ? code_range(mode, scale).steps() : 0;
   if (scale.zero_point < 0 || scale.zero_point > highest) {
     fail<NumericError>("{}: the activation zero point {}; {} is what can be had here", what, scale.zero_point,
                        highest == 0 ? "0 (symmetric)" : fmt::format("0 to {}", highest));

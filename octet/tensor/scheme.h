@@ -49,6 +49,8 @@ struct WeightScheme {
 /// From the lowest code to the highest.
 struct CodeRange {
   int lowest, highest;
+
+  int steps() const noexcept { return highest - lowest; }
 };
 
 /// The codes that a weight of this scheme may hold. (Octet's own symmetric ones of 5 bits and more leave out the
@@ -80,6 +82,15 @@ struct ActivationScale {
 
   friend bool operator==(const ActivationScale&, const ActivationScale&) = default;
 };
+
+/// The last code of symmetric ones with a sign, of this many bits: 127 of 8.
+constexpr int last_code(int bits) noexcept { return (1 << (bits - 1)) - 1; }
+
+/// What static codes of activations less their zero point may be: [-127, 127] of INT8, [-z, 255 - z] of UINT8.
+constexpr CodeRange code_range(ActivationMode mode, const ActivationScale& scale) noexcept {
+  if (mode != ActivationMode::kStaticPerTensorZeroPoint) return {-last_code(scale.bits), last_code(scale.bits)};
+  return {-scale.zero_point, (1 << scale.bits) - 1 - scale.zero_point};
+}
 
 /// The bits of codes of queries and keys, and of values: 2 to 8, 8 in any mode but a static one.
 struct AttentionBits {

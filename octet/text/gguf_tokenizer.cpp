@@ -325,7 +325,7 @@ std::map<std::string, std::string> gguf_tokenizer_files(const GgufFile& file) {
   std::map<std::string, std::string> files;
   const auto dump = [&](const json& document) {
     try {
-      return document.dump(2) + "\n";
+      return json_text(document, 2) + "\n";
     } catch (const json::exception&) {
       fail<FormatError>("{}: a token or the chat template is not UTF-8", file.path().string());
     }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "octet/text/json_node.h"
 
+#include "octet/base/json.h"
+
 namespace octet {
 
 std::string shorten(std::string_view text) {
@@ -54,13 +56,13 @@ int64_t JsonNode::integer(int64_t min, int64_t max) const {
   // Only what int64 cannot hold is stored as unsigned alone.
   const bool too_large = value_->is_number_unsigned() && std::cmp_greater(value_->get<uint64_t>(), max);
   if (too_large || value_->get<int64_t>() < min || value_->get<int64_t>() > max) {
-    error("is {}; it must lie in [{}, {}]", value_->dump(), min, max);
+    error("is {}; it must lie in [{}, {}]", json_text(*value_), min, max);
   }
   return value_->get<int64_t>();
 }
 
 void JsonNode::unsupported(std::string_view known) const {
-  const std::string name = value_->is_string() ? value_->get<std::string>() : value_->dump(-1, ' ', false);
+  const std::string name = value_->is_string() ? value_->get<std::string>() : json_text(*value_);
   error("'{}' is not supported. Octet reads {}.", shorten(name), known);
 }
 

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "octet/base/json.h"
 #include "octet/text/bpe.h"
 #include "octet/text/tokenizer_json.h"
 #include "octet/text/word_piece.h"
@@ -86,7 +87,8 @@ Vocabulary read_vocabulary(const JsonNode& node) {
   for (const auto& [token, id] : node.members()) {
     if (!id.is_number_integer() || id.is_number_float() ||
         (id.is_number_unsigned() ? id.get<uint64_t>() > uint64_t{kMaxTokenId} : true)) {
-      node.error("gives '{}' the id {}; ids are integers in [0, {}]", shorten(token), shorten(id.dump()), kMaxTokenId);
+      node.error("gives '{}' the id {}; ids are integers in [0, {}]", shorten(token), shorten(json_text(id)),
+                 kMaxTokenId);
     }
     tokens.emplace_back(token, id.get<int32_t>());
   }

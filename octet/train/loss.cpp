@@ -2,6 +2,7 @@
 #include "octet/train/loss.h"
 
 #include <algorithm>
+#include <functional>
 #include <limits>
 #include <span>
 
@@ -145,6 +146,17 @@ int64_t LabelledBatch::terms(LossKind kind) const noexcept {
       return std::ssize(answers);
   }
   return 0;
+}
+
+void LabelledBatch::leave_out_unlabelled() {
+  if (std::ssize(labels) != tokens.tokens()) return;
+  const auto labelled = [](int32_t label) { return label >= 0; };
+  const auto count = std::ranges::count_if(labels, labelled);
+  if (count == 0 || 2 * count > std::ssize(labels)) return;
+  for (size_t i = 0; i < labels.size(); ++i) {
+    if (labelled(labels[i])) rows.push_back(static_cast<int32_t>(i));
+  }
+  std::erase_if(labels, std::not_fn(labelled));
 }
 
 double apply_loss(Context& context, LossKind kind, const LabelledBatch& batch, float factor, const Activation& output) {

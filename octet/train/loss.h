@@ -22,11 +22,16 @@ enum class LossKind : uint8_t {
 struct LabelledBatch {
   TokenBatch tokens;
   std::vector<int32_t> labels;                       ///< of kClasses, one a row of the output; -1: none
+  std::vector<int32_t> rows;                         ///< tokens that outputs are of, ascending; none: all
   std::vector<float> grades;                         ///< of kGrades
   std::vector<std::pair<int32_t, int32_t>> answers;  ///< of kSpan: first and last token, from the sequence's first on
 
   /// Terms that the loss is the mean of.
   int64_t terms(LossKind kind) const noexcept;
+
+  /// Where labels are a token's and few have one, as of masked tokens: makes `rows` those, and `labels` theirs, so that
+  /// a model gives nothing for the others.
+  void leave_out_unlabelled();
 };
 
 /// The sum of a batch's losses. The rows of `output` are replaced by the gradient of `factor` times the sum.

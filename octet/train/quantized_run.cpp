@@ -5,15 +5,16 @@
 
 #include "octet/base/atomic_output.h"
 #include "octet/base/error.h"
+#include "octet/base/json.h"
 #include "octet/ptq/quantize_model.h"
 
 namespace octet {
 namespace {
 
 Recipe with_scales(const Recipe& recipe, const nlohmann::json& scales) {
-  nlohmann::json json = nlohmann::json::parse(recipe.text());
+  nlohmann::json json = parse_json(recipe.text(), recipe.name());
   if (!scales.empty()) json["activation_scales"] = scales;
-  return Recipe::parse(json.dump(2), recipe.name());
+  return Recipe::parse(json_text(json, 2), recipe.name());
 }
 
 nlohmann::json to_json(const ActivationScale& scale) {
@@ -52,7 +53,7 @@ Recipe with_ranges_of(const Model& model, const Recipe& recipe, const QuantizedT
   }
   Recipe found = with_scales(recipe, scales);
   if (!training.learns_weight_clips) return found;
-  nlohmann::json json = nlohmann::json::parse(found.text());
+  nlohmann::json json = parse_json(found.text(), found.name());
   const auto by_absmax = [](nlohmann::json& says) {
     if (says.contains("weights") && says["weights"].is_object()) says["weights"]["range"] = "absmax";
   };
@@ -60,7 +61,7 @@ Recipe with_ranges_of(const Model& model, const Recipe& recipe, const QuantizedT
   if (json.contains("overrides")) {
     for (nlohmann::json& rule : json["overrides"]) by_absmax(rule);
   }
-  return Recipe::parse(json.dump(2), recipe.name());
+  return Recipe::parse(json_text(json, 2), recipe.name());
 }
 
 void write_recipe(const std::filesystem::path& file, const Recipe& recipe) {

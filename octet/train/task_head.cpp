@@ -12,6 +12,7 @@
 
 #include "octet/base/atomic_output.h"
 #include "octet/base/error.h"
+#include "octet/base/json.h"
 #include "octet/base/log.h"
 #include "octet/base/philox.h"
 #include "octet/io/other_files.h"
@@ -154,7 +155,7 @@ std::vector<std::string> write_with_head(const Checkpoint& checkpoint, const Tas
   ResumableDirectory directory(out, "head " + checkpoint.folder().string());
   writer.write(directory.path() / "model.safetensors");
   OutputFile file(directory.path() / "config.json");
-  file.write(config_with_head(config, architecture, head).dump(2) + "\n");
+  file.write(json_text(config_with_head(config, architecture, head), 2) + "\n");
   file.commit();
   copy_other_files(checkpoint.folder(), directory.path());
   directory.commit();

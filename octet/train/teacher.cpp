@@ -2,10 +2,22 @@
 #include "octet/train/teacher.h"
 
 #include <algorithm>
+#include <span>
 
 #include "octet/base/error.h"
 
 namespace octet {
+namespace {
+
+Tensor rows_of(const Tensor& x, std::span<const int32_t> rows) {
+  const int64_t cols = x.shape()[1];
+  Tensor out(DType::kF32, {std::ssize(rows), cols});
+  float* to = out.mutable_as<float>().data();
+  for (const int32_t row : rows) to = std::copy_n(x.as<float>().data() + row * cols, cols, to);
+  return out;
+}
+
+}  // namespace
 
 Teacher::Teacher(const std::filesystem::path& model, const ModelInfo& student, const DistillOptions& options,
                  const CpuBackendOptions& cpu)
@@ -67,6 +79,7 @@ void Teacher::look_at(Training& training, const TokenBatch& batch, float term) {
 double Teacher::apply(Context& context, LossKind kind, const LabelledBatch& batch, float factor,
                       const Activation& output) {
   const Workspace::Scope scope(context.workspace);
+  if (!batch.rows.empty()) output_ = rows_of(output_, batch.rows);
   if (output_.shape() != Shape{output.rows, output.cols}) {
     fail<UsageError>("the teacher {} gives {}, the trained model {}; both must have the same outputs",
                      session_.checkpoint().folder().string(), to_string(output_.shape()),

@@ -71,6 +71,7 @@ const Field kFields[] = {
     {"max_grad_norm", &TrainConfig::max_grad_norm},
     {"loss_scale", &TrainConfig::loss_scale, 0, LossScale::kLargest},
     {"dropout", &TrainConfig::dropout, 0, 0.99},
+    {"attention_dropout", &TrainConfig::attention_dropout, 0, 0.99},
     {"teacher", &TrainConfig::teacher},
     {"distill_alpha", &TrainConfig::distill_alpha, 0, 1},
     {"distill_temperature", &TrainConfig::distill_temperature, 1e-3, 1e3},
@@ -148,7 +149,7 @@ TrainConfig TrainConfig::parse(std::string_view text, const std::string& source,
     }
     // A recipe may stand in the config as the object that it is.
     const bool inline_recipe = item.key() == "recipe" && item.value().is_object();
-    set(config, *field, inline_recipe ? json(item.value().dump()) : item.value(), source);
+    set(config, *field, inline_recipe ? json(json_text(item.value())) : item.value(), source);
   }
   for (const auto& [key, value] :
        {std::pair<const char*, const std::string*>{"task", &config.task}, {"model", &config.model}}) {

@@ -53,6 +53,8 @@ struct TrainConfig {
   double max_grad_norm = 1;         ///< gradients are scaled down to this norm; 0: never
   double loss_scale = 1;            ///< see LossScale; 0: dynamic
   std::optional<double> dropout;    ///< of hidden states; none: the model's hidden_dropout_prob or resid_pdrop, or 0
+  /// Of attention's weights; none: as `dropout` says, or without it the model's attention_probs_dropout_prob, or 0.
+  std::optional<double> attention_dropout;
 
   /// A directory of a model like the trained one, whose outputs are learned too (knowledge distillation): the loss is
   /// (1 - distill_alpha) · the task's + distill_alpha · the distance from the teacher's. Empty: none.

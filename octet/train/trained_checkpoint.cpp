@@ -12,6 +12,7 @@
 
 #include "octet/base/atomic_output.h"
 #include "octet/base/error.h"
+#include "octet/base/json.h"
 #include "octet/io/other_files.h"
 #include "octet/io/safetensors.h"
 #include "octet/tensor/narrow.h"
@@ -87,7 +88,7 @@ void write_trained(const Checkpoint& source, const Trainables& trained, const st
   // Its names in transformers 5 and before. Matrices may be of 16 bits, vectors are not: in fp32 nothing is lost.
   config["dtype"] = config["torch_dtype"] = "float32";
   OutputFile file(folder / "config.json");
-  file.write(config.dump(2) + "\n");
+  file.write(json_text(config, 2) + "\n");
   file.commit();
   if (!source.is_gguf()) copy_other_files(source.folder(), folder);
 }

@@ -34,9 +34,9 @@ using Clock = std::chrono::steady_clock;
 // Dropouts of a pass; those of a batch's other parts come after.
 constexpr uint32_t kStreamsPerPart = 1 << 16;
 
-// What the model was trained with at first, by its config; 0 where it says nothing.
-double usual_dropout(const Config& config) {
-  for (const char* key : {"hidden_dropout_prob", "hidden_dropout", "resid_pdrop", "dropout"}) {
+// What the model was trained with at first, by the first of these keys that its config has; 0 where it says nothing.
+double usual_dropout(const Config& config, std::initializer_list<const char*> keys) {
+  for (const char* key : keys) {
     if (config.has(key)) return config.number(key);
   }
   return 0;
@@ -72,7 +72,7 @@ void check_same_config(const RunFolder& folder, const TrainConfig& config) {
   for (const auto& item : asked.items()) {
     if (found.at(item.key()) == item.value()) continue;
     fail<UsageError>("{}: its run has another '{}' ({} there, {} here); resume it as it was, or give another --out",
-                     folder.path().string(), item.key(), found.at(item.key()).dump(), item.value().dump());
+                     folder.path().string(), item.key(), json_text(found.at(item.key())), json_text(item.value()));
   }
 }
 
@@ -106,7 +106,13 @@ class Trainer {
                  .decay = parse_decay(config.schedule)};
     begin();
     load_model_at(folder_.steps().back());
-    dropout_ = config.dropout.value_or(usual_dropout(source_->config()));
+    const Config& of_model = source_->config();
+    dropout_ = config.dropout.value_or(
+        usual_dropout(of_model, {"hidden_dropout_prob", "hidden_dropout", "resid_pdrop", "dropout"}));
+    attention_dropout_ =
+        config.attention_dropout ? *config.attention_dropout
+        : config.dropout         ? *config.dropout
+                         : usual_dropout(of_model, {"attention_probs_dropout_prob", "attention_dropout", "attn_pdrop"});
     if (!config.teacher.empty()) {
       teacher_.emplace(config.teacher, model_->info(),
                        DistillOptions{.alpha = config.distill_alpha,
@@ -174,7 +180,7 @@ class Trainer {
     if (folder_.steps().empty()) {
       fs::create_directories(folder_.path());
       OutputFile file(folder_.config());
-      file.write(config_.to_json().dump(2) + "\n");
+      file.write(json_text(config_.to_json(), 2) + "\n");
       file.commit();
       make_first_checkpoint();
     }
@@ -285,6 +291,7 @@ class Trainer {
       const int64_t first = part * count / wanted, last = (part + 1) * count / wanted;
       parts.push_back(task_.batch(
           std::span(examples).subspan(static_cast<size_t>(first), static_cast<size_t>(last - first)), progress_.step));
+      if (model_->info().output == OutputKind::kTokenLogits) parts.back().leave_out_unlabelled();
       terms += parts.back().terms(task_.loss());
       tokens += parts.back().tokens.tokens();
     }
@@ -364,10 +371,12 @@ class Trainer {
     Training training{.context = context,
                       .kept = kept_,
                       .dropout = static_cast<float>(dropout_),
+                      .attention_dropout = static_cast<float>(attention_dropout_),
                       .seed = config_.seed,
                       .step = static_cast<uint32_t>(progress_.step),
                       .streams = static_cast<uint32_t>(part) * kStreamsPerPart,
-                      .recomputes_blocks = config_.gradient_checkpointing};
+                      .recomputes_blocks = config_.gradient_checkpointing,
+                      .output_rows = batch.rows};
     const Workspace::Scope kept(kept_), scope(workspace_);
     const DeviceBatch on_device = upload(context, batch.tokens);
     if (teacher_) teacher_->look_at(training, batch.tokens, static_cast<float>(scale / tokens));
@@ -464,7 +473,7 @@ class Trainer {
   DataOrder order_;
   Schedule schedule_;
   int64_t steps_ = 0;
-  double dropout_ = 0;
+  double dropout_ = 0, attention_dropout_ = 0;
   TrainingProgress progress_;
   std::optional<TrainingLog> log_;
   TrainReport report_;

@@ -92,7 +92,7 @@ void RunFolder::save(const Checkpoint& source, const Trainables& trained, const 
                      const TrainingProgress& progress, const Recipe* recipe) const {
   ResumableDirectory directory(checkpoint(progress.step), "training");
   // Ours first: what lies beside the source's weights is copied only where nothing has its name.
-  write_text(directory.path() / kState, to_json(progress, trained).dump(1) + "\n");
+  write_text(directory.path() / kState, json_text(to_json(progress, trained), 1) + "\n");
   if (recipe != nullptr) write_recipe(directory.path() / kTrainedRecipe, *recipe);
   SafetensorsWriter writer;
   for (size_t i = 0; i < trained.all().size(); ++i) {
@@ -179,7 +179,7 @@ TrainingProgress RunFolder::load(int64_t step, const LossScale& first, const Tra
 }
 
 void RunFolder::save_progress(const TrainingProgress& progress, const Trainables& trained) const {
-  write_text(checkpoint(progress.step) / kState, to_json(progress, trained).dump(1) + "\n");
+  write_text(checkpoint(progress.step) / kState, json_text(to_json(progress, trained), 1) + "\n");
 }
 
 void RunFolder::remove(const fs::path& path) const {

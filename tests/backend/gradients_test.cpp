@@ -222,7 +222,16 @@ struct AttentionShape {
   int64_t window;
 };
 
-Doubles attention_in_double(const AttentionShape& c, const Doubles& qkv) {
+// What a Dropout multiplies an element by, as its definition has it.
+double kept_by(const Dropout& dropout, uint64_t element) {
+  const uint64_t counter = element / 4;
+  const std::array<uint32_t, 4> words =
+      philox({static_cast<uint32_t>(counter), static_cast<uint32_t>(counter >> 32), dropout.stream, dropout.step},
+             dropout.seed);
+  return words[element % 4] < dropout.probability * 0x1p32 ? 0.0 : 1.0 / (1.0 - dropout.probability);
+}
+
+Doubles attention_in_double(const AttentionShape& c, const Doubles& qkv, const Dropout& dropout = {}) {
   const int64_t columns = (c.heads + 2 * c.kv_heads) * c.width;
   const int64_t rows = static_cast<int64_t>(qkv.size()) / columns;
   Doubles y(static_cast<size_t>(rows * c.heads * c.width));
@@ -242,6 +251,8 @@ Doubles attention_in_double(const AttentionShape& c, const Doubles& qkv) {
         }
         const double inverse = cpu::reference::softmax_row(p.data(), end - begin, double{kAttentionScale},
                                                            [](double value) { return std::exp(value); });
+        for (int64_t j = begin; j < end; ++j)
+          p[j - begin] *= kept_by(dropout, (static_cast<uint64_t>((first + r) * c.heads + head) << 32) + j);
         double* const out = y.data() + (first + r) * c.heads * c.width + head * c.width;
         for (int64_t j = begin; j < end; ++j) {
           for (int64_t d = 0; d < c.width; ++d) out[d] += p[j - begin] * inverse * at(j, c.heads + c.kv_heads + kv)[d];
@@ -253,8 +264,36 @@ Doubles attention_in_double(const AttentionShape& c, const Doubles& qkv) {
   return y;
 }
 
+std::vector<float> attention(Backend& backend, const AttentionShape& c, const std::vector<float>& qkv,
+                             const Dropout& dropout, ActivationMode activations) {
+  const int64_t columns = (c.heads + 2 * c.kv_heads) * c.width;
+  const auto rows = static_cast<int64_t>(qkv.size()) / columns;
+  const Matrix in(backend, rows, columns, 3, qkv), out(backend, rows, c.heads * c.width, 1);
+  const std::vector<int32_t> offsets = offsets_of(c.lengths);
+  const Memory starts(backend, offsets);
+  const auto part = [&](int64_t head, int64_t count) {
+    return in.activation().columns(head * c.width, count * c.width);
+  };
+  backend.attention({.q = part(0, c.heads),
+                     .k = part(c.heads, c.kv_heads),
+                     .v = part(c.heads + c.kv_heads, c.kv_heads),
+                     .y = out.activation(),
+                     .heads = c.heads,
+                     .kv_heads = c.kv_heads,
+                     .head_width = c.width,
+                     .scale = kAttentionScale,
+                     .offsets = starts.span(),
+                     .sequences = static_cast<int64_t>(c.lengths.size()),
+                     .longest = *std::ranges::max_element(c.lengths),
+                     .causal = c.causal,
+                     .window = c.window,
+                     .activations = activations,
+                     .dropout = dropout});
+  return out.values();
+}
+
 std::vector<float> attention_gradient(Backend& backend, const AttentionShape& c, const std::vector<float>& qkv,
-                                      const std::vector<float>& dy) {
+                                      const std::vector<float>& dy, const Dropout& dropout = {}) {
   const int64_t columns = (c.heads + 2 * c.kv_heads) * c.width;
   const auto rows = static_cast<int64_t>(qkv.size()) / columns;
   const Matrix in(backend, rows, columns, 3, qkv), d(backend, rows, c.heads * c.width, 1, dy),
@@ -279,7 +318,8 @@ std::vector<float> attention_gradient(Backend& backend, const AttentionShape& c,
                               .sequences = static_cast<int64_t>(c.lengths.size()),
                               .longest = *std::ranges::max_element(c.lengths),
                               .causal = c.causal,
-                              .window = c.window});
+                              .window = c.window,
+                              .dropout = dropout});
   EXPECT_TRUE(out.gaps_untouched());
   return out.values();
 }
@@ -296,6 +336,29 @@ TEST(AttentionGradient, IsThatOfQueriesKeysAndValues) {
         same_everywhere([&](Backend& backend) { return attention_gradient(backend, c, qkv, dy); });
     const Doubles expected =
         differences([&](const Doubles& at) { return attention_in_double(c, at); }, to_doubles(qkv), dy);
+    EXPECT_TRUE(close(d, expected, 1e-5)) << c.lengths.front() << " rows, " << c.heads << " heads";
+  }
+}
+
+TEST(AttentionGradient, IsOfTheWeightsThatDropoutLeft) {
+  const Dropout dropout{.probability = 0.3f, .seed = 9, .step = 2, .stream = 4};
+  for (const AttentionShape& c : {AttentionShape{{5, 0, 1}, 2, 2, 3, false, 0},
+                                  {{7, 2}, 4, 2, 5, true, 0},
+                                  {{9}, 2, 1, 4, true, 3},
+                                  {{33, 3}, 1, 1, 16, false, 0}}) {
+    const int64_t rows = std::accumulate(c.lengths.begin(), c.lengths.end(), int64_t{0});
+    const std::vector<float> qkv = random_floats(rows * (c.heads + 2 * c.kv_heads) * c.width, 14),
+                             dy = random_floats(rows * c.heads * c.width, 15);
+    const auto given = [&](ActivationMode mode) {
+      return same_everywhere([&](Backend& backend) { return attention(backend, c, qkv, dropout, mode); });
+    };
+    const Doubles y = attention_in_double(c, to_doubles(qkv), dropout);
+    EXPECT_TRUE(close(given(ActivationMode::kFloat), y, 1e-5)) << c.lengths.front() << " rows";
+    EXPECT_TRUE(close(given(ActivationMode::kDynamicPerToken), y, 0.05)) << c.lengths.front() << " rows";
+    const std::vector<float> d =
+        same_everywhere([&](Backend& backend) { return attention_gradient(backend, c, qkv, dy, dropout); });
+    const Doubles expected =
+        differences([&](const Doubles& at) { return attention_in_double(c, at, dropout); }, to_doubles(qkv), dy);
     EXPECT_TRUE(close(d, expected, 1e-5)) << c.lengths.front() << " rows, " << c.heads << " heads";
   }
 }
@@ -613,7 +676,7 @@ TEST(Dropout, DropsThatShareAndStretchesTheRest) {
   const auto dropped = [&](uint32_t step, uint32_t stream) {
     return same_everywhere([&](Backend& backend) {
       const Matrix in(backend, kRows, kCols, 1, x), out(backend, kRows, kCols, 2);
-      backend.dropout({in.activation(), 0.25f, 5, step, stream, out.activation()});
+      backend.dropout({in.activation(), {0.25f, 5, step, stream}, out.activation()});
       EXPECT_TRUE(out.gaps_untouched());
       return out.values();
     });
@@ -634,7 +697,7 @@ TEST(Dropout, DropsThatShareAndStretchesTheRest) {
   EXPECT_NE(dropped(1, 3), y);
   const std::unique_ptr<Backend> backend = make_cpu_backend({});
   const Matrix in(*backend, kRows, kCols, 0, x);
-  EXPECT_THROW(backend->dropout({in.activation(), 1.0f, 5, 1, 1, in.activation()}), Error);
+  EXPECT_THROW(backend->dropout({in.activation(), {1.0f, 5, 1, 1}, in.activation()}), Error);
 }
 
 TEST(PoolGradient, SharesOutWhatWasPooled) {

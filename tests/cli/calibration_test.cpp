@@ -40,14 +40,14 @@ TEST_F(CalibrationCli, StaticModelsAreWrittenAndRun) {
                                  " --set calibration.samples=16 --set calibration.sequence_length=64 --out " + model);
     EXPECT_FALSE(report["activation_ranges"].empty());
     for (const json& site : report["activation_ranges"]) {
-      EXPECT_FALSE(site["destroyed"].get<bool>()) << site.dump();
+      EXPECT_FALSE(site["destroyed"].get<bool>()) << json_text(site);
       EXPECT_LT(site["relative_error"], 0.1);
     }
-    const json config = json::parse(contents(folder_ / model / "config.json"));
+    const json config = parse_json(contents(folder_ / model / "config.json"), "the test");
     EXPECT_EQ(config["octet_calibration"]["seed"], 0);
     EXPECT_EQ(config["octet_calibration"]["data"]["sha256"].get<std::string>().size(), 64);
     const json inspected = run_json("inspect " + model + " --flow");
-    EXPECT_THAT(inspected.dump(), HasSubstr("int8, static scale"));
+    EXPECT_THAT(json_text(inspected), HasSubstr("int8, static scale"));
   }
   EXPECT_EQ(run("compare " + (kShare / "demo_decoder").string() + " demo_decoder --data " + data), 0) << err_;
 }
@@ -68,10 +68,11 @@ TEST_F(CalibrationCli, FewerBitsAreWrittenAndServedAlike) {
   }
   const json inspected = run_json("inspect few");
   EXPECT_EQ(inspected["attention"], "int6 queries and keys, int4 values, static per tensor");
-  EXPECT_THAT(inspected["layers"].dump(), HasSubstr("int5 activations (as int8 codes) per tensor, static"));
-  write("scales.json", scales.dump());
+  EXPECT_THAT(json_text(inspected["layers"]), HasSubstr("int5 activations (as int8 codes) per tensor, static"));
+  write("scales.json", json_text(scales));
   const std::string loading = " --recipe few.json --set activation_scales=scales.json";
-  EXPECT_THAT(run_json("inspect " + source + loading)["layers"].dump(), HasSubstr("int3 weights (as int4 codes) in"));
+  EXPECT_THAT(json_text(run_json("inspect " + source + loading)["layers"]),
+              HasSubstr("int3 weights (as int4 codes) in"));
   const auto perplexity = [&](const std::string& of) {
     return run_json("eval " + of + " --task perplexity --data " + data)["perplexity"];
   };
@@ -109,9 +110,10 @@ TEST_F(CalibrationCli, OutlierColumnsAreCountedWithTheirBytes) {
   EXPECT_THAT(out_, AllOf(HasSubstr("outlier columns in 16 bits: "), HasSubstr(" of the model);  the most: ")));
   ASSERT_EQ(run(command + "--set outliers.threshold=1e9 --out none"), 0) << err_;
   EXPECT_THAT(out_, HasSubstr("outlier columns: none were met"));
-  EXPECT_EQ(json::parse(contents(folder_ / "none/config.json"))["quantization_config"]["config_groups"].dump().find(
-                "octet_outlier_columns"),
-            std::string::npos);
+  EXPECT_EQ(
+      json_text(parse_json(contents(folder_ / "none/config.json"), "the test")["quantization_config"]["config_groups"])
+          .find("octet_outlier_columns"),
+      std::string::npos);
 }
 
 TEST_F(CalibrationCli, ARangeThatDestroysASiteIsWarnedOf) {

@@ -39,14 +39,14 @@ class CliChat : public Cli {
     input_ = "/dev/null";
     std::vector<json> answers;
     std::istringstream lines(out_);
-    for (std::string line; std::getline(lines, line);) answers.push_back(json::parse(line));
+    for (std::string line; std::getline(lines, line);) answers.push_back(parse_json(line, "the test"));
     return answers;
   }
   // Room for an answer that is still being written whenever a busy machine comes round to typing the next key.
   void make_context_long() {
-    json config = json::parse(contents(folder_ / "model/config.json"));
+    json config = parse_json(contents(folder_ / "model/config.json"), "the test");
     config["max_position_embeddings"] = 100'000;
-    write("model/config.json", config.dump());
+    write("model/config.json", json_text(config));
   }
   std::string generated(const std::string& prompt) {
     write("prompt.txt", prompt);
@@ -104,7 +104,7 @@ TEST_F(CliChat, CommandsChangeTheConversation) {
   EXPECT_EQ(answers[3]["text"], answers[1]["text"]);
   EXPECT_EQ(answers[4]["message"], "Two.");
   EXPECT_GT(answers[4]["prompt_tokens"], answers[3]["prompt_tokens"]);
-  const json talk = json::parse(contents(folder_ / "talk.json"));
+  const json talk = parse_json(contents(folder_ / "talk.json"), "the test");
   ASSERT_EQ(talk.size(), 5);
   EXPECT_EQ(talk[0], (json{{"role", "system"}, {"content", "Be odd."}}));
   EXPECT_EQ(talk[4]["content"], answers[4]["text"]);
@@ -277,7 +277,7 @@ TEST_F(CliChat, CtrlCEndsAnAnswerAndNotTheProgram) {
   terminal.wait_for("interrupted");
   terminal.type("/save talk.json\n");
   terminal.wait_for("saved");
-  const json talk = json::parse(contents(folder_ / "talk.json"));
+  const json talk = parse_json(contents(folder_ / "talk.json"), "the test");
   ASSERT_EQ(talk.size(), 2);
   EXPECT_NE(talk[1]["content"], "");
   // On an empty prompt it says how to leave.
@@ -300,7 +300,7 @@ TEST_F(CliChat, APasteOfManyLinesIsOneMessageAndUtf8IsEdited) {
   terminal.wait_for("tokens/s");
   terminal.type("/save talk.json\n");
   terminal.wait_for("saved");
-  const json talk = json::parse(contents(folder_ / "talk.json"));
+  const json talk = parse_json(contents(folder_ / "talk.json"), "the test");
   EXPECT_EQ(talk[0]["content"], "One.\nTwo.");
   EXPECT_EQ(talk[2]["content"], "caf\u00e9");
   terminal.type("/quit\n");

@@ -11,6 +11,8 @@
 #include <nlohmann/json.hpp>
 #include <sys/wait.h>
 
+#include "octet/base/json.h"
+
 namespace octet {
 
 namespace fs = std::filesystem;
@@ -45,7 +47,7 @@ class Cli : public testing::Test {
   }
   json run_json(const std::string& arguments, const std::string& before = "") {
     EXPECT_EQ(run(arguments + " --json", before), 0) << err_;
-    return json::parse(out_);
+    return parse_json(out_, "the test");
   }
   std::string write(const std::string& name, const std::string& text) {
     std::ofstream(folder_ / name) << text;

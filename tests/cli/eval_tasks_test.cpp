@@ -52,7 +52,7 @@ TEST_F(EvalTasks, GlueTasksAgreeWithClassification) {
   EXPECT_EQ(run("eval model --task mnli --data GLUE/MNLI --predictions said.jsonl"), 0);
   std::ifstream said(folder_ / "said.jsonl");
   std::vector<json> lines;
-  for (std::string line; std::getline(said, line);) lines.push_back(json::parse(line));
+  for (std::string line; std::getline(said, line);) lines.push_back(parse_json(line, "the test"));
   ASSERT_EQ(lines.size(), 10u);
   const auto right = std::count_if(lines.begin(), lines.begin() + 9,
                                    [](const json& line) { return line["label"] == line["predicted"]; });
@@ -83,7 +83,7 @@ TEST_F(EvalTasks, SquadAnswersFromItsContexts) {
                              {"question", "j k ?"},
                              {"answers", {{{"text", "h i"}, {"answer_start", 14}}}}}}}});
   }
-  write("squad.json", json({{"version", "1.1"}, {"data", {{{"paragraphs", paragraphs}}}}}).dump());
+  write("squad.json", json_text(json({{"version", "1.1"}, {"data", {{{"paragraphs", paragraphs}}}}})));
   const json whole = run_json("eval model --task squad --data squad.json");
   EXPECT_EQ(whole["examples"], 5);
   EXPECT_EQ(whole["windows"], 5);

@@ -79,17 +79,16 @@ TEST_F(ReportCommand, OfAnEncoderAndOfAWrittenCheckpoint) {
 }
 
 TEST_F(ReportCommand, ShowsWhatOtherCommandsFound) {
-  write("compare.json",
-        run_json("compare " + kDecoder + " " + kDecoder + " --recipe w8a16 --data " + text() + " --window 64 --limit 4")
-            .dump());
+  write("compare.json", json_text(run_json("compare " + kDecoder + " " + kDecoder + " --recipe w8a16 --data " + text() +
+                                           " --window 64 --limit 4")));
   write("bench.json",
-        run_json("bench " + kDecoder + " --recipe w8a16 --seq 16 --decode-tokens 4 --repetitions 1").dump());
-  write("quantize.json", run_json("quantize " + kDecoder + " --recipe w8a16 --out small").dump());
+        json_text(run_json("bench " + kDecoder + " --recipe w8a16 --seq 16 --decode-tokens 4 --repetitions 1")));
+  write("quantize.json", json_text(run_json("quantize " + kDecoder + " --recipe w8a16 --out small")));
   const json facts = run_json("report " + kDecoder +
                               " --results w8a16=compare.json --results w8a16=bench.json --results quantize.json "
                               "--no-speed --out page.html");
   ASSERT_EQ(facts["variants"].size(), 1u);
-  const json &variant = facts["variants"][0], compared = json::parse(contents(folder_ / "compare.json"));
+  const json &variant = facts["variants"][0], compared = parse_json(contents(folder_ / "compare.json"), "the test");
   EXPECT_EQ(variant["name"], "w8a16");
   EXPECT_EQ(variant["kl"]["value"], compared["kl_mean"]);
   EXPECT_EQ(variant["bytes"], compared["b"]["bytes"]);
@@ -97,7 +96,7 @@ TEST_F(ReportCommand, ShowsWhatOtherCommandsFound) {
   EXPECT_TRUE(variant.contains("decode_tokens_per_s"));
   EXPECT_FALSE(variant["layers"].empty());
   // Facts that a report printed make the same page again.
-  write("facts.json", facts.dump());
+  write("facts.json", json_text(facts));
   EXPECT_EQ(run("report " + kDecoder + " --results facts.json --no-speed --out again.html"), 0) << err_;
   EXPECT_EQ(contents(folder_ / "again.html"), contents(folder_ / "page.html"));
 }
@@ -129,7 +128,7 @@ TEST_F(ReportCommand, HostileNamesStayText) {
                             {"kind", hostile},
                             {"scheme", hostile},
                             {"relative_error", 0.5}}}}}}}};
-  write("facts.json", facts.dump());
+  write("facts.json", json_text(facts));
   ASSERT_EQ(run("report '" + model + "' --results facts.json --no-speed --out page.html"), 0) << err_;
   const PageReader page = read("page.html");
   EXPECT_EQ(page.all("script").size(), 1u);

@@ -2,13 +2,14 @@
 #include "octet/eval/continuations.h"
 
 #include <cmath>
-#include <fstream>
 #include <random>
 
 #include <gmock/gmock.h>
 #include <nlohmann/json.hpp>
 
 #include "octet/base/error.h"
+#include "octet/base/json.h"
+#include "tests/json_file.h"
 
 namespace octet {
 namespace {
@@ -86,8 +87,7 @@ TEST(Continuations, HaveTheLikelihoodsOfOnePassOverEach) {
 TEST(Continuations, AreThoseOfTransformers) {
   Session session(kDemo);
   const Tokenizer tokenizer = Tokenizer::load(kDemo);
-  std::ifstream file(OCTET_TEST_FILES "/likelihood_cases.json");
-  const nlohmann::json cases = nlohmann::json::parse(file);
+  const nlohmann::json cases = read_json(OCTET_TEST_FILES "/likelihood_cases.json");
   ASSERT_GE(cases.size(), 7);
   std::vector<Continuations> elements;
   for (const nlohmann::json& example : cases) {
@@ -98,9 +98,9 @@ TEST(Continuations, AreThoseOfTransformers) {
   for (size_t i = 0; i < cases.size(); ++i) {
     for (size_t k = 0; k < all[i].size(); ++k) {
       const nlohmann::json& expected = cases[i]["results"][k];
-      EXPECT_EQ(elements[i].continuations[k].size(), expected["tokens"]) << cases[i].dump() << k;
-      EXPECT_NEAR(all[i][k].log, expected["log"], 1e-3) << cases[i].dump() << k;
-      EXPECT_EQ(all[i][k].greedy, expected["greedy"]) << cases[i].dump() << k;
+      EXPECT_EQ(elements[i].continuations[k].size(), expected["tokens"]) << json_text(cases[i]) << k;
+      EXPECT_NEAR(all[i][k].log, expected["log"], 1e-3) << json_text(cases[i]) << k;
+      EXPECT_EQ(all[i][k].greedy, expected["greedy"]) << json_text(cases[i]) << k;
     }
   }
 }

@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "octet/base/error.h"
+#include "octet/base/json.h"
 #include "octet/text/chat_template.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -12,12 +13,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     using nlohmann::ordered_json;
     octet::Conversation made;
     made.messages =
-        ordered_json::parse(R"([{"role": "system", "content": "S"}, {"role": "user", "content": "Héllo <b> 1 2.5\n"},
+        parse_ordered_json(R"([{"role": "system", "content": "S"}, {"role": "user", "content": "Héllo <b> 1 2.5\n"},
       {"role": "assistant", "content": [{"type": "text", "text": "A"}], "tool_calls": [{"function": {"name": "f",
-      "arguments": {"x": [1, 2.5, true]}}}]}])");
-    made.tools =
-        ordered_json::parse(R"([{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}])");
-    made.variables = ordered_json::parse(R"({"bos_token": "<s>", "n": -3})");
+      "arguments": {"x": [1, 2.5, true]}}}]}])",
+                           "the test");
+    made.tools = parse_ordered_json(
+        R"([{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}])", "the test");
+    made.variables = parse_ordered_json(R"({"bos_token": "<s>", "n": -3})", "the test");
     return made;
   }();
   // Small ones, so that a run tries many templates.

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "octet/generate/beam_search.h"
 
-#include <fstream>
 #include <map>
 #include <set>
 
@@ -9,6 +8,8 @@
 #include <nlohmann/json.hpp>
 
 #include "octet/base/error.h"
+#include "octet/base/json.h"
+#include "tests/json_file.h"
 
 namespace octet {
 namespace {
@@ -18,11 +19,10 @@ using Ids = std::vector<int32_t>;
 const std::string kGolden = OCTET_GOLDEN;
 
 TEST(BeamSearch, FindsTheTextsOfTransformers) {
-  std::ifstream file(std::string(OCTET_TEST_FILES) + "/beam_cases.json");
   const std::map<std::string, EarlyStopping> stopping = {
       {"likely", EarlyStopping::kLikely}, {"full", EarlyStopping::kFull}, {"never", EarlyStopping::kNever}};
   std::map<std::string, Session> sessions;
-  for (const nlohmann::json& one : nlohmann::json::parse(file)) {
+  for (const nlohmann::json& one : read_json(OCTET_TEST_FILES "/beam_cases.json")) {
     const std::string name = one["model"];
     Session& session = sessions.try_emplace(name, kGolden + "/" + name).first->second;
     const std::vector<BeamText> texts =
@@ -35,7 +35,7 @@ TEST(BeamSearch, FindsTheTextsOfTransformers) {
                      .stop_ids = one["stop_ids"].get<Ids>(),
                      .sampling = {.repetition_penalty = one["repetition_penalty"],
                                   .no_repeat_ngram_size = one["no_repeat_ngram_size"]}});
-    const std::string which = one.dump();
+    const std::string which = json_text(one);
     ASSERT_EQ(texts.size(), one["texts"].size()) << which;
     for (size_t i = 0; i < texts.size(); ++i) {
       EXPECT_EQ(texts[i].ids, one["texts"][i]["ids"].get<Ids>()) << i << " of " << which;

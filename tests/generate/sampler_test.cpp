@@ -3,13 +3,14 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
 #include <map>
 
 #include <gmock/gmock.h>
 #include <nlohmann/json.hpp>
 
 #include "octet/base/error.h"
+#include "octet/base/json.h"
+#include "tests/json_file.h"
 
 namespace octet {
 namespace {
@@ -99,8 +100,7 @@ SamplingOptions options_of(const nlohmann::json& json) {
 
 // transformers' processors on the same logits: which tokens are left, and their probabilities.
 TEST(Sampler, LeavesTheTokensThatTransformersLeaves) {
-  std::ifstream file(OCTET_TEST_FILES "/sampler_cases.json");
-  const nlohmann::json cases = nlohmann::json::parse(file);
+  const nlohmann::json cases = read_json(OCTET_TEST_FILES "/sampler_cases.json");
   ASSERT_GT(cases.size(), 25);
   for (const nlohmann::json& example : cases) {
     const std::vector<float> logits = example["logits"];
@@ -116,7 +116,8 @@ TEST(Sampler, LeavesTheTokensThatTransformersLeaves) {
     }
     for (size_t i = 0; i < logits.size(); ++i) {
       const double p = probabilities[i];
-      EXPECT_NEAR(drawn[i], kDraws * p, 5 * std::sqrt(kDraws * p * (1 - p)) + 1e-9) << example.dump() << " token " << i;
+      EXPECT_NEAR(drawn[i], kDraws * p, 5 * std::sqrt(kDraws * p * (1 - p)) + 1e-9)
+          << json_text(example) << " token " << i;
     }
   }
 }

@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "octet/base/json.h"
 #include "octet/io/checkpoint.h"
 #include "octet/io/gguf_model.h"
 #include "octet/io/safetensors.h"
@@ -276,7 +277,7 @@ TEST_F(GgufModels, TokensThatEndATurnEndATextToo) {
   bytes.add("tokenizer.ggml.eos_token_id", Type::kU32, uint32_t{0});
   bytes.add_texts("tokenizer.ggml.tokens", {"a", "<|eot_id|>", "<|im_end|>"});
   bytes.add_numbers<int32_t>("tokenizer.ggml.token_type", Type::kI32, {1, 3, 1});  // the last is text
-  EXPECT_EQ(open(bytes).config().json().at("eos_token_id").dump(), "[0,1]");
+  EXPECT_EQ(json_text(open(bytes).config().json().at("eos_token_id")), "[0,1]");
 }
 
 TEST_F(GgufModels, WhatOctetCannotHonourIsRefused) {

@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "octet/base/json.h"
 #include "octet/io/awq_layout.h"
 #include "octet/io/checkpoint.h"
 #include "octet/io/gptq_layout.h"
@@ -57,7 +58,7 @@ class PackedLayouts : public ScratchFolder {
   }
 
   Checkpoint open() {
-    write("config.json", json{{"quantization_config", config_}}.dump());
+    write("config.json", json_text(json{{"quantization_config", config_}}));
     SafetensorsWriter writer;
     for (const auto& [name, tensor] : tensors_) writer.add(name, Tensor::copy_of(tensor.view()));
     writer.write(folder_ / "model.safetensors");
@@ -310,12 +311,12 @@ TEST_F(PackedLayouts, AutoGptqsOwnFileCountsWhereTheConfigSaysNothing) {
   EXPECT_FALSE(Checkpoint::open(folder_).is_quantized());
   json own = kGptq;
   own.erase("quant_method");
-  write("quantize_config.json", own.dump());
+  write("quantize_config.json", json_text(own));
   EXPECT_EQ(Checkpoint::open(folder_).stored_scheme("a")->weight.group_size, 32);
   own["bits"] = 3;
-  write("quantize_config.json", own.dump());
+  write("quantize_config.json", json_text(own));
   EXPECT_THAT(message_of([&] { Checkpoint::open(folder_); }), HasSubstr("quantize_config.json"));
-  write("config.json", json{{"quantization_config", config_}}.dump());
+  write("config.json", json_text(json{{"quantization_config", config_}}));
   EXPECT_TRUE(Checkpoint::open(folder_).is_quantized());
 }
 

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "octet/base/json.h"
 #include "tests/io/scratch.h"
 
 namespace octet {
@@ -18,10 +19,10 @@ const Scheme kDynamic{.weight = {.bits = 8}, .activations = ActivationMode::kDyn
 constexpr WeightFormat kInt = WeightFormat::kIntQuantized, kPack = WeightFormat::kPackQuantized;
 
 json weights() {
-  return json::parse(R"({"num_bits":8,"type":"int","symmetric":true,"strategy":"channel","dynamic":false})");
+  return parse_json(R"({"num_bits":8,"type":"int","symmetric":true,"strategy":"channel","dynamic":false})", "the test");
 }
 json activations() {
-  return json::parse(R"({"num_bits":8,"type":"int","symmetric":true,"strategy":"token","dynamic":true})");
+  return parse_json(R"({"num_bits":8,"type":"int","symmetric":true,"strategy":"token","dynamic":true})", "the test");
 }
 json uniform() {
   return {{"quant_method", "compressed-tensors"},
@@ -33,7 +34,7 @@ json uniform() {
 }
 
 StoredQuantization parse(const json& config) {
-  return StoredQuantization::parse(Config::parse(config.dump(), "config.json"));
+  return StoredQuantization::parse(Config::parse(json_text(config), "config.json"));
 }
 
 // uniform() with the value at a JSON pointer replaced.
@@ -346,9 +347,9 @@ TEST(QuantizationConfig, Int8AttentionIsAKeyOfItsOwnThatIsThereOnlyThen) {
 
 TEST(QuantizationConfig, StaticAttentionSaysWhatTheCacheHoldsInTheLibrarysWordsToo) {
   const json config = quantization_config({{"a", kWeightOnly}}, {}, {}, ActivationMode::kStaticPerTensor);
-  EXPECT_EQ(
-      config.at("kv_cache_scheme"),
-      json::parse(R"({"num_bits": 8, "type": "int", "symmetric": true, "strategy": "tensor", "dynamic": false})"));
+  EXPECT_EQ(config.at("kv_cache_scheme"),
+            parse_json(R"({"num_bits": 8, "type": "int", "symmetric": true, "strategy": "tensor", "dynamic": false})",
+                       "the test"));
   EXPECT_EQ(config.at("octet_attention"), config.at("kv_cache_scheme"));
   EXPECT_EQ(parse(config).attention(), ActivationMode::kStaticPerTensor);
 }
@@ -358,7 +359,7 @@ TEST(QuantizationConfig, TheModelsConfigKeepsItsKeysAndIsInFloat32) {
       Config::parse(R"({"hidden_size": 4, "torch_dtype": "float16", "odd": [1, null]})", "config.json");
   const json out = quantized_model_config(config, {{"a", kWeightOnly}}, {});
   EXPECT_EQ(out.at("hidden_size"), 4);
-  EXPECT_EQ(out.at("odd"), json::parse("[1, null]"));
+  EXPECT_EQ(out.at("odd"), parse_json("[1, null]", "the test"));
   EXPECT_EQ(out.at("dtype"), "float32");
   EXPECT_FALSE(out.contains("torch_dtype"));
   EXPECT_EQ(out.at("quantization_config").at("format"), "pack-quantized");

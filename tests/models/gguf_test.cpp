@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "octet/base/error.h"
+#include "octet/base/json.h"
 #include "octet/io/safetensors.h"
 #include "octet/ptq/quantize_model.h"
 #include "octet/quant/quantize.h"
@@ -52,7 +53,7 @@ class GgufModelTest : public testing::Test {
     SafetensorsWriter writer;
     for (const std::string& name : checkpoint.names()) writer.add(name, checkpoint.tensor(name));
     writer.write(folder_ / "model.safetensors");
-    std::ofstream(folder_ / "config.json") << checkpoint.config().json().dump();
+    std::ofstream(folder_ / "config.json") << json_text(checkpoint.config().json());
     return folder_;
   }
 

@@ -6,7 +6,9 @@
 #include <nlohmann/json.hpp>
 
 #include "octet/base/error.h"
+#include "octet/base/json.h"
 #include "octet/io/safetensors.h"
+#include "tests/json_file.h"
 #include "tests/models/golden.h"
 
 namespace octet {
@@ -28,14 +30,14 @@ class LoadErrors : public testing::Test {
 
   void take(const std::string& name) {
     golden_ = golden(name);
-    config_ = json::parse(std::ifstream(golden_ / "config.json"));
+    config_ = read_json(golden_ / "config.json");
     tensors_.clear();
     const SafetensorsFile file = SafetensorsFile::open(golden_ / "model.safetensors");
     for (const std::string& tensor : file.names()) tensors_[tensor] = Tensor::copy_of(file.tensor(tensor).view());
   }
 
   std::string message() {
-    std::ofstream(folder_ / "config.json") << config_.dump();
+    std::ofstream(folder_ / "config.json") << json_text(config_);
     SafetensorsWriter writer;
     for (auto& [name, tensor] : tensors_) writer.add(name, Tensor::copy_of(tensor.view()));
     writer.write(folder_ / "model.safetensors");

@@ -36,8 +36,13 @@ class Trained {
   // Σ weights ∘ outputs, for weights that depend on their place alone; and, if asked, its gradients.
   double loss(const TokenBatch& batch, bool gradients, std::vector<float>* outputs = nullptr) {
     Context context{*backend_, workspace_};
-    Training training{
-        .context = context, .kept = kept_, .dropout = dropout_, .seed = 7, .recomputes_blocks = recomputes_blocks};
+    Training training{.context = context,
+                      .kept = kept_,
+                      .dropout = dropout_,
+                      .attention_dropout = dropout_,
+                      .seed = 7,
+                      .recomputes_blocks = recomputes_blocks,
+                      .output_rows = output_rows};
     const Workspace::Scope kept(kept_), scope(workspace_);
     const DeviceBatch on_device = upload(context, batch);
     double inside = 0;
@@ -94,6 +99,7 @@ class Trained {
   int64_t kept_bytes() const { return kept_.bytes(); }
 
   bool recomputes_blocks = false;
+  std::vector<int32_t> output_rows;
   bool has_loss_of_pieces = false;  ///< Σ (piece + 1) · 0.05 x² besides, of what each piece gives
 
  private:
@@ -148,9 +154,11 @@ TEST(TrainingPass, ForwardHasTheBitsOfServing) {
   }
 }
 
-void check_gradients(std::span<const char* const> models, bool has_loss_of_pieces) {
+void check_gradients(std::span<const char* const> models, bool has_loss_of_pieces, float dropout = 0,
+                     const std::vector<int32_t>& output_rows = {}) {
   for (const char* name : models) {
-    Trained trained(golden(name));
+    Trained trained(golden(name), 1, dropout);
+    trained.output_rows = output_rows;
     trained.has_loss_of_pieces = has_loss_of_pieces;
     const TokenBatch batch = sequences(trained.model());
     trained.loss(batch, true);
@@ -181,6 +189,37 @@ void check_gradients(std::span<const char* const> models, bool has_loss_of_piece
 }
 
 TEST(TrainingPass, GradientsOfEveryParameterOfEveryArchitecture) { check_gradients(kModels, false); }
+
+TEST(TrainingPass, GradientsAreOfThatWhichDropoutLeft) {
+  check_gradients(std::array{"bert_sequence_classification", "gpt2", "gptj", "llama_base", "opt_projected"}, false,
+                  0.3f);
+}
+
+TEST(TrainingPass, SomeRowsOfTheOutputMayBeAllThatIsWanted) {
+  const std::array models = {"bert_masked_lm", "bert_question_answering", "bert_base", "opt_projected", "llama_tied"};
+  const std::vector<int32_t> wanted = {0, 5, 6, 14};
+  check_gradients(models, false, 0, wanted);
+  for (const char* name : models) {
+    Trained trained(golden(name));
+    const TokenBatch batch = sequences(trained.model());
+    std::vector<float> all, some;
+    trained.loss(batch, false, &all);
+    trained.output_rows = wanted;
+    trained.loss(batch, false, &some);
+    const size_t cols = all.size() / static_cast<size_t>(batch.tokens());
+    ASSERT_EQ(some.size(), wanted.size() * cols) << name;
+    for (size_t i = 0; i < wanted.size(); ++i) {
+      EXPECT_TRUE(std::ranges::equal(std::span(some).subspan(i * cols, cols),
+                                     std::span(all).subspan(static_cast<size_t>(wanted[i]) * cols, cols)))
+          << name << ", row " << wanted[i];
+    }
+    trained.output_rows = {15};
+    EXPECT_THROW(trained.loss(batch, false), ShapeError);
+  }
+  Trained classifier(golden("bert_sequence_classification"));
+  classifier.output_rows = wanted;
+  EXPECT_THROW(classifier.loss(sequences(classifier.model()), false), UsageError);
+}
 
 TEST(TrainingPass, HiddenStatesMayHaveLossesOfTheirOwn) {
   check_gradients(std::array{"bert_sequence_classification", "gptj", "opt_projected", "llama_base"}, true);

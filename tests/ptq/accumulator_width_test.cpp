@@ -8,6 +8,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "octet/base/json.h"
 #include "octet/eval/benchmark.h"
 #include "octet/quant/quantize.h"
 #include "tests/io/scratch.h"
@@ -252,7 +253,7 @@ TEST_F(AccumulatorsOfModels, StaticCodesAreThoseThatFlow) {
          {{"mode", "static"}, {"granularity", "per_tensor"}, {"symmetric", symmetric == std::string("true")}}},
         {"activation_scales", scales}};
     Session session(std::filesystem::path(OCTET_GOLDEN) / "bert_base",
-                    {.recipe = Recipe::parse(recipe.dump(), "static")});
+                    {.recipe = Recipe::parse(json_text(recipe), "static")});
     const std::vector<TokenBatch> batches = {random_batch(session.model().info(), 3, 11)};
     const std::vector<AccumulatorUse> uses = measure_accumulators(session, batches);
     ASSERT_GE(uses.size(), 2 * 6);

@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "octet/base/json.h"
 #include "octet/eval/benchmark.h"
 #include "octet/models/session.h"
 #include "octet/ptq/quantize_model.h"
@@ -19,7 +20,7 @@ using testing::HasSubstr;
 
 std::filesystem::path golden_model(const std::string& name) { return std::filesystem::path(OCTET_GOLDEN) / name; }
 
-Recipe recipe_of(const std::string& text) { return Recipe::parse(text, "test"); }
+Recipe recipe_of(const std::string& text) { return Recipe::parse(text, "the test"); }
 
 const char* const kGptq = R"({"name": "gptq", "weights": {"bits": 4, "group_size": 32, "group_size_fallback": ["row"],
   "algorithm": "gptq", "act_order": true, "static_groups": true}})";
@@ -122,7 +123,7 @@ TEST_F(CalibratedModel, StaticAttentionIsCalibratedWrittenAndLoaded) {
 
     // The same bits as of the float model by the same scales, quantized while loading.
     std::vector<std::string> settings = static_attention();
-    settings.push_back("activation_scales=" + scales.dump());
+    settings.push_back("activation_scales=" + json_text(scales));
     const Recipe given = Recipe::load("w8a8_dynamic", settings);
     Session loading(golden_model(model), {.recipe = given, .cpu = {}});
     EXPECT_TRUE(unmatched_patterns(given, loading.model()).empty());

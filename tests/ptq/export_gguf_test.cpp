@@ -8,6 +8,7 @@
 #include <gmock/gmock.h>
 #include <nlohmann/json.hpp>
 
+#include "octet/base/json.h"
 #include "octet/io/gguf_reader.h"
 #include "octet/io/gguf_writer.h"
 #include "octet/io/safetensors.h"
@@ -16,6 +17,7 @@
 #include "octet/quant/quantize.h"
 #include "octet/text/tokenizer.h"
 #include "tests/io/scratch.h"
+#include "tests/json_file.h"
 
 namespace octet {
 namespace {
@@ -35,17 +37,17 @@ class ExportGguf : public ScratchFolder {
     const fs::path from = tests() / "golden" / name, to = folder_ / ("hf_" + name);
     fs::create_directory(to);
     fs::copy_file(from / "model.safetensors", to / "model.safetensors");
-    nlohmann::json config = nlohmann::json::parse(std::ifstream(from / "config.json"));
+    nlohmann::json config = read_json(from / "config.json");
     if (!changes.is_null()) config.update(changes);
-    std::ofstream(to / "config.json") << config.dump();
-    nlohmann::json tokenizer = nlohmann::json::parse(std::ifstream(tests() / "text/bpe_byte_level.json"));
+    std::ofstream(to / "config.json") << json_text(config);
+    nlohmann::json tokenizer = read_json(tests() / "text/bpe_byte_level.json");
     nlohmann::json vocabulary = nlohmann::json::object();
     for (const auto& [token, id] : tokenizer["model"]["vocab"].items()) {
       if (id.get<int64_t>() < config["vocab_size"].get<int64_t>()) vocabulary[token] = id;
     }
     tokenizer["model"]["vocab"] = vocabulary;
     tokenizer["model"]["merges"] = nlohmann::json::array();
-    std::ofstream(to / "tokenizer.json") << tokenizer.dump();
+    std::ofstream(to / "tokenizer.json") << json_text(tokenizer);
     std::ofstream(to / "tokenizer_config.json") << R"({"bos_token": "<|end|>", "chat_template": "{{ a }}"})";
     return to;
   }

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "octet/base/error.h"
+#include "octet/base/json.h"
 #include "octet/io/safetensors.h"
 #include "octet/ptq/output_error.h"
 #include "octet/quant/quantize.h"
@@ -51,7 +52,7 @@ void expect_same(const QTensor& actual, const QTensor& expected, const std::stri
 
 TEST(Gptq, GivesTheCodesOfAnIndependentImplementation) {
   const SafetensorsFile file = SafetensorsFile::open(OCTET_TEST_FILES "/gptq_cases.safetensors");
-  const nlohmann::json cases = nlohmann::json::parse(file.metadata().at("cases"));
+  const nlohmann::json cases = parse_json(file.metadata().at("cases"), "the test");
   for (size_t i = 0; i < cases.size(); ++i) {
     const nlohmann::json& c = cases[i];
     const auto tensor = [&](const char* name) { return file.tensor(std::to_string(i) + "." + name); };
@@ -72,7 +73,7 @@ TEST(Gptq, GivesTheCodesOfAnIndependentImplementation) {
                                               .static_groups = c.at("static_groups")};
       const QuantizedWeight made = quantize_weight(weight.view(), scheme, options, &statistics, "layer", 2);
       check(made.tensor, "layer");
-      SCOPED_TRACE(c.dump() + ", blocks of " + std::to_string(block_size));
+      SCOPED_TRACE(json_text(c) + ", blocks of " + std::to_string(block_size));
       expect_equal(made.tensor.codes.as<int8_t>(), tensor("codes").as<int8_t>(), "codes");
       expect_equal(made.tensor.scales.as<float>(), tensor("scales").as<float>(), "scales");
       if (scheme.mapping == CodeMapping::kZeroPoint)

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "octet/base/error.h"
+#include "octet/base/json.h"
 
 namespace octet {
 namespace {
@@ -54,12 +55,12 @@ ModelFacts example() {
 }
 
 ModelFacts read(const nlohmann::ordered_json& json) {
-  return read_model_facts(Config::parse(json.dump(), "facts.json"));
+  return read_model_facts(Config::parse(json_text(json), "facts.json"));
 }
 
 TEST(ModelFacts, AreTheSameAfterJson) {
   const nlohmann::ordered_json json = to_json(example());
-  EXPECT_EQ(to_json(read(json)).dump(), json.dump());
+  EXPECT_EQ(json_text(to_json(read(json))), json_text(json));
   const ModelFacts facts = read(json);
   ASSERT_EQ(facts.variants.size(), 1u);
   EXPECT_EQ(facts.variants[0].layers[0].codes->counts, (std::vector<int64_t>{0, 5, 7, 0}));

@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "octet/base/error.h"
+#include "tests/sanitized.h"
 
 namespace octet {
 namespace {
@@ -129,7 +130,7 @@ TEST(MultipleChoice, AModelsSitesAreSolvedNearlyToTheBound) {
     }
   }
   const double bytes = problem.costs(std::vector<size_t>(problem.items.size(), 0))[0];
-  for (const double share : {0.3, 0.4, 0.5}) {
+  for (const double share : kSanitized ? std::vector{0.4} : std::vector{0.3, 0.4, 0.5}) {
     const std::optional<Selection> two = solve(problem, 1, {bytes * share, INFINITY, INFINITY});
     ASSERT_TRUE(two);
     EXPECT_LE(two->costs[0], bytes * share);

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "octet/base/json.h"
 #include "octet/eval/benchmark.h"
 #include "octet/models/session.h"
 #include "octet/ptq/block_stream.h"
@@ -124,13 +125,13 @@ TEST_F(OutlierColumnsOfModels, WhatIsWrittenIsWhatTheColumnsGiveWhileLoading) {
       EXPECT_EQ(layer.outlier_columns, layer.scheme ? layer.inputs / 10 : 0) << layer.name;
     }
     // The same columns, and scales, said beforehand.
-    json given = json::parse(fmt::format("{{{}}}", recipe));
+    json given = parse_json(fmt::format("{{{}}}", recipe), "the test");
     given["outliers"]["columns"] = columns_of(folder_ / out);
     for (const SiteReport& site : report.sites) {
       given["activation_scales"][site.site] = {{"scale", site.estimate.scale.scale},
                                                {"zero_point", site.estimate.scale.zero_point}};
     }
-    const Recipe while_loading = Recipe::parse(given.dump(), "given");
+    const Recipe while_loading = Recipe::parse(json_text(given), "given");
     const Checkpoint floats = Checkpoint::open(model);
     EXPECT_EQ(stored_bytes(floats, *load_model(floats, &while_loading)), written.bytes());
     const Tensor y = run(folder_ / out);

@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "octet/base/json.h"
 #include "octet/io/compressed_tensors.h"
 #include "octet/quant/quantize.h"
 #include "tests/io/scratch.h"
@@ -94,7 +95,7 @@ TEST_F(QuantizeModel, StaticScalesAreWrittenToo) {
                                      {"activations", {{"mode", "static"}, {"symmetric", symmetric}}},
                                      {"embeddings", decoder ? nlohmann::json(8) : nlohmann::json()},
                                      {"activation_scales", scales}};
-      expect_the_same(model, Recipe::parse(recipe.dump(), "static"));
+      expect_the_same(model, Recipe::parse(json_text(recipe), "static"));
     }
   }
   const Recipe without = Recipe::parse(R"({"weights": {}, "activations": {"mode": "static"}})", "m");

@@ -6,6 +6,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "octet/base/json.h"
 #include "octet/quant/recipe.h"
 
 namespace octet {
@@ -53,7 +54,7 @@ void expect_says(const RecipeContent& content) {
 }
 
 size_t overrides(const RecipeContent& content) {
-  const json recipe = json::parse(write_recipe(content));
+  const json recipe = parse_json(write_recipe(content), "the test");
   return recipe.contains("overrides") ? recipe["overrides"].size() : 0;
 }
 

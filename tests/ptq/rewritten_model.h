@@ -13,6 +13,7 @@
 #include "octet/io/checkpoint.h"
 #include "octet/io/safetensors.h"
 #include "octet/models/session.h"
+#include "tests/json_file.h"
 
 namespace octet {
 
@@ -30,7 +31,7 @@ inline std::map<std::string, Tensor> tensors_of(const Checkpoint& checkpoint) {
 inline void write_model(const std::filesystem::path& from, const nlohmann::json& changes,
                         std::map<std::string, Tensor> tensors, const std::filesystem::path& out) {
   std::filesystem::create_directory(out);
-  nlohmann::json config = nlohmann::json::parse(std::ifstream(from / "config.json"));
+  nlohmann::json config = read_json(from / "config.json");
   config.update(changes);
   std::ofstream(out / "config.json") << config;
   SafetensorsWriter writer;

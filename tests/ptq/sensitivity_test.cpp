@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "octet/base/error.h"
+#include "octet/base/json.h"
 #include "octet/base/scratch_directory.h"
 #include "octet/eval/benchmark.h"
 #include "octet/eval/compare_decoders.h"
@@ -49,9 +50,9 @@ struct Comparing {
 
 // The model with nothing but these layers quantized, loaded as any model is.
 double divergence_of(const Comparing& comparing, const Recipe& scheme, const std::vector<std::string>& layers) {
-  nlohmann::json recipe = nlohmann::json::parse(scheme.text());
+  nlohmann::json recipe = parse_json(scheme.text(), "the test");
   recipe["include"] = layers;
-  Session session(comparing.checkpoint.folder(), {.recipe = Recipe::parse(recipe.dump(), "alone")});
+  Session session(comparing.checkpoint.folder(), {.recipe = Recipe::parse(json_text(recipe), "alone")});
   return comparing.comparison.compare(session, "alone").value;
 }
 
@@ -108,10 +109,10 @@ TEST(Sensitivity, ALayerThatIsSearchedForAloneGivesTheBitsOfAModelThatIsWrittenS
       SCOPED_TRACE(fmt::format("{}: {} in {}", name, entry.unit, entry.scheme));
       if (std::isnan(entry.output_error) || ++seen[entry.scheme] > 6) continue;
       nlohmann::json alone =
-          nlohmann::json::parse((entry.scheme == schemes[0].name() ? schemes[0] : schemes[1]).text());
+          parse_json((entry.scheme == schemes[0].name() ? schemes[0] : schemes[1]).text(), "the test");
       alone["include"] = entry.layers;
       const ScratchDirectory scratch(testing::TempDir());
-      quantize_model(comparing.checkpoint, Recipe::parse(alone.dump(), "alone"), scratch.path() / "model",
+      quantize_model(comparing.checkpoint, Recipe::parse(json_text(alone), "alone"), scratch.path() / "model",
                      {.data = &data});
       Session session(scratch.path() / "model");
       EXPECT_EQ(entry.divergence.value, comparing.comparison.compare(session, "alone").value);

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
 #include <limits>
 #include <random>
 #include <utility>
@@ -15,6 +14,7 @@
 
 #include "octet/base/error.h"
 #include "octet/quant/quantize.h"
+#include "tests/json_file.h"
 
 namespace octet {
 namespace {
@@ -48,8 +48,7 @@ std::vector<float> golden_values(const std::string& name) {
 }
 
 const nlohmann::json& golden() {
-  static const nlohmann::json json =
-      nlohmann::json::parse(std::ifstream(std::string(OCTET_TEST_FILES) + "/range_golden.json"));
+  static const nlohmann::json json = read_json(std::string(OCTET_TEST_FILES) + "/range_golden.json");
   return json;
 }
 

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "octet/base/json.h"
 #include "tests/io/scratch.h"
 
 namespace octet {
@@ -205,7 +206,7 @@ TEST(Recipe, StaticScalesMayLieInANpzFile) {
     const nlohmann::json recipe = {{"weights", nlohmann::json::object()},
                                    {"activations", {{"mode", "static"}, {"symmetric", false}}},
                                    {"activation_scales", file}};
-    return Recipe::parse(recipe.dump(), "m");
+    return Recipe::parse(json_text(recipe), "m");
   };
   const std::string arrays = std::string(OCTET_TEST_FILES) + "/../tensor/golden/scales.npz";
   const Recipe recipe = recipe_of(arrays);

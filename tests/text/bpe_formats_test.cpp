@@ -2,7 +2,6 @@
 // BPE and SentencePiece files that are damaged or hostile, and texts that are hard work.
 #include <chrono>
 #include <filesystem>
-#include <fstream>
 #include <functional>
 #include <string>
 #include <vector>
@@ -11,6 +10,7 @@
 #include <gtest/gtest.h>
 
 #include "octet/base/error.h"
+#include "octet/base/json.h"
 #include "octet/text/regex.h"
 #include "tests/text/golden.h"
 
@@ -80,13 +80,13 @@ TEST(BpeFormats, DamagedDocumentsAreFormatErrors) {
   for (const Damage& damaged : kDamages) {
     Json document = bpe_document();
     damaged.damage(document);
-    EXPECT_THAT([&] { Tokenizer::from_json(document.dump(), "tokenizer.json"); },
+    EXPECT_THAT([&] { Tokenizer::from_json(json_text(document), "tokenizer.json"); },
                 ThrowsMessage<FormatError>(testing::AllOf(StartsWith("tokenizer.json: "), HasSubstr(damaged.message))));
   }
 }
 
 TEST(BpeFormats, TheLowestRankMergesFirst) {
-  const Tokenizer tokenizer = Tokenizer::from_json(bpe_document().dump(), "tokenizer.json");
+  const Tokenizer tokenizer = Tokenizer::from_json(json_text(bpe_document()), "tokenizer.json");
   EXPECT_THAT(tokenizer.encode("ababab").ids, ElementsAre(3, 2));
   EXPECT_THAT(tokenizer.encode("bax").ids, ElementsAre(1, 0, 4));
 }
@@ -105,7 +105,7 @@ TEST(BpeFormats, DeepSequencesAreFormatErrors) {
 }
 
 TEST(BpeFormats, AWordOfAMegabyteTakesNoSquareOfTime) {
-  const Tokenizer tokenizer = Tokenizer::from_json(bpe_document().dump(), "tokenizer.json");
+  const Tokenizer tokenizer = Tokenizer::from_json(json_text(bpe_document()), "tokenizer.json");
   std::string text;
   for (int i = 0; i < 1 << 19; ++i) text += "ab";
   EXPECT_EQ(tokenizer.encode(text).ids.size(), size_t{1} << 18);
@@ -115,7 +115,7 @@ TEST(BpeFormats, DecodersThatGrowWithoutEndAreAFormatError) {
   Json document = bpe_document();
   const Json doubling = {{"type", "Replace"}, {"pattern", {{"String", "a"}}}, {"content", "aa"}};
   document["decoder"] = {{"type", "Sequence"}, {"decoders", std::vector<Json>(60, doubling)}};
-  const Tokenizer tokenizer = Tokenizer::from_json(document.dump(), "tokenizer.json");
+  const Tokenizer tokenizer = Tokenizer::from_json(json_text(document), "tokenizer.json");
   EXPECT_THAT([&] { tokenizer.decode(std::vector<int32_t>{0}); },
               ThrowsMessage<FormatError>(HasSubstr("64 times longer")));
 }

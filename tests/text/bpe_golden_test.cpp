@@ -8,6 +8,7 @@
 
 #include <gtest/gtest.h>
 
+#include "octet/base/json.h"
 #include "octet/text/stream_decoder.h"
 #include "octet/text/unicode.h"
 #include "tests/text/golden.h"
@@ -33,7 +34,7 @@ Tokenizer tokenizer_of(const Json& group) {
       document[key] = value;
     }
   }
-  return Tokenizer::from_json(document.dump(), "tokenizer.json");
+  return Tokenizer::from_json(json_text(document), "tokenizer.json");
 }
 
 Tokenizer sentence_piece_of(const Json& group) {
@@ -79,7 +80,7 @@ void expect_random_streams_decode(const Tokenizer& tokenizer) {
 
 void expect_cases(const Tokenizer& tokenizer, const Json& group) {
   for (const Json& expected : group["cases"]) {
-    SCOPED_TRACE(expected["text"].dump());
+    SCOPED_TRACE(json_text(expected["text"]));
     const Encoding encoding = tokenizer.encode(expected["text"].get<std::string>());
     EXPECT_EQ(encoding.ids, expected["ids"].get<Ids>());
     EXPECT_EQ(encoding.offsets, expected["offsets"].get<Offsets>());
@@ -92,7 +93,7 @@ void expect_cases(const Tokenizer& tokenizer, const Json& group) {
     expect_stream_decodes(tokenizer, encoding.ids);
   }
   for (const Json& expected : group["decodes"]) {
-    SCOPED_TRACE(expected.dump());
+    SCOPED_TRACE(json_text(expected));
     const auto ids = expected["ids"].get<Ids>();
     if (!expected["text"].is_null()) {
       EXPECT_EQ(tokenizer.decode(ids, SpecialTokens::kWith), expected["text"].get<std::string>());

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "octet/base/error.h"
+#include "octet/base/json.h"
 #include "octet/base/mapped_file.h"
 #include "octet/text/chat_template.h"
 
@@ -14,7 +15,7 @@ using nlohmann::ordered_json;
 
 TEST(ChatTemplateGolden, EveryConstructGivesTheTextOfJinja) {
   const ordered_json golden =
-      ordered_json::parse(read_text_file(OCTET_TEST_FILES "/chat_template_golden.json", int64_t{1} << 22));
+      parse_ordered_json(read_text_file(OCTET_TEST_FILES "/chat_template_golden.json", int64_t{1} << 22), "the test");
   Conversation conversation;
   conversation.messages = golden["variables"]["messages"];
   conversation.tools = golden["variables"]["tools"];

@@ -9,6 +9,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "octet/base/json.h"
 #include "octet/io/checkpoint.h"
 #include "tests/io/gguf_bytes.h"
 #include "tests/io/scratch.h"
@@ -60,7 +61,7 @@ GgufBytes byte_level_bpe(const std::string& pre) {
 
 void expect_cases(const Tokenizer& tokenizer, const Json& group) {
   for (const Json& expected : group["cases"]) {
-    SCOPED_TRACE(expected["text"].dump());
+    SCOPED_TRACE(json_text(expected["text"]));
     EXPECT_EQ(tokenizer.encode(expected["text"].get<std::string>()).ids, expected["ids"].get<Ids>());
     if (expected.contains("decoded") && !expected["decoded"].is_null()) {
       EXPECT_EQ(tokenizer.decode(expected["ids"].get<Ids>()), expected["decoded"].get<std::string>());

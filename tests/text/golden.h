@@ -6,6 +6,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "octet/base/json.h"
 #include "octet/base/mapped_file.h"
 #include "octet/text/tokenizer.h"
 
@@ -17,7 +18,7 @@ inline std::string test_file(const std::string& name) {
 
 /// The tokenizer.json beside the tests, as a document to change.
 inline const nlohmann::json& base_document() {
-  static const nlohmann::json document = nlohmann::json::parse(test_file("tokenizer.json"));
+  static const nlohmann::json document = parse_json(test_file("tokenizer.json"), "the test");
   return document;
 }
 
@@ -25,7 +26,7 @@ inline const nlohmann::json& base_document() {
 inline Tokenizer tokenizer_with(const nlohmann::json& overrides = nlohmann::json::object()) {
   nlohmann::json document = base_document();
   document.update(overrides);
-  return Tokenizer::from_json(document.dump(), "tokenizer.json");
+  return Tokenizer::from_json(json_text(document), "tokenizer.json");
 }
 
 }  // namespace octet

@@ -4,13 +4,14 @@
 #include <iostream>
 #include <string>
 
+#include "octet/base/json.h"
 #include "octet/text/jinja/interpreter.h"
 #include "octet/text/jinja/python_text.h"
 
 int main() {
   using namespace octet::jinja;
   for (std::string line; std::getline(std::cin, line);) {
-    const nlohmann::ordered_json input = nlohmann::ordered_json::parse(line);
+    const nlohmann::ordered_json input = octet::parse_ordered_json(line, "the test");
     nlohmann::ordered_json output;
     Budget budget{Limits{}};
     try {
@@ -24,6 +25,6 @@ int main() {
     } catch (const std::exception& error) {
       output["error"] = error.what();
     }
-    std::cout << output.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) << std::endl;
+    std::cout << octet::printable_json(output) << std::endl;
   }
 }

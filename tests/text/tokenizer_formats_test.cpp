@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "octet/base/error.h"
+#include "octet/base/json.h"
 #include "tests/text/golden.h"
 
 namespace octet {
@@ -140,13 +141,13 @@ TEST(TokenizerFormats, DamagedDocumentsAreFormatErrors) {
   for (const DamagedDocument& damaged : kDamagedDocuments) {
     Json document = base_document();
     damaged.damage(document);
-    EXPECT_THAT([&] { Tokenizer::from_json(document.dump(), "tokenizer.json"); },
+    EXPECT_THAT([&] { Tokenizer::from_json(json_text(document), "tokenizer.json"); },
                 ThrowsMessage<FormatError>(testing::AllOf(StartsWith("tokenizer.json: "), HasSubstr(damaged.message))));
   }
 }
 
 TEST(TokenizerFormats, TextThatIsNotJsonIsAFormatError) {
-  const std::string whole = base_document().dump();
+  const std::string whole = json_text(base_document());
   for (const std::string& text :
        {std::string(), std::string("{"), std::string("nul"), whole.substr(0, whole.size() / 2), std::string("\"\xFF\""),
         std::string("\"\\ud800\""), std::string("1e999")}) {
@@ -174,7 +175,7 @@ TEST(TokenizerFormats, LongNamesAreShortenedInMessages) {
   Json document = base_document();
   document["model"]["type"] = std::string(1'000'000, 'x');
   try {
-    Tokenizer::from_json(document.dump(), "tokenizer.json");
+    Tokenizer::from_json(json_text(document), "tokenizer.json");
     FAIL() << "no error";
   } catch (const FormatError& error) {
     EXPECT_LT(std::string(error.what()).size(), 300u);
@@ -192,7 +193,7 @@ TEST(TokenizerFormats, ReplacementsThatGrowWithoutEndAreAFormatError) {
 TEST(TokenizerFormats, OldFilesWithoutAModelTypeAreRead) {
   Json document = base_document();
   document["model"].erase("type");
-  EXPECT_EQ(Tokenizer::from_json(document.dump(), "tokenizer.json").token_to_id("[SEP]"), 3);
+  EXPECT_EQ(Tokenizer::from_json(json_text(document), "tokenizer.json").token_to_id("[SEP]"), 3);
 }
 
 struct DamagedVocabulary {

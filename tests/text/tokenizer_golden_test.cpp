@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include "octet/base/json.h"
 #include "octet/text/normalizer.h"
 #include "octet/text/unicode.h"
 #include "tests/text/golden.h"
@@ -30,7 +31,7 @@ Encoding encode(const Tokenizer& tokenizer, const Json& texts, const EncodeOptio
 }
 
 void expect_equal(const Encoding& encoding, const Json& expected) {
-  SCOPED_TRACE(expected["texts"].dump());
+  SCOPED_TRACE(json_text(expected["texts"]));
   EXPECT_EQ(encoding.ids, expected["ids"].get<std::vector<int32_t>>());
   EXPECT_EQ(encoding.type_ids, expected["type_ids"].get<std::vector<int32_t>>());
   EXPECT_EQ(encoding.special_tokens_mask, expected["special_tokens_mask"].get<std::vector<uint8_t>>());
@@ -51,9 +52,9 @@ TEST(TokenizerGolden, EncodesAsTheLibraryDoes) {
 TEST(TokenizerGolden, VocabTxtEncodesAsTheLibraryDoes) {
   const std::string vocabulary = test_file("vocab.txt");
   for (const Json& group : golden()["vocab_txt"]) {
-    SCOPED_TRACE(group["config"].dump());
+    SCOPED_TRACE(json_text(group["config"]));
     const Tokenizer tokenizer =
-        Tokenizer::from_vocab_txt(vocabulary, "vocab.txt", group["config"].dump(), "tokenizer_config.json");
+        Tokenizer::from_vocab_txt(vocabulary, "vocab.txt", json_text(group["config"]), "tokenizer_config.json");
     for (const Json& expected : group["cases"]) expect_equal(encode(tokenizer, expected["texts"], {}), expected);
   }
 }
@@ -61,7 +62,7 @@ TEST(TokenizerGolden, VocabTxtEncodesAsTheLibraryDoes) {
 TEST(TokenizerGolden, TruncatesIntoTheLibrarysWindows) {
   const Tokenizer tokenizer = tokenizer_with();
   for (const Json& expected : golden()["windows"]) {
-    SCOPED_TRACE(expected.dump());
+    SCOPED_TRACE(json_text(expected));
     Truncation truncation;
     truncation.max_length = expected["max_length"].get<int64_t>();
     truncation.stride = expected["stride"].get<int64_t>();
@@ -85,10 +86,10 @@ TEST(TokenizerGolden, TruncatesIntoTheLibrarysWindows) {
 
 TEST(TokenizerGolden, DecodesAsTheLibraryDoes) {
   for (const Json& group : golden()["decodes"]) {
-    SCOPED_TRACE(group["overrides"]["decoder"].dump());
+    SCOPED_TRACE(json_text(group["overrides"]["decoder"]));
     const Tokenizer tokenizer = tokenizer_with(group["overrides"]);
     for (const Json& expected : group["cases"]) {
-      SCOPED_TRACE(expected.dump());
+      SCOPED_TRACE(json_text(expected));
       const auto ids = expected["ids"].get<std::vector<int32_t>>();
       EXPECT_EQ(tokenizer.decode(ids, with_special(!expected["skip_special_tokens"].get<bool>())),
                 expected["text"].get<std::string>());

@@ -1,12 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "octet/train/loss.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "octet/backend/cpu/cpu_backend.h"
 
 namespace octet {
 namespace {
+
+TEST(LabelledBatch, OutputsAreOfTokensThatHaveALabel) {
+  LabelledBatch batch;
+  batch.tokens.add(std::vector<int32_t>{1, 2, 3});
+  batch.tokens.add(std::vector<int32_t>{4, 5});
+  const std::vector<int32_t> few = {-1, 7, -1, -1, 9}, many = {1, 7, -1, -1, 9}, none(5, -1);
+  batch.labels = few;
+  batch.leave_out_unlabelled();
+  EXPECT_THAT(batch.rows, testing::ElementsAre(1, 4));
+  EXPECT_THAT(batch.labels, testing::ElementsAre(7, 9));
+  EXPECT_EQ(batch.terms(LossKind::kClasses), 2);
+  for (const std::vector<int32_t>& labels : {many, none, std::vector<int32_t>{3, -1}}) {
+    batch.rows.clear();
+    batch.labels = labels;
+    batch.leave_out_unlabelled();
+    EXPECT_TRUE(batch.rows.empty());
+    EXPECT_EQ(batch.labels, labels);
+  }
+}
 
 // Two sequences of 3 and 2 tokens, two numbers each; as grades, five texts.
 LabelledBatch batch_of(LossKind kind) {

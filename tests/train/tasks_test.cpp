@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "octet/base/json.h"
 #include "octet/data/prepare_tokens.h"
 #include "octet/ptq/quantize_model.h"
 #include "octet/train/quantized_run.h"
@@ -24,7 +25,7 @@ class TrainingTasks : public ScratchFolder {
     json all = {{"epochs", 1}, {"batch_size", 4}, {"learning_rate", 0.002}, {"dropout", 0.1},
                 {"seed", 3},   {"eval_steps", 4}, {"log_steps", 1}};
     all.update(changes);
-    return TrainConfig::parse(all.dump(), "config");
+    return TrainConfig::parse(json_text(all), "config");
   }
   static TrainReport run(const TrainConfig& config, const fs::path& out, bool resume = false,
                          int64_t killed_after = -1) {
@@ -61,7 +62,7 @@ std::string questions(int count) {
                              {"question", "k ?"},
                              {"answers", {{{"text", "l m"}, {"answer_start", start}}}}}}}});
   }
-  return json({{"data", {{{"paragraphs", paragraphs}}}}}).dump();
+  return json_text(json({{"data", {{{"paragraphs", paragraphs}}}}}));
 }
 
 TEST_F(TrainingTasks, QuestionsAreLearnedInIntegersAndServedWithTheSameFigures) {

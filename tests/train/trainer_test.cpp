@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "octet/base/json.h"
 #include "octet/ptq/quantize_model.h"
 #include "octet/train/data_order.h"
 #include "octet/train/quantized_run.h"
@@ -52,8 +53,8 @@ class Training : public ScratchFolder {
                            {"eval_steps", 2},
                            {"log_steps", 1},
                            {"gradient_accumulation", 2}};
-    json.update(nlohmann::json::parse("{" + changes + "}"));
-    return TrainConfig::parse(json.dump(), "config");
+    json.update(parse_json("{" + changes + "}", "the test"));
+    return TrainConfig::parse(json_text(json), "config");
   }
   // A recipe of static activations.
   static std::string few_bits(int weights, int activations, bool symmetric) {
@@ -64,7 +65,7 @@ class Training : public ScratchFolder {
                                      {"symmetric", symmetric},
                                      {"range", "percentile"},
                                      {"percentile", 99.9}}}};
-    return nlohmann::json(recipe.dump()).dump();
+    return json_text(nlohmann::json(json_text(recipe)));
   }
   TrainReport run(const TrainConfig& config, const fs::path& out, int threads = 1, bool resume = false,
                   int64_t killed_after = -1) const {
@@ -252,7 +253,7 @@ TEST_F(Training, AStudentThinksAsItsTeacherDoes) {
 TEST_F(Training, LoweredModelsHaveTheBitsThatWereTrained) {
   const std::string learned = R"(, "weight_clips": "lsq")";
   const std::string with_attention =
-      nlohmann::json(R"({"weights": {"bits": 8}, "activations": {"bits": 8}, "attention": 8})").dump();
+      json_text(nlohmann::json(R"({"weights": {"bits": 8}, "activations": {"bits": 8}, "attention": 8})"));
   for (const std::string& recipe : {R"("qat_int8")"s, R"("w8a8_dynamic")"s, R"("w4a8_g32_dynamic")"s, R"("qat_uint8")"s,
                                     R"("qat_int8")" + learned, R"("w4a8_g32_dynamic")" + learned, with_attention,
                                     few_bits(2, 4, true), few_bits(5, 3, false), few_bits(3, 2, true) + learned}) {

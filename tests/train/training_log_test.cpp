@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "octet/base/json.h"
 #include "tests/io/scratch.h"
 
 namespace octet {
@@ -66,7 +67,7 @@ class TensorBoard : public TrainingLogs {
     std::array<char, 4096> part;
     for (size_t size = 0; (size = std::fread(part.data(), 1, part.size(), pipe)) > 0;) output.append(part.data(), size);
     EXPECT_EQ(::pclose(pipe), 0) << command;
-    return nlohmann::json::parse(output);
+    return parse_json(output, "the test");
   }
 
   std::string python_;
@@ -86,10 +87,11 @@ TEST_F(TensorBoard, ReadsScalarsAndHistograms) {
     EXPECT_EQ(found["scalars"]["loss"][i], nlohmann::json::array({i + 1, double{static_cast<float>(1.0 / (i + 1))}}));
   }
   EXPECT_EQ(found["scalars"]["learning_rate"][299], nlohmann::json::array({300, 0.25}));
-  EXPECT_EQ(found["scalars"]["validation/loss"], nlohmann::json::parse("[[300, 0.125]]"));
+  EXPECT_EQ(found["scalars"]["validation/loss"], parse_json("[[300, 0.125]]", "the test"));
   EXPECT_EQ(found["histograms"]["gradients/h.0.mlp"],
-            nlohmann::json::parse("[[300, [[-2, -2, 1], [-2, 0, 0], [0, 0, 1], [0, 0.5, 0], [0.5, 0.625, 2],"
-                                  " [0.625, 8, 0], [8, 8, 1]]]]"));
+            parse_json("[[300, [[-2, -2, 1], [-2, 0, 0], [0, 0, 1], [0, 0.5, 0], [0.5, 0.625, 2],"
+                       " [0.625, 8, 0], [8, 8, 1]]]]",
+                       "the test"));
 }
 
 TEST_F(TensorBoard, ReadsARunThatWasKilledAndWentOnAsOne) {
@@ -104,7 +106,7 @@ TEST_F(TensorBoard, ReadsARunThatWasKilledAndWentOnAsOne) {
   run_from(6, 8, 2);
   run_from(7, 9, 3);
   EXPECT_EQ(read()["scalars"]["loss"],
-            nlohmann::json::parse("[[1, 1], [2, 1], [3, 1], [4, 1], [5, 1], [6, 1], [7, 2], [8, 3], [9, 3]]"));
+            parse_json("[[1, 1], [2, 1], [3, 1], [4, 1], [5, 1], [6, 1], [7, 2], [8, 3], [9, 3]]", "the test"));
   EXPECT_EQ(files_in(run()).at("log.csv"), "step,loss\n1,1\n2,1\n3,1\n4,1\n5,1\n6,1\n7,2\n8,3\n9,3\n");
 }
 

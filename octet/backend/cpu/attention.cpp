@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "octet/backend/cpu/code_writer.h"
+#include "octet/backend/cpu/dropout_mask.h"
 #include "octet/backend/cpu/kv_blocks.h"
 #include "octet/base/error.h"
 #include "octet/base/parallel.h"
@@ -195,6 +196,9 @@ class FloatProducts {
                        y);
   }
 
+  // Multiplies what row i of the strip gives.
+  void stretch(int64_t i, float factor, std::byte* memory) const { inverse_sums_.in(memory)[i] *= factor; }
+
   std::optional<int64_t> fault() const { return std::nullopt; }
 
  private:
@@ -296,8 +300,8 @@ class Int8Products {
               .step = width_,
               .sums = query_sums_.in(memory),
               .sums_stride = 1,
-              .low = -last_code(frame_.op.scales.bits.qk),
-              .high = last_code(frame_.op.scales.bits.qk)},
+              .low = static_cast<float>(-last_code(frame_.op.scales.bits.qk)),
+              .high = static_cast<float>(last_code(frame_.op.scales.bits.qk))},
              memory);
     for (int64_t i = 0; i < count; ++i) {
       if (std::isnan(scales[i])) input_fault_.add(head.row_of(first + i));
@@ -386,6 +390,8 @@ class Int8Products {
   }
 
   // Where q, k and v are finite, products of scales may still overflow.
+  void stretch(int64_t i, float factor, std::byte* memory) const { inverse_sums_.in(memory)[i] *= factor; }
+
   std::optional<int64_t> fault() const { return input_fault_.get() ? input_fault_.get() : weight_fault_.get(); }
 
  private:
@@ -407,8 +413,6 @@ class Int8Products {
   std::optional<float> fixed(float scale) const {
     return is_static(frame_.op.activations) ? std::optional(scale) : std::nullopt;
   }
-
-  static float last_code(int bits) noexcept { return static_cast<float>((1 << (bits - 1)) - 1); }
 
   // Scales of rows, the fixed one or by their absmax_, and their inverses. A row that holds NaN or infinity gets zero
   // codes under a NaN scale, so that all it meets becomes NaN.
@@ -439,13 +443,13 @@ class Int8Products {
   void put(const Head& head, int64_t row, int64_t count, int64_t place, const CodePanels& to, std::byte* memory) {
     const int64_t panel = frame_.table.panel_width;
     const AttentionScales& scales = frame_.op.scales;
-    put(frame_.op.k, head, row, count, place, fixed(scales.k), last_code(scales.bits.qk), to.key_scales,
-        kernels_.pack_keys, to.keys, panel * key_depth_, memory);
-    put(frame_.op.v, head, row, count, place, fixed(scales.v), last_code(scales.bits.v), to.value_scales,
-        kernels_.pack_values, to.values, panel * to.capacity, memory);
+    put(frame_.op.k, head, row, count, place, fixed(scales.k), scales.bits.qk, to.key_scales, kernels_.pack_keys,
+        to.keys, panel * key_depth_, memory);
+    put(frame_.op.v, head, row, count, place, fixed(scales.v), scales.bits.v, to.value_scales, kernels_.pack_values,
+        to.values, panel * to.capacity, memory);
   }
   void put(const Activation& x, const Head& head, int64_t row, int64_t count, int64_t place,
-           std::optional<float> fixed_scale, float last, float* scales, void (*pack)(const PackTokens&), int8_t* to,
+           std::optional<float> fixed_scale, int bits, float* scales, void (*pack)(const PackTokens&), int8_t* to,
            int64_t panel_stride, std::byte* memory) {
     const float* const source = head.of_token(x, row);
     find_scales({source, x.stride, count, width_}, fixed_scale, scales + place, memory);
@@ -457,8 +461,8 @@ class Int8Products {
               .codes_stride = staged_stride_,
               .flip = kernels_.flip,
               .step = width_,
-              .low = -last,
-              .high = last},
+              .low = static_cast<float>(-last_code(bits)),
+              .high = static_cast<float>(last_code(bits))},
              memory);
     for (int64_t i = 0; i < count; ++i) {
       if (std::isnan(scales[place + i])) input_fault_.add(frame_.first_row(head.sequence) + row + i);
@@ -483,6 +487,7 @@ class Attention {
  public:
   Attention(const KernelTable& table, Workspace& workspace, const AttentionOp& op)
       : workspace_(workspace),
+        dropout_(table, op.dropout, "attention"),
         frame_(table, workspace.threads(), op),
         products_(frame_, layout_),
         scores_(layout_.add<float>(frame_.strip * frame_.score_stride)),
@@ -542,6 +547,7 @@ class Attention {
       const KeyRange kept = head.keys_of(first_query + i);
       float* const row = scores + i * stride;
       products_.softmax(i, row + kept.first, kept, memory);
+      if (dropout_.drops()) drop(head, first_query + i, i, kept, row, memory);
       // Keys that other rows of the strip read: fma(0, v, o) is o.
       std::fill(row + mixed.first, row + kept.first, 0.0f);
       std::fill(row + kept.last, row + mixed.last, 0.0f);
@@ -560,7 +566,16 @@ class Attention {
     }
   }
 
+  // Row i of the strip loses weights; what is left is stretched at the end, so that codes of weights have their range.
+  void drop(const Head& head, int64_t query, int64_t i, KeyRange kept, float* row, std::byte* memory) const {
+    const auto place = static_cast<uint64_t>(head.row_of(query) * frame_.op.heads + head.head_of(query));
+    float* const weights = row + kept.first;
+    dropout_.apply((place << 32) + static_cast<uint64_t>(kept.first), kept.last - kept.first, weights, 1.0f, weights);
+    products_.stretch(i, dropout_.factor(), memory);
+  }
+
   Workspace& workspace_;
+  DropoutMask dropout_;
   Layout layout_;  // of what a task works in
   Frame frame_;
   Products products_;
@@ -576,6 +591,7 @@ Faults attention(const KernelTable& table, Workspace& workspace, const Attention
   if (op.cache && (op.cache->dtype == DType::kI8) != int8) {
     fail("attention in {} cannot read a cache of {}", int8 ? "INT8" : "float", name(op.cache->dtype));
   }
+  if (op.cache && op.dropout.probability > 0) fail("attention drops weights in training, without a cache");
   if (int8) return Attention<Int8Products>(table, workspace, op).run();
   return Attention<FloatProducts>(table, workspace, op).run();
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 
+#include "octet/backend/cpu/dropout_mask.h"
 #include "octet/backend/cpu/float_panels.h"
 #include "octet/backend/cpu/operations.h"
 #include "octet/base/error.h"
@@ -9,8 +10,10 @@
 // A task takes one head of keys and values of one sequence and all queries that read it, strip by strip of rows, so
 // that nobody else adds to its gradients:
 //
-//   S = Q Kᵀ · scale, P = softmax(S), dP = dY Vᵀ, dS = P ∘ (dP - Σ P dP) · scale
-//   dQ = dS K,  dK += dSᵀ Q,  dV += Pᵀ dY
+//   S = Q Kᵀ · scale, P = softmax(S), dP = dY Vᵀ ∘ M, dS = P ∘ (dP - Σ P dP) · scale
+//   dQ = dS K,  dK += dSᵀ Q,  dV += (P ∘ M)ᵀ dY
+//
+// where M is dropout's mask.
 namespace octet::cpu {
 namespace {
 
@@ -23,6 +26,7 @@ class AttentionGradient {
       : table_(table),
         workspace_(workspace),
         op_(op),
+        dropout_(table, op.dropout, "attention_gradient"),
         longest_(longest),
         width_(op.head_width),
         head_stride_(panels_of(table, width_) * table.panel_width),
@@ -95,7 +99,7 @@ class AttentionGradient {
     multiply_panels(table_, strip.rows, {value_rows_.in(memory), width_, key_panels}, false, rows_of(dy, op_.dy.stride),
                     dp, strip_stride_);
     for (int64_t r = 0; r < strip.rows; ++r) {
-      differentiate_row(strip.row + r, keys, p + r * strip_stride_, dp + r * strip_stride_);
+      differentiate_row(strip, strip.row + r, keys, p + r * strip_stride_, dp + r * strip_stride_);
     }
     // These panels are as deep as the sequence is long, of which the strip sees the beginning.
     float* const dq = dq_.in(memory);
@@ -109,8 +113,8 @@ class AttentionGradient {
     add_turned(strip, dy, op_.dy.stride, keys, p, dv_.in(memory), memory);
   }
 
-  // Scores and dP of a row become P and dS; 0 where it does not look.
-  void differentiate_row(int64_t row, int64_t keys, float* p, float* dp) const {
+  // Scores and dY Vᵀ of a row become P ∘ M and dS; 0 where it does not look.
+  void differentiate_row(const Strip& strip, int64_t row, int64_t keys, float* p, float* dp) const {
     const int64_t end = op_.causal ? row + 1 : keys;
     const int64_t begin = op_.causal && op_.window > 0 ? std::max<int64_t>(0, end - op_.window) : 0;
     float inverse = 0;
@@ -122,7 +126,14 @@ class AttentionGradient {
     softmax.scale = op_.scale;
     softmax.inverse_sums = &inverse;
     table_.softmax(softmax);
+    const auto place = static_cast<uint64_t>((strip.first + row) * op_.heads + strip.head);
+    const auto drop = [&](float* values) {
+      if (!dropout_.drops()) return;
+      dropout_.apply((place << 32) + static_cast<uint64_t>(begin), end - begin, values, dropout_.factor(), values);
+    };
+    drop(dp + begin);
     table_.gradients.softmax_gradient(p + begin, dp + begin, end - begin, inverse, op_.scale);
+    drop(p + begin);
     for (float* const values : {p, dp}) {
       std::fill_n(values, begin, 0.0f);
       std::fill(values + end, values + keys, 0.0f);
@@ -149,6 +160,7 @@ class AttentionGradient {
   const KernelTable& table_;
   Workspace& workspace_;
   const AttentionGradientOp& op_;
+  DropoutMask dropout_;
   int64_t longest_, width_;
   int64_t head_stride_;   // of rows of dq, dk and dv: a head, whole panels
   int64_t strip_stride_;  // of rows of P and dP

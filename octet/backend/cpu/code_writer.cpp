@@ -10,14 +10,10 @@ namespace octet::cpu {
 QuantizeRow static_row(ActivationMode mode, const ActivationScale& scale) {
   QuantizeRow row;
   row.inverse = 1.0f / scale.scale;
-  if (mode == ActivationMode::kStaticPerTensorZeroPoint) {
-    row.low = static_cast<float>(-scale.zero_point);
-    row.high = static_cast<float>((1 << scale.bits) - 1 - scale.zero_point);
-    row.offset = scale.zero_point - kUint8Offset;
-  } else {
-    row.high = static_cast<float>((1 << (scale.bits - 1)) - 1);
-    row.low = -row.high;
-  }
+  const CodeRange codes = code_range(mode, scale);
+  row.low = static_cast<float>(codes.lowest);
+  row.high = static_cast<float>(codes.highest);
+  if (mode == ActivationMode::kStaticPerTensorZeroPoint) row.offset = scale.zero_point - kUint8Offset;
   return row;
 }
 

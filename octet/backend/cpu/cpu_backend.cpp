@@ -300,7 +300,7 @@ class CpuBackend final : public Backend {
   void embed_gradient(const EmbedGradientOp& op) override { cpu::embed_gradient(threads(), op); }
   void column_sums(const ColumnSumsOp& op) override { cpu::column_sums(table_, workspace_, op); }
   void add(const AddOp& op) override { cpu::add(threads(), op); }
-  void dropout(const DropoutOp& op) override { cpu::dropout(threads(), op); }
+  void dropout(const DropoutOp& op) override { cpu::dropout(table_, threads(), op); }
   void round_trip(const RoundTripOp& op) override { cpu::round_trip(threads(), op); }
   void clip_gradient(const ClipGradientOp& op) override { cpu::clip_gradient(workspace_, op); }
   void cross_entropy(const CrossEntropyOp& op) override { cpu::cross_entropy(table_, workspace_, op); }
@@ -308,7 +308,7 @@ class CpuBackend final : public Backend {
   void squared_error(const SquaredErrorOp& op) override { cpu::squared_error(threads(), op); }
   void adamw(const AdamwOp& op) override { cpu::adamw(table_, threads(), op); }
 
-  void sgd(const SgdOp& op) override { cpu::sgd(threads(), op); }
+  void sgd(const SgdOp& op) override { cpu::sgd(table_, threads(), op); }
   double squared_norm(DeviceSpan x, int64_t count) override { return cpu::squared_norm(workspace_, x, count); }
 
   std::optional<NumericFault> take_fault() override { return std::exchange(fault_, std::nullopt); }

@@ -6,10 +6,10 @@
 #include <span>
 #include <utility>
 
+#include "octet/backend/cpu/dropout_mask.h"
 #include "octet/backend/cpu/operations.h"
 #include "octet/base/error.h"
 #include "octet/base/log.h"
-#include "octet/base/philox.h"
 
 namespace octet::cpu {
 namespace {
@@ -153,28 +153,15 @@ void add(int threads, const AddOp& op) {
   });
 }
 
-void dropout(int threads, const DropoutOp& op) {
+void dropout(const KernelTable& table, int threads, const DropoutOp& op) {
   check_shape(op.x, op.x.rows, op.x.cols, "dropout: x");
   check_shape(op.y, op.x.rows, op.x.cols, "dropout: y");
-  if (!(op.probability >= 0 && op.probability < 1))
-    fail("dropout: the probability {} is not in [0, 1)", op.probability);
-  const auto limit = static_cast<uint64_t>(double{op.probability} * 0x1p32);  // of 32 random bits: those below it
-  const float factor = 1 / (1 - op.probability);
+  const DropoutMask mask(table, op.dropout, "dropout");
   const int64_t cols = op.x.cols;
   for_row_blocks(threads, op.x.rows, cols, [&](int64_t first, int64_t count) {
     for (int64_t row = first; row < first + count; ++row) {
-      const float* const x = data(op.x) + row * op.x.stride;
-      float* const y = data(op.y) + row * op.y.stride;
-      std::array<uint32_t, 4> bits{};
-      for (int64_t c = 0; c < cols; ++c) {
-        const auto element = static_cast<uint64_t>(row * cols + c);
-        if (c == 0 || element % 4 == 0) {
-          const uint64_t counter = element / 4;
-          bits = philox({static_cast<uint32_t>(counter), static_cast<uint32_t>(counter >> 32), op.stream, op.step},
-                        op.seed);
-        }
-        y[c] = bits[element % 4] < limit ? 0.0f : x[c] * factor;
-      }
+      mask.apply(static_cast<uint64_t>(row * cols), cols, data(op.x) + row * op.x.stride, mask.factor(),
+                 data(op.y) + row * op.y.stride);
     }
   });
 }
@@ -191,6 +178,19 @@ float exponentials(const KernelTable& table, float* x, int64_t cols) {
   softmax.inverse_sums = &inverse;
   table.softmax(softmax);
   return inverse;
+}
+
+float largest_of(const float* x, int64_t count) {
+  // Sixteen maxima side by side are vectors to any compiler, one is a chain.
+  constexpr int64_t kLanes = 16;
+  std::array<float, kLanes> lanes;
+  lanes.fill(x[0]);
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) {
+    for (int64_t k = 0; k < kLanes; ++k) lanes[k] = x[i + k] > lanes[k] ? x[i + k] : lanes[k];
+  }
+  for (; i < count; ++i) lanes[0] = std::max(lanes[0], x[i]);
+  return *std::ranges::max_element(lanes);
 }
 
 }  // namespace
@@ -215,7 +215,7 @@ void cross_entropy(const KernelTable& table, Workspace& workspace, const CrossEn
       std::fill_n(dx, cols, 0.0f);
       return;
     }
-    const float below = *std::max_element(x, x + cols) - x[label];
+    const float below = largest_of(x, cols) - x[label];
     float* const p = scratch.in(workspace.worker(by));
     std::copy_n(x, cols, p);
     const float inverse = exponentials(table, p, cols);
@@ -253,7 +253,7 @@ void distill(const KernelTable& table, Workspace& workspace, const DistillOp& op
     float* const q = p + round_up(cols, 16);
     table.scale(x, cols, inverse_temperature, p);
     table.scale(teacher, cols, inverse_temperature, q);
-    const double top_p = *std::max_element(p, p + cols), top_q = *std::max_element(q, q + cols);
+    const double top_p = largest_of(p, cols), top_q = largest_of(q, cols);
     // log q - log p is the difference of the logits less that of the logarithms of their sums.
     double sum = 0;
     const float inverse_p = exponentials(table, p, cols), inverse_q = exponentials(table, q, cols);

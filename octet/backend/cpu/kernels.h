@@ -375,6 +375,15 @@ struct GradientKernels {
   void (*adamw)(const AdamwElements&);
 };
 
+/// philox(counter + i, its high half, stream, step) of a seed, i < count: four words each, side by side.
+struct RandomWords {
+  uint64_t counter = 0;
+  int64_t count = 0;
+  uint32_t stream = 0, step = 0;
+  uint64_t seed = 0;
+  uint32_t* words = nullptr;
+};
+
 struct KernelTable {
   const char* name;
   int panel_width;  ///< outputs of a panel
@@ -405,6 +414,7 @@ struct KernelTable {
   void (*pool)(const PoolColumns&);
   /// y = row, or y + row for Start::kFromTile
   void (*embed)(const void* row, TableElement element, int64_t count, Start start, float* y);
+  void (*random_words)(const RandomWords&);
   GradientKernels gradients;
 };
 

@@ -82,14 +82,14 @@ void pool_gradient(int threads, const PoolGradientOp& op);
 void embed_gradient(int threads, const EmbedGradientOp& op);
 void column_sums(const KernelTable& table, Workspace& workspace, const ColumnSumsOp& op);
 void add(int threads, const AddOp& op);
-void dropout(int threads, const DropoutOp& op);
+void dropout(const KernelTable& table, int threads, const DropoutOp& op);
 void round_trip(int threads, const RoundTripOp& op);
 void clip_gradient(Workspace& workspace, const ClipGradientOp& op);
 void cross_entropy(const KernelTable& table, Workspace& workspace, const CrossEntropyOp& op);
 void distill(const KernelTable& table, Workspace& workspace, const DistillOp& op);
 void squared_error(int threads, const SquaredErrorOp& op);
 void adamw(const KernelTable& table, int threads, const AdamwOp& op);
-void sgd(int threads, const SgdOp& op);
+void sgd(const KernelTable& table, int threads, const SgdOp& op);
 double squared_norm(Workspace& workspace, DeviceSpan x, int64_t count);
 
 }  // namespace octet::cpu

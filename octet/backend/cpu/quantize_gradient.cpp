@@ -18,11 +18,9 @@ struct Codes {
   float scale, inverse, low, high;
 
   Codes(ActivationMode mode, const ActivationScale& given) : scale(given.scale), inverse(1.0f / given.scale) {
-    const auto zero = static_cast<float>(given.zero_point);
-    const bool unsigned_codes = mode == ActivationMode::kStaticPerTensorZeroPoint;
-    const int half = 1 << (given.bits - 1);
-    high = unsigned_codes ? static_cast<float>(2 * half - 1) - zero : static_cast<float>(half - 1);
-    low = unsigned_codes ? -zero : -high;
+    const CodeRange codes = code_range(mode, given);
+    low = static_cast<float>(codes.lowest);
+    high = static_cast<float>(codes.highest);
   }
 
   float round_trip(float x) const noexcept {

@@ -7,7 +7,6 @@
 #include "octet/backend/cpu/operations.h"
 #include "octet/base/checked.h"
 #include "octet/base/error.h"
-#include "octet/base/philox.h"
 #include "octet/tensor/half.h"
 
 // Steps of optimizers.
@@ -22,9 +21,13 @@ constexpr int64_t kSixteens = 8;
 // A vector that is stored as fp32, fp16 or bf16.
 class Stored {
  public:
-  Stored(DeviceSpan memory, int64_t count, DType type, const UpdateStorage& storage, uint32_t vector,
-         const char* operand)
-      : address_(memory.address()), type_(type), storage_(storage), stream_(4 * storage.stream + vector) {
+  Stored(const KernelTable& table, DeviceSpan memory, int64_t count, DType type, const UpdateStorage& storage,
+         uint32_t vector, const char* operand)
+      : table_(table),
+        address_(memory.address()),
+        type_(type),
+        storage_(storage),
+        stream_(4 * storage.stream + vector) {
     if (type != DType::kF32 && type != DType::kF16 && type != DType::kBF16)
       fail<ShapeError>("{}: {} cannot be trained; F32, F16 and BF16 can", operand, name(type));
     if (memory.bytes() != checked_mul(count, byte_size(type)))
@@ -36,28 +39,33 @@ class Stored {
 
   void load(int64_t first, int64_t count, float* out) const {
     const uint16_t* const bits = sixteens() + first;
-    for (int64_t i = 0; i < count; ++i)
-      out[i] = type_ == DType::kF16 ? to_float(Half{bits[i]}) : to_float(BFloat16{bits[i]});
+    type_ == DType::kF16 ? halves_to_floats(bits, count, out) : bfloat16s_to_floats(bits, count, out);
   }
 
   void store(int64_t first, int64_t count, const float* values) const {
-    uint16_t* const bits = sixteens() + first;
-    std::array<uint32_t, 4> words{};
-    for (int64_t i = 0; i < count; ++i) {
-      const int64_t element = first + i, draw = element / kSixteens, lane = element % kSixteens;
-      if (i == 0 || lane == 0) {
-        words = philox({static_cast<uint32_t>(draw), static_cast<uint32_t>(draw >> 32), stream_, storage_.step},
-                       storage_.seed);
-      }
-      const auto random = static_cast<uint16_t>(words[static_cast<size_t>(lane / 2)] >> (lane % 2 == 0 ? 0 : 16));
-      bits[i] = type_ == DType::kF16 ? to_half_stochastically(values[i], random).bits
-                                     : to_bfloat16_stochastically(values[i], random).bits;
+    const int64_t before = first % kSixteens, draws = (before + count + kSixteens - 1) / kSixteens;
+    std::array<uint32_t, (kChunk + 2 * kSixteens) / 2> words;
+    table_.random_words({.counter = static_cast<uint64_t>(first / kSixteens),
+                         .count = draws,
+                         .stream = stream_,
+                         .step = storage_.step,
+                         .seed = storage_.seed,
+                         .words = words.data()});
+    // Of a word the low half comes first.
+    std::array<uint16_t, 2 * words.size()> random;
+    for (int64_t i = 0; i < draws * kSixteens / 2; ++i) {
+      random[2 * i] = static_cast<uint16_t>(words[i]);
+      random[2 * i + 1] = static_cast<uint16_t>(words[i] >> 16);
     }
+    const uint16_t* const own = random.data() + before;
+    type_ == DType::kF16 ? floats_to_halves_stochastically(values, own, count, sixteens() + first)
+                         : floats_to_bfloat16s_stochastically(values, own, count, sixteens() + first);
   }
 
  private:
   uint16_t* sixteens() const { return reinterpret_cast<uint16_t*>(address_); }
 
+  const KernelTable& table_;
   std::byte* address_;
   DType type_;
   UpdateStorage storage_;
@@ -105,9 +113,9 @@ void for_chunks(int threads, int64_t count, Body body) {
 
 void adamw(const KernelTable& table, int threads, const AdamwOp& op) {
   check_vector(op.gradient, op.count, "adamw: gradient");
-  const Stored weights(op.weights, op.count, op.storage.weights, op.storage, 0, "adamw: weights");
-  const Stored m(op.m, op.count, op.storage.moments, op.storage, 1, "adamw: m");
-  const Stored v(op.v, op.count, op.storage.moments, op.storage, 2, "adamw: v");
+  const Stored weights(table, op.weights, op.count, op.storage.weights, op.storage, 0, "adamw: weights");
+  const Stored m(table, op.m, op.count, op.storage.moments, op.storage, 1, "adamw: m");
+  const Stored v(table, op.v, op.count, op.storage.moments, op.storage, 2, "adamw: v");
   for_chunks(threads, op.count, [&](int64_t first, int64_t count) {
     Chunk own_weights(weights, first, count), own_m(m, first, count), own_v(v, first, count);
     own_v.square();
@@ -119,10 +127,10 @@ void adamw(const KernelTable& table, int threads, const AdamwOp& op) {
   });
 }
 
-void sgd(int threads, const SgdOp& op) {
+void sgd(const KernelTable& table, int threads, const SgdOp& op) {
   check_vector(op.gradient, op.count, "sgd: gradient");
-  const Stored weights(op.weights, op.count, op.storage.weights, op.storage, 0, "sgd: weights");
-  const Stored moments(op.v, op.count, op.storage.moments, op.storage, 1, "sgd: v");
+  const Stored weights(table, op.weights, op.count, op.storage.weights, op.storage, 0, "sgd: weights");
+  const Stored moments(table, op.v, op.count, op.storage.moments, op.storage, 1, "sgd: v");
   for_chunks(threads, op.count, [&](int64_t first, int64_t count) {
     Chunk own_weights(weights, first, count), own_v(moments, first, count);
     float *const w = own_weights.data(), *const v = own_v.data();

@@ -4,6 +4,7 @@
 #include "octet/backend/cpu/avx2/lanes.h"
 #include "octet/backend/cpu/avx2/pack_tokens.h"
 #include "octet/backend/cpu/avx2/products.h"
+#include "octet/backend/cpu/avx2/random_words.h"
 #include "octet/backend/cpu/avx2/transpose.h"
 #include "octet/backend/cpu/vector_gradients.h"
 #include "octet/backend/cpu/vector_rows.h"
@@ -60,6 +61,7 @@ constexpr KernelTable kTable = {
     .l2_normalize = l2_normalize_row<Sixteen>,
     .pool = pool_columns<Sixteen>,
     .embed = embed_row<Sixteen>,
+    .random_words = random_words,
     .gradients = gradient_kernels<Sixteen>(),
 };
 

@@ -2,6 +2,7 @@
 #include "octet/backend/cpu/kernels.h"
 
 #include "octet/backend/cpu/avx2/pack_tokens.h"
+#include "octet/backend/cpu/avx2/random_words.h"
 #include "octet/backend/cpu/avx2/transpose.h"
 #include "octet/backend/cpu/avx512/lanes.h"
 #include "octet/backend/cpu/avx512/products.h"
@@ -62,6 +63,7 @@ constexpr KernelTable kTable = {
     .l2_normalize = l2_normalize_row<Sixteen>,
     .pool = pool_columns<Sixteen>,
     .embed = embed_row<Sixteen>,
+    .random_words = random_words,
     .gradients = gradient_kernels<Sixteen>(),
 };
 

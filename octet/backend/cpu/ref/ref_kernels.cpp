@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -11,6 +12,7 @@
 #include "octet/backend/cpu/ref/reference.h"
 #include "octet/backend/cpu/vector_gradients.h"
 #include "octet/backend/cpu/vector_math.h"
+#include "octet/base/philox.h"
 #include "octet/tensor/half.h"
 
 namespace octet::cpu {
@@ -208,6 +210,15 @@ void embed(const void* row, TableElement element, int64_t count, Start start, fl
   }
 }
 
+void random_words(const RandomWords& r) {
+  for (int64_t i = 0; i < r.count; ++i) {
+    const uint64_t counter = r.counter + static_cast<uint64_t>(i);
+    const std::array<uint32_t, 4> words =
+        philox({static_cast<uint32_t>(counter), static_cast<uint32_t>(counter >> 32), r.stream, r.step}, r.seed);
+    std::ranges::copy(words, r.words + 4 * i);
+  }
+}
+
 constexpr KernelTable kTable = {
     .name = "ref",
     .panel_width = 1,
@@ -250,6 +261,7 @@ constexpr KernelTable kTable = {
     .l2_normalize = reference::l2_normalize_row<float>,
     .pool = pool,
     .embed = embed,
+    .random_words = random_words,
     .gradients = gradient_kernels<PlainSixteen>(),
 };
 
