@@ -20,7 +20,7 @@ namespace {
 template <class Json>
 Json parse_checked(std::string_view text, const std::string& source, int deepest) {
   std::vector<std::set<std::string>> keys;  // of the objects that are open
-  const auto check = [&](int depth, typename Json::parse_event_t event, Json& value) {
+  const auto check = [&](int depth, auto event, Json& value) {
     if (depth > deepest) fail<FormatError>("{}: JSON nested more than {} levels deep", source, deepest);
     switch (event) {
       case Json::parse_event_t::object_start:
