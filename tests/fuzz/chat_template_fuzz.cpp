@@ -10,16 +10,15 @@
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static const octet::Conversation conversation = [] {
-    using nlohmann::ordered_json;
     octet::Conversation made;
-    made.messages =
-        parse_ordered_json(R"([{"role": "system", "content": "S"}, {"role": "user", "content": "Héllo <b> 1 2.5\n"},
+    made.messages = octet::parse_ordered_json(
+        R"([{"role": "system", "content": "S"}, {"role": "user", "content": "Héllo <b> 1 2.5\n"},
       {"role": "assistant", "content": [{"type": "text", "text": "A"}], "tool_calls": [{"function": {"name": "f",
       "arguments": {"x": [1, 2.5, true]}}}]}])",
-                           "the test");
-    made.tools = parse_ordered_json(
+        "the test");
+    made.tools = octet::parse_ordered_json(
         R"([{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}])", "the test");
-    made.variables = parse_ordered_json(R"({"bos_token": "<s>", "n": -3})", "the test");
+    made.variables = octet::parse_ordered_json(R"({"bos_token": "<s>", "n": -3})", "the test");
     return made;
   }();
   // Small ones, so that a run tries many templates.
