@@ -255,7 +255,7 @@ void Transformer::head_backward(Training& training, const DeviceBatch& batch, co
     drows = dinput;
   }
   if (final_norm_) final_norm_->backward(context, pass.input, drows, drows, false);
-  if (!training.output_rows.empty()) {
+  if (pass.rows.bytes() > 0) {
     context.backend.fill_zero(d.memory);
     context.backend.embed_gradient({.indices = pass.rows, .dy = drows, .dtable = d});
   } else if (info_.output == OutputKind::kSequenceLogits) {

@@ -109,10 +109,8 @@ class Trainer {
     const Config& of_model = source_->config();
     dropout_ = config.dropout.value_or(
         usual_dropout(of_model, {"hidden_dropout_prob", "hidden_dropout", "resid_pdrop", "dropout"}));
-    attention_dropout_ =
-        config.attention_dropout ? *config.attention_dropout
-        : config.dropout         ? *config.dropout
-                         : usual_dropout(of_model, {"attention_probs_dropout_prob", "attention_dropout", "attn_pdrop"});
+    attention_dropout_ = config.attention_dropout.value_or(config.dropout.value_or(
+        usual_dropout(of_model, {"attention_probs_dropout_prob", "attention_dropout", "attn_pdrop"})));
     if (!config.teacher.empty()) {
       teacher_.emplace(config.teacher, model_->info(),
                        DistillOptions{.alpha = config.distill_alpha,

@@ -20,7 +20,7 @@ using testing::HasSubstr;
 
 std::filesystem::path golden_model(const std::string& name) { return std::filesystem::path(OCTET_GOLDEN) / name; }
 
-Recipe recipe_of(const std::string& text) { return Recipe::parse(text, "the test"); }
+Recipe recipe_of(const std::string& text) { return Recipe::parse(text, "test"); }
 
 const char* const kGptq = R"({"name": "gptq", "weights": {"bits": 4, "group_size": 32, "group_size_fallback": ["row"],
   "algorithm": "gptq", "act_order": true, "static_groups": true}})";

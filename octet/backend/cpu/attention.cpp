@@ -568,9 +568,8 @@ class Attention {
 
   // Row i of the strip loses weights; what is left is stretched at the end, so that codes of weights have their range.
   void drop(const Head& head, int64_t query, int64_t i, KeyRange kept, float* row, std::byte* memory) const {
-    const auto place = static_cast<uint64_t>(head.row_of(query) * frame_.op.heads + head.head_of(query));
-    float* const weights = row + kept.first;
-    dropout_.apply((place << 32) + static_cast<uint64_t>(kept.first), kept.last - kept.first, weights, 1.0f, weights);
+    dropout_.apply_to_weights({head.row_of(query), head.head_of(query), frame_.op.heads}, kept.first,
+                              kept.last - kept.first, 1.0f, row + kept.first);
     products_.stretch(i, dropout_.factor(), memory);
   }
 

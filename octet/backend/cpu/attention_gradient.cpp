@@ -126,10 +126,10 @@ class AttentionGradient {
     softmax.scale = op_.scale;
     softmax.inverse_sums = &inverse;
     table_.softmax(softmax);
-    const auto place = static_cast<uint64_t>((strip.first + row) * op_.heads + strip.head);
     const auto drop = [&](float* values) {
       if (!dropout_.drops()) return;
-      dropout_.apply((place << 32) + static_cast<uint64_t>(begin), end - begin, values, dropout_.factor(), values);
+      dropout_.apply_to_weights({strip.first + row, strip.head, op_.heads}, begin, end - begin, dropout_.factor(),
+                                values);
     };
     drop(dp + begin);
     table_.gradients.softmax_gradient(p + begin, dp + begin, end - begin, inverse, op_.scale);

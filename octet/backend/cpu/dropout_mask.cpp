@@ -43,4 +43,10 @@ void DropoutMask::apply(uint64_t first, int64_t count, const float* x, float fac
   }
 }
 
+void DropoutMask::apply_to_weights(const AttentionRow& row, int64_t key, int64_t count, float factor,
+                                   float* weights) const {
+  const auto place = static_cast<uint64_t>(row.row * row.heads + row.head);
+  apply((place << 32) + static_cast<uint64_t>(key), count, weights, factor, weights);
+}
+
 }  // namespace octet::cpu

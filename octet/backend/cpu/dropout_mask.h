@@ -6,6 +6,11 @@
 
 namespace octet::cpu {
 
+/// One of an operation's rows, and of its heads.
+struct AttentionRow {
+  int64_t row, head, heads;
+};
+
 /// Which elements a Dropout keeps.
 class DropoutMask {
  public:
@@ -17,6 +22,9 @@ class DropoutMask {
 
   /// y[i] = x[i] · factor, or 0 where element first + i is dropped. y may be x.
   void apply(uint64_t first, int64_t count, const float* x, float factor, float* y) const;
+
+  /// The same in place, of the weights that a row and head of attention gives the keys from `key` on.
+  void apply_to_weights(const AttentionRow& row, int64_t key, int64_t count, float factor, float* weights) const;
 
  private:
   const KernelTable& table_;
